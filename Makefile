@@ -1,0 +1,40 @@
+# `make run` and `make test` need only python3, pip, make and git: the first call builds .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run test test-slow check format bench clean
+
+run: $(READY)  ## FedAvg against SCAFFOLD on non-IID digits, in under a minute
+	$(BIN)/fedopt study
+
+test: $(READY)  ## the quick suite
+	$(BIN)/python -m pytest -n auto -q -m "not slow"
+
+test-slow: $(READY)  ## what takes minutes: MNIST, many crashes, memory at 1,000 clients
+	$(BIN)/python -m pytest -n 2 -q -m slow
+
+check: $(READY)  ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## this engine against the plain loop, interleaved
+	$(BIN)/fedopt bench engine
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# A python3 without ensurepip (Debian without python3-venv) still gets its environment: pip installs into it.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "fedopt needs Python 3.11 or newer; point PYTHON at one: make run PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null \
+		|| { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV); }
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --editable '.[dev]'
+	@touch $@

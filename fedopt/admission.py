@@ -1,0 +1,56 @@
+"""Which updates may touch the model, and why the others may not."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedopt.aggregation import LARGEST
+from fedopt.federation import Update, WorkOrder
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why an update was not let in."""
+
+    client: int
+    reason: str
+    diverged: bool = False
+    """Whether the numbers themselves ran away, as opposed to an update that is malformed."""
+
+
+def examine(update: Update, order: WorkOrder, samples: int) -> Refusal | None:
+    """None for an update that answers `order`, has the model's shape and only finite, summable numbers."""
+
+    def refuse(reason: str, *, diverged: bool = False) -> Refusal:
+        return Refusal(update.client, reason, diverged)
+
+    if update.round != order.round:
+        return refuse(f"it belongs to round {update.round}, not {order.round}")
+    if update.samples != samples:
+        return refuse(f"it reports {update.samples} samples, the client has {samples}")
+    if update.steps < 1:
+        return refuse(f"it reports {update.steps} steps")
+    for name, vector in update.up.items():
+        if vector.shape != order.x.shape or vector.dtype != order.x.dtype:
+            return refuse(
+                f"{name} is {vector.dtype} {tuple(vector.shape)}, "
+                f"the model {order.x.dtype} {tuple(order.x.shape)}"
+            )
+        largest = _largest(vector)
+        if not math.isfinite(largest):
+            return refuse(f"{name} is not finite", diverged=True)
+        if largest >= LARGEST:
+            return refuse(f"{name} has an entry of {largest:.3g}", diverged=True)
+    if not math.isfinite(update.loss):
+        return refuse(f"its loss is {update.loss}", diverged=True)
+    return None
+
+
+def _largest(vector: Tensor) -> float:
+    """The largest magnitude; NaN or inf if any entry is."""
+    low, high = torch.aminmax(vector)
+    return max(abs(low.item()), abs(high.item())) if not low.isnan() else math.nan

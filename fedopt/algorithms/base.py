@@ -1,0 +1,94 @@
+"""What a federated algorithm is: a handful of pure functions of vectors, and its own settings.
+
+No transport, no engine, no clock, no randomness. Vectors are flat: [P] on the server, [lanes, P] on
+clients that train side by side (a deployed client is one lane). An algorithm says
+
+    server_keeps   what the server keeps beside the model x
+    client_keeps   what a client keeps between rounds, before its first one
+    sends_down     what travels down beside x
+    begin          what a client prepares once a round from x, what came down and what it kept
+    correct        how a local gradient is corrected at each step, before the optimizer sees it
+    finish         what travels up, and what the client keeps, once the local work is done
+    advance        how means of what travelled up become the next x and the next server vectors
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from fedopt.aggregation import Totals
+from fedopt.parameters import Vectors
+from fedopt.section import Section
+
+
+@dataclass(frozen=True)
+class LocalWork:
+    """One round's local work on lanes, as `finish` sees it."""
+
+    x: Tensor
+    """The model that came down, [P]."""
+    y: Tensor
+    """Where each lane's steps led, [lanes, P]."""
+    kept: Vectors
+    """What each client kept from its last accepted round, [lanes, P] each."""
+    mean_gradient: Tensor | None
+    """Mean of the raw gradients that drove the steps really taken, [lanes, P]; None unless asked for."""
+    full_gradient: Callable[[], Tensor]
+    """Gradients at x over all of each client's data, [lanes, P]; costs a pass over them."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What `finish` decides: vectors [lanes, P] that travel up, and those the client keeps."""
+
+    up: Vectors
+    keep: Vectors
+
+
+class Algorithm(Section, ABC):
+    """Base of all algorithms; its fields are the keys of the experiment's [algorithm] section."""
+
+    name: str
+    server_lr: float = Field(1.0, gt=0)
+    weighting: Literal["samples", "uniform"] = "samples"
+    """The objective: p_i = n_i / n, or 1 / N. The same p_i weight everything the server takes a mean of."""
+
+    @property
+    def averages_gradients(self) -> bool:
+        """Whether `finish` reads `mean_gradient`, which costs a sum at every step."""
+        return False
+
+    def server_keeps(self, x: Tensor) -> Vectors:
+        return {}
+
+    def client_keeps(self, x: Tensor) -> Vectors:
+        return {}
+
+    def sends_down(self, server: Vectors) -> Vectors:
+        return {}
+
+    def begin(self, x: Tensor, down: Vectors, kept: Vectors) -> Vectors:
+        return {}
+
+    def correct(self, gradient: Tensor, y: Tensor, local: Vectors) -> Tensor:
+        return gradient
+
+    @abstractmethod
+    def finish(self, work: LocalWork) -> Finished: ...
+
+    @abstractmethod
+    def advance(self, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]: ...
+
+
+def shares(weighting: Literal["samples", "uniform"], samples: list[int]) -> list[float]:
+    """p_i, the share of each of the N clients in the objective; they add up to 1."""
+    if weighting == "uniform":
+        return [1.0 / len(samples)] * len(samples)
+    everything = sum(samples)
+    return [n / everything for n in samples]

@@ -1,0 +1,26 @@
+"""FedAvg: McMahan, Moore, Ramage, Hampson, Agüera y Arcas, "Communication-Efficient Learning of Deep
+Networks from Decentralized Data", AISTATS 2017 (arXiv:1602.05629), Algorithm 1.
+
+    each round, each chosen client i:  y_i <- x,  then local steps  y_i <- y_i - lr * g(y_i)
+    server:                            x <- x + server_lr * sum p_i (y_i - x) / sum p_i
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from fedopt.aggregation import Totals
+from fedopt.algorithms.base import Algorithm, Finished, LocalWork
+from fedopt.parameters import Vectors
+
+
+class FedAvg(Algorithm):
+    name: Literal["fedavg"] = "fedavg"
+
+    def finish(self, work: LocalWork) -> Finished:
+        return Finished(up={"dx": work.y - work.x}, keep={})
+
+    def advance(self, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]:
+        return x + self.server_lr * totals.mean("dx"), server

@@ -1,0 +1,54 @@
+"""Which samples a client sees in which step: a whole round's minibatches, laid out at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedopt.optimizers.settings import LocalSettings
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """Minibatches of one client for one round."""
+
+    positions: np.ndarray
+    """Which of the client's samples, int64 [steps, width]; rows of partial batches are padded with 0."""
+    counts: np.ndarray
+    """How many of a row are real, int64 [steps]."""
+
+    @property
+    def steps(self) -> int:
+        return len(self.counts)
+
+
+def local_steps(samples: int, local: LocalSettings) -> int:
+    """How many steps a client with this many samples takes in a round."""
+    if local.steps is not None:
+        return local.steps
+    assert local.epochs is not None
+    return local.epochs * _batches_per_epoch(samples, local)
+
+
+def plan_batches(samples: int, local: LocalSettings, rng: np.random.Generator) -> BatchPlan:
+    """Epoch after epoch, each in a new random order, cut into batches; the last of an epoch may be smaller.
+
+    With `steps` the sequence of epochs ends after that many batches. A full batch needs no order.
+    """
+    steps, per_epoch = local_steps(samples, local), _batches_per_epoch(samples, local)
+    if local.batch_size == "full":
+        every = np.arange(samples, dtype=np.int64)
+        return BatchPlan(np.broadcast_to(every, (steps, samples)), np.full(steps, samples))
+    width = min(local.batch_size, samples)
+    epochs = -(-steps // per_epoch)
+    order = np.zeros((epochs, per_epoch * width), dtype=np.int64)
+    for epoch in range(epochs):
+        order[epoch, :samples] = rng.permutation(samples)
+    counts = np.full((epochs, per_epoch), width)
+    counts[:, -1] = samples - (per_epoch - 1) * width
+    return BatchPlan(order.reshape(-1, width)[:steps], counts.reshape(-1)[:steps])
+
+
+def _batches_per_epoch(samples: int, local: LocalSettings) -> int:
+    return 1 if local.batch_size == "full" else -(-samples // local.batch_size)

@@ -1,0 +1,71 @@
+"""A data set: tensors that live once in memory and are shared, by index, by all clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedopt.data import SOURCES
+from fedopt.data.settings import DataSettings
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images [n, C, H, W] or features [n, F], normalised once; integer labels [n]."""
+
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    classes: int
+    class_names: tuple[str, ...] = ()
+    natural_clients: tuple[np.ndarray, ...] | None = None
+    """The training indices of each client, for data that come with clients of their own."""
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return tuple(self.x_train.shape[1:])
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Dataset:
+        return replace(
+            self,
+            x_train=self.x_train.to(device, dtype),
+            y_train=self.y_train.to(device),
+            x_test=self.x_test.to(device, dtype),
+            y_test=self.y_test.to(device),
+        )
+
+
+def load_dataset(settings: DataSettings, seed: int) -> Dataset:
+    """Reads the data the experiment names; DataUnavailable says where it looked and what to do."""
+    load = cast(Callable[[DataSettings, int], Dataset], SOURCES.load(settings.name))
+    return load(settings, seed)
+
+
+def from_images(
+    train: np.ndarray, y_train: np.ndarray, test: np.ndarray, y_test: np.ndarray, names: tuple[str, ...]
+) -> Dataset:
+    """A data set from uint8 images [n, C, H, W], each channel to mean 0 and variance 1 over the training set."""
+    counts = np.stack([np.bincount(train[:, c].reshape(-1), minlength=256) for c in range(train.shape[1])])
+    levels = np.arange(256)
+    mean = (counts @ levels) / counts.sum(axis=1)
+    deviation = np.sqrt((counts @ levels**2) / counts.sum(axis=1) - mean**2)
+    shift = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
+    scale = torch.tensor(np.where(deviation > 0, deviation, 1.0), dtype=torch.float32).view(1, -1, 1, 1)
+
+    def normalised(images: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(images)).float().sub_(shift).div_(scale)
+
+    return Dataset(
+        normalised(train),
+        torch.from_numpy(y_train.astype(np.int64)),
+        normalised(test),
+        torch.from_numpy(y_test.astype(np.int64)),
+        classes=len(names),
+        class_names=names,
+    )

@@ -1,0 +1,72 @@
+"""Image folders: train/CLASS/*.png and test/CLASS/*.png, read once into memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from fedopt.data.dataset import Dataset, from_images
+from fedopt.data.settings import DataSettings
+from fedopt.errors import DataUnavailable
+
+ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+
+
+def load(settings: DataSettings, seed: int) -> Dataset:
+    root = settings.path
+    for part in ("train", "test"):
+        if not (root / part).is_dir():
+            raise DataUnavailable(
+                f"data.path: {root.absolute()} has no folder {part}/; "
+                "an image folder holds train/CLASS/*.png and test/CLASS/*.png"
+            )
+    names = tuple(sorted(entry.name for entry in (root / "train").iterdir() if entry.is_dir()))
+    strangers = sorted(e.name for e in (root / "test").iterdir() if e.is_dir() and e.name not in names)
+    if strangers:
+        raise DataUnavailable(f"data.path: class {strangers[0]} is in {root / 'test'} but not in train/")
+    train, y_train = _read(root / "train", names, settings.image_size)
+    test, y_test = _read(root / "test", names, settings.image_size)
+    if train.shape[1:] != test.shape[1:]:
+        raise DataUnavailable(
+            f"data.path: training images are {_size(train)} and test images {_size(test)}; "
+            "set data.image_size to resize them"
+        )
+    return from_images(train, y_train, test, y_test, names)
+
+
+def _read(part: Path, names: tuple[str, ...], side: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """All images below `part` as uint8 [n, C, H, W] (C is 1 where all are grey) and their labels."""
+    files = [
+        (file, label)
+        for label, name in enumerate(names)
+        for file in sorted((part / name).glob("*"))
+        if file.suffix.lower() in ENDINGS
+    ]
+    if not files:
+        raise DataUnavailable(f"data.path: no images below {part.absolute()}")
+    pixels: list[np.ndarray] = []
+    for file, _ in files:
+        try:
+            with Image.open(file) as image:
+                plain = image if image.mode in ("L", "RGB") else image.convert("RGB")
+                pixels.append(np.asarray(plain.resize((side, side)) if side else plain))
+        except (UnidentifiedImageError, OSError) as error:
+            raise DataUnavailable(f"data.path: {file} is not an image that can be read") from error
+        if pixels[-1].shape[:2] != pixels[0].shape[:2]:
+            raise DataUnavailable(
+                f"data.path: {file} is {pixels[-1].shape[1]} x {pixels[-1].shape[0]} pixels, the first image "
+                f"{pixels[0].shape[1]} x {pixels[0].shape[0]}; set data.image_size to resize them"
+            )
+    if any(image.ndim == 3 for image in pixels):
+        pixels = [image if image.ndim == 3 else np.stack([image] * 3, axis=-1) for image in pixels]
+        stacked = np.stack(pixels).transpose(0, 3, 1, 2)
+    else:
+        stacked = np.stack(pixels)[:, None]
+    return np.ascontiguousarray(stacked), np.array([label for _, label in files])
+
+
+def _size(images: np.ndarray) -> str:
+    channels, height, width = images.shape[1:]
+    return f"{width} x {height} x {channels}"

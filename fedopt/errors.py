@@ -1,0 +1,29 @@
+"""What can go wrong on a user's side. Each error is one sentence, and carries the exit status it ends in."""
+
+
+class FedoptError(Exception):
+    """A run that cannot go on; its message is the one sentence the user reads."""
+
+    exit_status = 1
+
+
+class InvalidExperiment(FedoptError):
+    """The experiment, or the command line around it, asks for something that does not exist."""
+
+    exit_status = 2
+
+
+class DataUnavailable(InvalidExperiment):
+    """The data are not where the experiment says, or not what it says."""
+
+
+class PartitionImpossible(InvalidExperiment):
+    """No partition of the asked-for kind gives every client enough samples."""
+
+
+class BrokenRun(FedoptError):
+    """A run directory that is torn, edited or taken; nothing of it has been loaded."""
+
+
+class RunStopped(FedoptError):
+    """A run ended itself because going on would have spoilt the model."""

@@ -1,0 +1,164 @@
+"""An experiment: one validated description of a run, the same on every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+
+from fedopt.algorithms import ALGORITHMS
+from fedopt.algorithms.base import Algorithm
+from fedopt.algorithms.fedavg import FedAvg
+from fedopt.data.settings import DataSettings
+from fedopt.errors import InvalidExperiment
+from fedopt.models import MODELS
+from fedopt.models.base import ModelFamily
+from fedopt.models.custom import CustomModel
+from fedopt.models.dense import Mlp
+from fedopt.optimizers.settings import LocalSettings
+from fedopt.registry import Registry, UnknownName, nearest
+from fedopt.section import Section, wrong
+
+
+def _chosen(registry: Registry, default: str, given: Any) -> Any:
+    """The section as an object of the class that its `name` stands for."""
+    if not isinstance(given, Mapping):
+        return given
+    name = given.get("name", default)
+    if not isinstance(name, str):
+        raise wrong("name", f"must be a string, not {name!r}")
+    if registry is MODELS and ":" in name:
+        return CustomModel.model_validate(given)
+    try:
+        section = cast(type[Section], registry.load(name))
+    except UnknownName as error:
+        raise wrong("name", str(error)) from error
+    return section.model_validate(given)
+
+
+def _algorithm(given: Any) -> Any:
+    return _chosen(ALGORITHMS, "fedavg", given)
+
+
+def _model(given: Any) -> Any:
+    return _chosen(MODELS, "mlp", given)
+
+
+class RunSettings(Section):
+    """The experiment's [run] section."""
+
+    rounds: int = Field(50, ge=1)
+    participation: float | None = Field(None, gt=0, le=1)
+    cohort: int | None = Field(None, ge=1)
+    """How many clients a round: a share of all, or a number. One of the two; all of them by default."""
+    seed: int = Field(0, ge=0)
+    eval_every: int = Field(1, ge=1)
+    target_accuracy: float | None = Field(None, gt=0, le=1)
+    stop_at_target: bool = False
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dtype: Literal["float32", "float64"] = "float32"
+    threads: int = Field(1, ge=1)
+    """torch threads inside an operation. One thread gives the same bits on every machine of a kind."""
+    lanes: int | Literal["auto"] = "auto"
+    """How many clients train side by side. Never changes what they learn."""
+    gradients: Literal["auto", "each", "vmap"] = "auto"
+    """How lanes get their gradients: one after the other, or all at once by torch.func.vmap."""
+    checkpoint_every: int | Literal["auto"] = "auto"
+    """Rounds between checkpoints; auto keeps their cost below a twentieth of the run."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.participation is not None and self.cohort is not None:
+            raise wrong("cohort", "give participation or cohort, not both")
+        if self.stop_at_target and self.target_accuracy is None:
+            raise wrong("stop_at_target", "needs target_accuracy, for example 0.9")
+        for key in ("lanes", "checkpoint_every"):
+            value = getattr(self, key)
+            if isinstance(value, int) and value < 1:
+                raise wrong(key, f'must be at least 1, or "auto", not {value}')
+        if self.device == "mps" and self.dtype == "float64":
+            raise wrong("dtype", "mps has no float64; choose float32, or device cpu")
+        return self
+
+
+class Experiment(Section):
+    """Data, model, algorithm, local work and run. Silent keys take the digits default.
+
+    >>> Experiment(algorithm={"name": "scaffold"}, run={"rounds": 10}).algorithm.name
+    'scaffold'
+    """
+
+    data: DataSettings = DataSettings()
+    model: Annotated[SerializeAsAny[ModelFamily], BeforeValidator(_model)] = Mlp(hidden=(64,))
+    algorithm: Annotated[SerializeAsAny[Algorithm], BeforeValidator(_algorithm)] = FedAvg()
+    local: LocalSettings = LocalSettings()
+    run: RunSettings = RunSettings()
+
+    def __init__(self, **sections: Any) -> None:
+        try:
+            super().__init__(**sections)
+        except ValidationError as error:
+            raise InvalidExperiment(explain(error)) from error
+
+    @model_validator(mode="after")
+    def _cohort_fits(self) -> Self:
+        if self.run.cohort is not None and self.run.cohort > self.data.clients:
+            raise wrong(
+                "run.cohort", f"{self.run.cohort} a round, but data.clients is {self.data.clients}; lower it"
+            )
+        return self
+
+    @property
+    def cohort_size(self) -> int:
+        """How many clients are chosen each round."""
+        if self.run.cohort is not None:
+            return self.run.cohort
+        return max(1, round((self.run.participation or 1.0) * self.data.clients))
+
+    def notes(self) -> list[str]:
+        """What the user may want to know: keys that were set and that nothing reads."""
+        return self.data.notes() + self.local.notes()
+
+
+def explain(error: ValidationError) -> str:
+    """One sentence for each mistake, with the key's path: `data.alpha: must be greater than 0, not -1`."""
+    mistakes: dict[str, list[dict[str, Any]]] = {}
+    for mistake in error.errors():
+        mistakes.setdefault(_place(dict(mistake)), []).append(dict(mistake))
+    return "\n".join(f"{place}: {_told(at_place)}" for place, at_place in mistakes.items())
+
+
+def _place(mistake: dict[str, Any]) -> str:
+    """The key's path; pydantic's names for the branches of `int | Literal` are left out."""
+    parts = [str(part) for part in mistake["loc"] if part != "int" and not str(part).startswith("literal[")]
+    return ".".join(parts + ([mistake["ctx"]["key"]] if mistake["type"] == "wrong_key" else []))
+
+
+def _told(mistakes: list[dict[str, Any]]) -> str:
+    mistake, *others = mistakes
+    context, given = mistake.get("ctx", {}), mistake["input"]
+    if others:  # neither a number nor the one word that may stand for it
+        return f"must be a whole number or {others[0]['ctx']['expected']}, not {given!r}"
+    match mistake["type"]:
+        case "wrong_key":
+            return str(context["sentence"])
+        case "value_error":
+            return str(context["error"])
+        case "literal_error":
+            names = [name.strip("'") for name in context["expected"].replace(" or ", ", ").split(", ")]
+            return f"unknown value {given!r}; {nearest(str(given), names)}"
+        case "int_type" | "int_from_float":
+            return f"must be a whole number, not {given!r}"
+        case "float_type":
+            return f"must be a number, not {given!r}"
+        case "bool_type":
+            return f"must be true or false, not {given!r}"
+        case "path_type":
+            return f"must be a path, not {given!r}"
+        case "missing":
+            return "one more value is needed here"
+        case "model_type" | "dict_type":
+            return "must be a section with keys"
+        case _:
+            return f"{mistake['msg'].replace('Input should', 'must')}, not {given!r}"

@@ -1,0 +1,69 @@
+"""Experiments as TOML: reading with overrides, writing complete and resolved."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from fedopt.errors import InvalidExperiment
+from fedopt.experiment import Experiment
+
+INSTEAD_OF = {
+    "local.steps": "local.epochs",
+    "local.epochs": "local.steps",
+    "run.cohort": "run.participation",
+    "run.participation": "run.cohort",
+}
+"""An override with one of these displaces what the file says by the other."""
+
+def read_experiment(file: Path | None, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment in `file` (the digits default without one), changed by `section.key=value` overrides."""
+    given: dict[str, Any] = {}
+    if file is not None:
+        try:
+            given = tomllib.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InvalidExperiment(f"there is no experiment file {file}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidExperiment(f"{file} cannot be read: {error}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidExperiment(f"{file} is not valid TOML: {error}") from error
+    return Experiment(**override(given, overrides))
+
+
+def override(given: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of `given` with each `section.key=value` applied; values are TOML, a bare word is a string."""
+    changed = {
+        key: dict(section) if isinstance(section, dict) else section for key, section in given.items()
+    }
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        section, dot, key = path.strip().partition(".")
+        if not (equals and dot and section and key):
+            raise InvalidExperiment(
+                f"--set {text}: an override is section.key=value, for example --set run.rounds=10"
+            )
+        displaced = INSTEAD_OF.get(f"{section}.{key}", "")
+        inner = changed.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise InvalidExperiment(f"{section}: must be a section with keys")
+        inner.pop(displaced.partition(".")[2], None)
+        inner[key] = _value(value.strip())
+    return changed
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def to_toml(experiment: Experiment) -> str:
+    """The whole experiment, defaults included; reading it gives the same experiment."""
+    sections = experiment.model_dump(mode="json", exclude_none=True)
+    return tomli_w.dumps(sections)

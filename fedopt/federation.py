@@ -1,0 +1,80 @@
+"""The port between the round loop and the clients, wherever they are.
+
+The loop hands out work orders and gets updates back, in whatever order they arrive; it never learns
+whether a client is a lane in this process, a Ray actor or a machine behind gRPC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from fedopt.parameters import Vectors
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """What one client is asked to do in one round."""
+
+    round: int
+    client: int
+    accepted: int | None
+    """The last round whose update of this client the server aggregated; None before the first. The client
+    keeps what it made in that round and drops whatever it made since: the server never used it."""
+    x: Tensor
+    """The global model, [P]."""
+    down: Vectors
+    """What the algorithm sends down beside it."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one client sends back."""
+
+    round: int
+    client: int
+    samples: int
+    steps: int
+    loss: float
+    """Mean training loss over the steps."""
+    up: Vectors
+    """What the algorithm sends up, [P] each."""
+    bytes_down: int
+    bytes_up: int
+
+
+class Federation(Protocol):
+    """N clients, numbered from 0."""
+
+    name: str
+    """Which engine this is, for the records."""
+
+    @property
+    def samples(self) -> Sequence[int]:
+        """n_i for each client."""
+        ...
+
+    def train(self, orders: Sequence[WorkOrder]) -> Iterator[Update]:
+        """Carries out the orders of one round and yields updates as they come."""
+        ...
+
+    def settle(self, accepted: Mapping[int, int]) -> None:
+        """Tells which round's work of each client the server has accepted last; older work may be forgotten."""
+        ...
+
+    def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        """Stores what the clients keep, as of `accepted`, where the server is the one to store it."""
+        ...
+
+    def restore(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        """Loads what `save` stored."""
+        ...
+
+
+def payload(*vectors: Vectors) -> int:
+    """Bytes of the vectors alone."""
+    return sum(vector.nbytes for group in vectors for vector in group.values())

@@ -1,0 +1,59 @@
+"""From settings and data to a module that can be federated, or a sentence that says why it cannot."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from fedopt.errors import InvalidExperiment
+from fedopt.models.base import ModelFamily, Shape
+from fedopt.seeding import Purpose, isolated
+
+
+def build_model(family: ModelFamily, sample_shape: Shape, classes: int, seed: int) -> nn.Module:
+    """The module with its initial weights, a pure function of the settings, the shapes and the seed."""
+    with isolated(seed, Purpose.WEIGHTS):
+        module = family.build(sample_shape, classes)
+        _refuse_what_cannot_be_federated(module, family.name)
+        _try_out(module, family.name, sample_shape, classes)
+    return module
+
+
+def _refuse_what_cannot_be_federated(module: nn.Module, name: str) -> None:
+    for place, layer in module.named_modules():
+        kind = type(layer).__name__
+        if isinstance(layer, nn.modules.batchnorm._NormBase) and (
+            layer.track_running_stats or not isinstance(layer, nn.modules.instancenorm._InstanceNorm)
+        ):
+            raise InvalidExperiment(
+                f"model.name: {name} has {kind} at {place or 'its root'}, whose batch statistics describe one "
+                "client's data and mean nothing when averaged; use nn.GroupNorm or nn.LayerNorm instead"
+            )
+        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
+            raise InvalidExperiment(
+                f"model.name: {name} has {kind} at {place or 'its root'}, which draws from the global random "
+                "generator, so that no result could be repeated; set its p to 0"
+            )
+        if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():
+            raise InvalidExperiment(
+                f"model.name: {name} has {kind} at {place or 'its root'}, whose size is not known yet; "
+                "give it its sizes"
+            )
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise InvalidExperiment(f"model.name: {name} has no trainable parameters")
+
+
+def _try_out(module: nn.Module, name: str, sample_shape: Shape, classes: int) -> None:
+    dtype = next(module.parameters()).dtype
+    with torch.no_grad():
+        try:
+            outputs = module(torch.zeros(2, *sample_shape, dtype=dtype))
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise InvalidExperiment(
+                f"model.name: {name} cannot take samples of shape {sample_shape}: {str(error).splitlines()[0]}"
+            ) from error
+    shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+    if shape != (2, classes):
+        raise InvalidExperiment(
+            f"model.name: {name} turns 2 samples into {shape}; {(2, classes)} is needed, one logit for each class"
+        )

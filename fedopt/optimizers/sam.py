@@ -1,0 +1,58 @@
+"""SAM: Foret, Kleiner, Mobahi, Neyshabur, "Sharpness-Aware Minimization for Efficiently Improving
+Generalization", ICLR 2021 (arXiv:2010.01412), Algorithm 1 with the p-norm of its equation (2).
+
+    eps <- rho * sign(g) |g|^(q-1) / (||g||_q^q)^(1/p),   1/p + 1/q = 1
+    step with the gradient at theta + eps, on the same minibatch
+
+so that ||eps||_p = rho and <eps, g> = rho ||g||_q, with one norm over all parameters of a client. The inner
+optimizer may be any other; under SCAFFOLD both gradients are the corrected ones.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fedopt.optimizers.settings import LocalSettings
+from fedopt.optimizers.stepper import Gradient, LaneOptimizer, make_optimizer
+
+
+def ascent(gradient: Tensor, rho: float, p: float) -> Tensor:
+    """The step to the worst point of each lane's ball, [lanes, P]; zero where the gradient is zero."""
+    if p == 1:  # q is infinite: the whole step goes along the largest entry
+        largest = gradient.abs().argmax(dim=1, keepdim=True)
+        sign = gradient.gather(1, largest).sign()
+        return torch.zeros_like(gradient).scatter_(1, largest, rho * sign)
+    q = 1.0 if math.isinf(p) else p / (p - 1)
+    norm = torch.linalg.vector_norm(gradient, ord=q, dim=1, keepdim=True)
+    # |g| / ||g||_q first: neither a tiny nor a huge gradient leaves the range of its type.
+    unit = gradient / torch.where(norm > 0, norm, torch.ones_like(norm))
+    return rho * unit if q == 2 else rho * unit.sign() * unit.abs() ** (q - 1)
+
+
+class SharpnessAware:
+    """Wraps any lane optimizer: it steps from theta with the gradient found at theta + eps."""
+
+    def __init__(self, theta: Tensor, inner: LaneOptimizer, rho: float, p: float) -> None:
+        self._theta, self._inner, self._rho, self._p = theta, inner, rho, p
+
+    def step(self, gradient: Gradient) -> None:
+        here = self._theta.clone()
+        self._theta.add_(ascent(gradient(), self._rho, self._p))
+
+        def at_the_worst_point() -> Tensor:
+            found = gradient()
+            self._theta.copy_(here)
+            return found
+
+        self._inner.step(at_the_worst_point)
+
+    def narrow(self, active: int) -> None:
+        self._theta = self._theta[:active]
+        self._inner.narrow(active)
+
+
+def sam(local: LocalSettings, theta: Tensor) -> LaneOptimizer:
+    return SharpnessAware(theta, make_optimizer(local.base, local, theta), local.rho, local.p)

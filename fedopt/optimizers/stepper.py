@@ -1,0 +1,90 @@
+"""torch.optim on lanes: one parameter [lanes, P], one optimizer, clients side by side.
+
+SGD, Adam and AdamW work element by element, so a lane's result is that of torch.optim on the client alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from fedopt.optimizers import OPTIMIZERS
+from fedopt.optimizers.settings import LocalSettings
+
+Gradient = Callable[[], Tensor]
+"""Evaluates the corrected gradient [active, P] at the present contents of theta, on this step's minibatch."""
+
+
+class LaneOptimizer(Protocol):
+    """Steps theta [lanes, P] in place. The last gradient it evaluates in a step is the one that drives it."""
+
+    def step(self, gradient: Gradient) -> None: ...
+
+    def narrow(self, active: int) -> None:
+        """Goes on with the first `active` lanes; the others have done their work."""
+        ...
+
+
+class TorchStepper:
+    """A torch.optim optimizer whose one parameter is theta's active lanes."""
+
+    def __init__(self, theta: Tensor, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> None:
+        self._theta, self._make = theta, make
+        self._parameter = nn.Parameter(theta)  # shares theta's memory
+        self._optimizer = make([self._parameter])
+
+    def step(self, gradient: Gradient) -> None:
+        self._parameter.grad = gradient()
+        self._optimizer.step()
+
+    def narrow(self, active: int) -> None:
+        lanes = self._parameter.shape[0]
+        state = self._optimizer.state[self._parameter]
+        self._parameter = nn.Parameter(self._theta[:active])
+        self._optimizer = self._make([self._parameter])
+        # Moments are [lanes, P] and are cut with the lanes; a step count is common to all of them.
+        self._optimizer.state[self._parameter] = {
+            key: value[:active] if isinstance(value, Tensor) and value.shape[:1] == (lanes,) else value
+            for key, value in state.items()
+        }
+
+
+def make_optimizer(name: str, local: LocalSettings, theta: Tensor) -> LaneOptimizer:
+    """The optimizer called `name` for theta [lanes, P], with the settings of [local]."""
+    make = OPTIMIZERS.load(name)
+    assert callable(make)
+    return cast(LaneOptimizer, make(local, theta))
+
+
+def sgd(local: LocalSettings, theta: Tensor) -> LaneOptimizer:
+    return TorchStepper(
+        theta,
+        lambda parameters: torch.optim.SGD(
+            parameters,
+            lr=local.lr,
+            momentum=local.momentum,
+            nesterov=local.nesterov,
+            weight_decay=local.weight_decay,
+        ),
+    )
+
+
+def adam(local: LocalSettings, theta: Tensor) -> LaneOptimizer:
+    return TorchStepper(
+        theta,
+        lambda parameters: torch.optim.Adam(
+            parameters, lr=local.lr, betas=local.betas, eps=local.eps, weight_decay=local.weight_decay
+        ),
+    )
+
+
+def adamw(local: LocalSettings, theta: Tensor) -> LaneOptimizer:
+    return TorchStepper(
+        theta,
+        lambda parameters: torch.optim.AdamW(
+            parameters, lr=local.lr, betas=local.betas, eps=local.eps, weight_decay=local.weight_decay
+        ),
+    )

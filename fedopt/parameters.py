@@ -1,0 +1,77 @@
+"""Named parameters and flat vectors: a client's trainable parameters are one vector [P], lanes are [lanes, P].
+
+One flat vector makes a step, a norm, a correction or a sum one operation whatever the model, makes a
+prefix of lanes one contiguous block, and makes an update one object on the wire.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Vectors = Mapping[str, Tensor]
+"""Named flat vectors, each [P] (one client, or the server) or [lanes, P] (clients side by side)."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each trainable parameter lies in the flat vector, in the module's own order."""
+
+    names: tuple[str, ...]
+    shapes: tuple[torch.Size, ...]
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Layout:
+        trainable = [(name, p.shape) for name, p in module.named_parameters() if p.requires_grad]
+        return cls(tuple(name for name, _ in trainable), tuple(shape for _, shape in trainable))
+
+    @property
+    def sizes(self) -> list[int]:
+        return [shape.numel() for shape in self.shapes]
+
+    @property
+    def size(self) -> int:
+        """P, the length of the flat vector."""
+        return sum(self.sizes)
+
+    def flatten(self, module: nn.Module) -> Tensor:
+        """A copy of the module's trainable parameters as one vector [P]."""
+        parameters = dict(module.named_parameters())
+        return torch.cat([parameters[name].detach().reshape(-1) for name in self.names])
+
+    def split(self, flat: Tensor) -> dict[str, Tensor]:
+        """Views of `flat` [..., P] by name, each [..., *shape]."""
+        parts = flat.split(self.sizes, dim=-1)
+        return {
+            name: part.view(*flat.shape[:-1], *shape)
+            for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
+        }
+
+    def bind(self, module: nn.Module, flat: Tensor) -> list[nn.Parameter]:
+        """Makes the module's parameters views of `flat` [P]; returns them in layout order."""
+        parameters = dict(module.named_parameters())
+        views = self.split(flat)
+        for name in self.names:
+            parameters[name].data = views[name]
+        return [parameters[name] for name in self.names]
+
+
+def state_of(module: nn.Module, layout: Layout, flat: Tensor) -> dict[str, Tensor]:
+    """The module's whole state_dict with its trainable parameters taken from `flat`: plain CPU copies."""
+    state = dict(module.state_dict())
+    state.update(layout.split(flat.detach()))
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,31 @@
+"""The base of every section of an experiment: frozen, strict, and helpful about a mistyped key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
+
+from fedopt.registry import nearest
+
+
+class Section(BaseModel):
+    """Validated settings. Strict: a string is no number, a fraction no count."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_nearest_key(cls, given: Any) -> Any:
+        if isinstance(given, Mapping):
+            for key in given:
+                if key not in cls.model_fields:
+                    raise wrong(str(key), f"unknown key; {nearest(str(key), cls.model_fields)}")
+        return given
+
+
+def wrong(key: str, sentence: str) -> PydanticCustomError:
+    """A mistake to be reported at `key` of the section whose validator raises this."""
+    return PydanticCustomError("wrong_key", "{sentence}", {"key": key, "sentence": sentence})

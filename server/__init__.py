@@ -1,0 +1,1 @@
+"""The server side; filled by the deployment issue."""
