@@ -67,7 +67,14 @@ class Federation(Protocol):
         ...
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
-        """Stores what the clients keep, as of `accepted`, where the server is the one to store it."""
+        """Stores what the clients keep, as of `accepted`, where the server is the one to store it.
+
+        What an older checkpoint in the folder needs must stay until `prune`.
+        """
+        ...
+
+    def prune(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        """Removes from the folder what `accepted` no longer needs."""
         ...
 
     def restore(self, folder: Path, accepted: Mapping[int, int]) -> None:

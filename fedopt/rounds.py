@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -92,7 +92,7 @@ def play_round(
             refusals.append(refusal)
             continue
         collector.fold(update.up, share_of[update.client])
-        updates.append(_without_vectors(update))
+        updates.append(replace(update, up={}))  # its vectors are in the sums and need not be held
     if refusals:
         raise _stopped(number, refusals)
 
@@ -100,7 +100,7 @@ def play_round(
     x, kept = algorithm.advance(state.x, state.kept, totals)
     if not all(bool(torch.isfinite(vector).all()) for vector in (x, *kept.values())):
         raise _stopped(number, [Refusal(client, "the new model is not finite", True) for client in cohort])
-    accepted = {**state.accepted, **dict.fromkeys(cohort, number)}
+    accepted = {**state.accepted, **{update.client: number for update in updates}}
 
     updates.sort(key=lambda update: update.client)  # so that float sums do not depend on arrival
     weight = sum(share_of[update.client] for update in updates)
@@ -115,11 +115,6 @@ def play_round(
         bytes_up=sum(update.bytes_up for update in updates),
         seconds=time.perf_counter() - start,
     )
-
-
-def _without_vectors(update: Update) -> Update:
-    """The update's numbers alone: its vectors are in the sums and need not be held."""
-    return Update(**{**update.__dict__, "up": {}})
 
 
 def _stopped(number: int, refusals: list[Refusal]) -> RunStopped:

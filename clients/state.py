@@ -1,0 +1,85 @@
+"""What clients keep between rounds, with the promote-or-drop rule.
+
+Each piece of work leaves a version named by its round. Which version counts is the server's to say: every
+work order names the last round it accepted of this client. That version is promoted, any other dropped,
+so a client whose update never reached the model does not go on from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from fedopt.errors import BrokenRun
+from fedopt.parameters import Vectors
+from fedopt.tensor_file import read_tensors, write_tensors
+
+Version = tuple[int, int]
+"""(client, round)"""
+
+
+class ClientStates:
+    """The versions of all clients of one process."""
+
+    def __init__(self, initial: Vectors) -> None:
+        """`initial` is what a client keeps before its first round."""
+        self._initial = initial
+        self._versions: dict[int, dict[int, dict[str, Tensor]]] = {}
+        self._stored: set[Version] = set()
+
+    def at(self, client: int, accepted: int | None) -> Vectors:
+        """What the client goes on from, given the last round the server accepted of it."""
+        if accepted is None or not self._initial:
+            return self._initial
+        versions = self._versions.get(client, {})
+        if accepted not in versions:
+            raise BrokenRun(
+                f"client {client} has no state from round {accepted}, which the server has aggregated; "
+                f"it has {sorted(versions) or 'none'}"
+            )
+        return versions[accepted]
+
+    def put(self, client: int, round_: int, keep: Vectors) -> None:
+        """Adds the version made in this round; the vectors are copied out of the lanes they lie in."""
+        if keep:
+            copies = {name: vector.clone() for name, vector in keep.items()}
+            self._versions.setdefault(client, {})[round_] = copies
+
+    def settle(self, accepted: Mapping[int, int]) -> None:
+        """Promotes the accepted version of every client and drops the rest."""
+        for client, versions in self._versions.items():
+            for round_ in [made for made in versions if made != accepted.get(client)]:
+                del versions[round_]
+
+    def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        """Writes the accepted versions that are not in `folder` yet. Older files stay until `prune`."""
+        for client, versions in self._versions.items():
+            round_ = accepted.get(client)
+            if round_ in versions and (client, round_) not in self._stored:
+                folder.mkdir(parents=True, exist_ok=True)
+                about = {"client": client, "round": round_}
+                write_tensors(folder / _file_name(client, round_), versions[round_], about)
+                self._stored.add((client, round_))
+
+    def prune(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        """Removes files of versions that no longer count, once the checkpoint that says so is in place."""
+        live = {_file_name(client, round_) for client, round_ in accepted.items()}
+        for file in folder.glob("*.safetensors"):
+            if file.name not in live:
+                file.unlink()
+        self._stored &= set(accepted.items())
+
+    def restore(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        """Loads the accepted version of every client that has taken part."""
+        self._versions.clear()
+        for client, round_ in accepted.items() if self._initial else ():
+            about = {"client": client, "round": round_}
+            vectors = read_tensors(folder / _file_name(client, round_), self._initial, about)
+            self._versions[client] = {round_: vectors}
+        self._stored = set(accepted.items()) if self._initial else set()
+
+
+def _file_name(client: int, round_: int) -> str:
+    return f"client-{client:06d}-round-{round_:06d}.safetensors"

@@ -1,0 +1,180 @@
+"""Local training on lanes: the one place where clients learn, on every engine.
+
+A deployed client is one lane; a simulation trains as many side by side as pay. What a client learns does not
+depend on which lanes ran beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.batches import LaneBatch, LaneBatches
+from clients.gradients import LaneGradients, Road, lane_gradients
+from fedopt.algorithms.base import Algorithm, LocalWork
+from fedopt.data.batches import BatchPlan, plan_batches
+from fedopt.federation import WorkOrder
+from fedopt.optimizers.settings import LocalSettings
+from fedopt.optimizers.stepper import make_optimizer
+from fedopt.parameters import Layout, Vectors
+from fedopt.seeding import Purpose, stream
+from fedopt.task import Task
+
+PASS_WIDTH = 256
+"""Samples a lane reads at once in a pass over all of a client's data."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One client's work in one round."""
+
+    order: WorkOrder
+    indices: np.ndarray
+    """The client's samples in the trainer's tensors."""
+    kept: Vectors
+    """What the client kept from its last accepted round, [P] each."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job came to; vectors are [P], rows of what the lanes computed together."""
+
+    order: WorkOrder
+    samples: int
+    steps: int
+    loss: float
+    up: Vectors
+    keep: Vectors
+
+
+class LaneTrainer:
+    """Trains clients on lanes over one set of tensors."""
+
+    def __init__(
+        self,
+        task: Task,
+        layout: Layout,
+        algorithm: Algorithm,
+        local: LocalSettings,
+        data: tuple[Tensor, Tensor],
+        *,
+        seed: int,
+        road: Road,
+        lanes: int,
+    ) -> None:
+        self._algorithm, self._local, self._seed = algorithm, local, seed
+        self._x, self._y = data
+        # vmap sees padding: one width for all groups keeps a client's numbers independent of its neighbours.
+        self._width = local.batch_size if road == "vmap" and isinstance(local.batch_size, int) else None
+        like = next(p for p in task.module.parameters() if p.requires_grad).detach()
+        self._gradients = lane_gradients(road, task, layout, like, lanes)
+
+    def train(self, jobs: Sequence[Job]) -> list[Result]:
+        """Carries out jobs of one round side by side, at most as many as there are lanes."""
+        jobs = sorted(jobs, key=lambda job: (-len(job.indices), job.order.client))
+        order, algorithm = jobs[0].order, self._algorithm
+        theta = self._gradients.theta[: len(jobs)]
+        theta.copy_(order.x)
+        kept = {name: torch.stack([job.kept[name] for job in jobs]) for name in jobs[0].kept}
+        batches = LaneBatches(
+            self._x, self._y, [job.indices for job in jobs], [self._plan(job) for job in jobs], self._width
+        )
+
+        optimizer = make_optimizer(self._local.optimizer, self._local, theta)
+        gradient = CorrectedGradient(
+            self._gradients, algorithm, algorithm.begin(order.x, order.down, kept), self._local.clip
+        )
+        loss_sums = theta.new_zeros(len(jobs))
+        gradient_sums = torch.zeros_like(theta) if algorithm.averages_gradients else None
+        active = len(jobs)
+        for step in range(batches.steps):
+            gradient.batch = batch = batches.at(step)
+            if batch.active < active:
+                active = batch.active
+                optimizer.narrow(active)
+                gradient.narrow(active)
+            optimizer.step(gradient)
+            loss_sums[:active] += gradient.losses
+            if gradient_sums is not None:
+                gradient_sums[:active] += gradient.raw
+
+        steps = batches.steps_of_lanes
+        taken = theta.new_tensor(steps)
+        finished = algorithm.finish(
+            LocalWork(
+                x=order.x,
+                y=theta.clone(),
+                kept=kept,
+                mean_gradient=None if gradient_sums is None else gradient_sums.div_(taken[:, None]),
+                full_gradient=lambda: self._full_gradient(order.x, jobs),
+            )
+        )
+        losses = (loss_sums / taken).tolist()
+        return [
+            Result(
+                order=job.order,
+                samples=len(job.indices),
+                steps=steps[lane],
+                loss=losses[lane],
+                up={name: vectors[lane] for name, vectors in finished.up.items()},
+                keep={name: vectors[lane] for name, vectors in finished.keep.items()},
+            )
+            for lane, job in enumerate(jobs)
+        ]
+
+    def _plan(self, job: Job) -> BatchPlan:
+        rng = stream(self._seed, Purpose.BATCHES, job.order.round, job.order.client)
+        return plan_batches(len(job.indices), self._local, rng)
+
+    def _full_gradient(self, x: Tensor, jobs: Sequence[Job]) -> Tensor:
+        """Gradients at x over all data of each job's client, [lanes, P]; jobs by falling sample count."""
+        self._gradients.theta[: len(jobs)].copy_(x)
+        plans = [_one_pass(len(job.indices)) for job in jobs]
+        batches = LaneBatches(self._x, self._y, [job.indices for job in jobs], plans, PASS_WIDTH)
+        total = x.new_zeros(len(jobs), x.numel())
+        for step in range(batches.steps):
+            batch = batches.at(step)
+            gradients, _ = self._gradients(batch)
+            total[: batch.active] += gradients * x.new_tensor(batch.counts)[:, None]
+        return total / x.new_tensor([len(job.indices) for job in jobs])[:, None]
+
+
+class CorrectedGradient:
+    """What an optimizer sees: raw gradients of this step's minibatch, corrected by the algorithm, clipped."""
+
+    batch: LaneBatch
+    raw: Tensor
+    """The raw gradients of the last evaluation, [active, P]."""
+    losses: Tensor
+
+    def __init__(
+        self, gradients: LaneGradients, algorithm: Algorithm, local: Vectors, clip: float | None
+    ) -> None:
+        self._gradients, self._algorithm, self._local, self._clip = gradients, algorithm, local, clip
+
+    def __call__(self) -> Tensor:
+        self.raw, self.losses = self._gradients(self.batch)
+        y = self._gradients.theta[: self.batch.active]
+        corrected = self._algorithm.correct(self.raw, y, self._local)
+        if self._clip is None:
+            return corrected
+        norms = torch.linalg.vector_norm(corrected, dim=1, keepdim=True)
+        return corrected * (self._clip / (norms + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_
+
+    def narrow(self, active: int) -> None:
+        self._local = {
+            name: vector[:active] if vector.ndim == 2 else vector for name, vector in self._local.items()
+        }
+
+
+def _one_pass(samples: int) -> BatchPlan:
+    rows = -(-samples // PASS_WIDTH)
+    positions = np.zeros(rows * PASS_WIDTH, dtype=np.int64)
+    positions[:samples] = np.arange(samples)
+    counts = np.full(rows, PASS_WIDTH)
+    counts[-1] = samples - (rows - 1) * PASS_WIDTH
+    return BatchPlan(positions.reshape(rows, PASS_WIDTH), counts)

@@ -1,0 +1,35 @@
+"""Federated optimisation that people can trust and that runs fast.
+
+>>> import fedopt
+>>> experiment = fedopt.Experiment(algorithm={"name": "scaffold"}, run={"rounds": 20, "seed": 1})
+>>> history = fedopt.run(experiment, out="runs/first")          # doctest: +SKIP
+>>> history.summary.final.test_accuracy, history.weights        # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedopt.api import resume as resume
+    from fedopt.api import run as run
+    from fedopt.experiment import Experiment as Experiment
+    from fedopt.history import History as History
+
+__all__ = ["Experiment", "History", "resume", "run"]
+
+_PLACES = {
+    "Experiment": "fedopt.experiment:Experiment",
+    "History": "fedopt.history:History",
+    "resume": "fedopt.api:resume",
+    "run": "fedopt.api:run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for, when it is asked for: `fedopt --help` must not wait for torch."""
+    from fedopt.registry import load_attribute
+
+    if name in _PLACES:
+        return load_attribute(_PLACES[name])
+    raise AttributeError(f"module 'fedopt' has no attribute {name!r}")

@@ -1,0 +1,120 @@
+"""Checkpoints: all a run needs to go on as if it had never stopped.
+
+    checkpoint/checkpoint.json             says which files count; replacing it is the moment a checkpoint is taken
+    checkpoint/server-round-000012.safetensors      x and what the algorithm keeps beside it
+    checkpoint/clients/client-000007-round-000011.safetensors   what a client keeps (virtual clients only)
+
+Files are named by round and never changed, so a run killed at any moment leaves the last checkpoint whole.
+No random state is stored: every stream is keyed by seed, purpose, round and client.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fedopt.errors import BrokenRun
+from fedopt.experiment import Experiment
+from fedopt.federation import Federation
+from fedopt.files import replace_file
+from fedopt.rounds import ServerState
+from fedopt.tensor_file import read_tensors, write_tensors
+
+MAY_CHANGE = {
+    "data": {"path", "download"},
+    "run": {"rounds", "target_accuracy", "stop_at_target", "device", "threads", "lanes", "gradients"}
+    | {"checkpoint_every"},
+}
+"""Keys that a resumed run may set anew: none of them changes what the rounds so far have computed."""
+
+
+class Manifest(BaseModel):
+    """checkpoint.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: int
+    round: int
+    experiment: str
+    """sha256 of the experiment, without what a resumed run may change."""
+    accepted: dict[str, int]
+    seconds: float
+    """Wall time the run has taken so far."""
+    sha256: str = ""
+    """Of this file's other entries."""
+
+    def sealed(self) -> Manifest:
+        rest = self.model_dump_json(exclude={"sha256"}).encode()
+        return self.model_copy(update={"sha256": hashlib.sha256(rest).hexdigest()})
+
+
+FORMAT = 1
+
+
+class Checkpoints:
+    """The checkpoint/ folder of one run."""
+
+    def __init__(self, folder: Path, experiment: Experiment) -> None:
+        self._folder = folder
+        self._manifest = folder / "checkpoint.json"
+        self._experiment = _digest(experiment)
+
+    @property
+    def exists(self) -> bool:
+        return self._manifest.exists()
+
+    def save(self, state: ServerState, federation: Federation, seconds: float) -> None:
+        """Takes a checkpoint; until its last line is written, the one before counts."""
+        self._folder.mkdir(exist_ok=True)
+        federation.save(self._folder / "clients", state.accepted)
+        write_tensors(self._server_file(state.round), {"x": state.x, **state.kept}, {"round": state.round})
+        manifest = Manifest(
+            format=FORMAT,
+            round=state.round,
+            experiment=self._experiment,
+            accepted={str(client): round_ for client, round_ in sorted(state.accepted.items())},
+            seconds=seconds,
+        ).sealed()
+        replace_file(self._manifest, (manifest.model_dump_json(indent=1) + "\n").encode())
+        federation.prune(self._folder / "clients", state.accepted)
+        for file in self._folder.glob("server-round-*.safetensors"):
+            if file != self._server_file(state.round):
+                file.unlink()
+
+    def load(self, initial: ServerState, federation: Federation) -> tuple[ServerState, float]:
+        """The state and the seconds of the last checkpoint; BrokenRun, and nothing loaded, if it is not whole."""
+        manifest = self._read_manifest()
+        like = {"x": initial.x, **initial.kept}
+        vectors = read_tensors(self._server_file(manifest.round), like, {"round": manifest.round})
+        accepted = {int(client): round_ for client, round_ in manifest.accepted.items()}
+        federation.restore(self._folder / "clients", accepted)
+        return ServerState(manifest.round, vectors.pop("x"), vectors, accepted), manifest.seconds
+
+    def _read_manifest(self) -> Manifest:
+        try:
+            manifest = Manifest.model_validate_json(self._manifest.read_bytes())
+        except FileNotFoundError as error:
+            raise BrokenRun(f"{self._folder} holds no checkpoint to resume from") from error
+        except (ValidationError, OSError) as error:
+            raise BrokenRun(f"{self._manifest} is torn or was edited: it is not a checkpoint's JSON") from error
+        if manifest.format != FORMAT:
+            raise BrokenRun(f"{self._manifest} has format {manifest.format}; this fedopt reads format {FORMAT}")
+        if manifest.sealed() != manifest:
+            raise BrokenRun(f"{self._manifest} was edited: its checksum does not match")
+        if manifest.experiment != self._experiment:
+            raise BrokenRun(
+                f"{self._folder.parent / 'experiment.toml'} was changed since the checkpoint was taken; only "
+                + ", ".join(f"{section}.{key}" for section, keys in MAY_CHANGE.items() for key in sorted(keys))
+                + " may change when a run is resumed"
+            )
+        return manifest
+
+    def _server_file(self, round_: int) -> Path:
+        return self._folder / f"server-round-{round_:06d}.safetensors"
+
+
+def _digest(experiment: Experiment) -> str:
+    fixed = experiment.model_dump_json(exclude=MAY_CHANGE)  # type: ignore[arg-type]
+    return hashlib.sha256(fixed.encode()).hexdigest()

@@ -1,0 +1,115 @@
+"""What a run leaves behind: a record for each round, a summary, the weights."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fedopt.experiment import Experiment
+
+
+class Line(BaseModel):
+    """What is stored as JSON: checked on the way in, and free of NaN on the way out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class RoundRecord(Line):
+    """One line of metrics.jsonl."""
+
+    round: int
+    cohort: list[int]
+    samples: int
+    local_steps: int
+    train_loss: float
+    test_loss: float | None
+    test_accuracy: float | None
+    """None in rounds without evaluation."""
+    update_norm: float
+    bytes_down: int
+    bytes_up: int
+    seconds: float
+
+
+class Final(Line):
+    test_accuracy: float
+    test_loss: float
+
+
+class Best(Line):
+    round: int
+    test_accuracy: float
+
+
+class Summary(Line):
+    """summary.json."""
+
+    final: Final
+    best: Best
+    rounds: int
+    rounds_to_target: int | None
+    seconds: float
+    seed: int
+    device: str
+    engine: str
+    versions: dict[str, str]
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class History:
+    """A finished run, as `fedopt.run` returns it."""
+
+    experiment: Experiment
+    directory: Path
+    records: tuple[RoundRecord, ...]
+    summary: Summary
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The final model's state_dict, for `module.load_state_dict`."""
+        return load_file(self.directory / "model.safetensors")
+
+
+def summarise(
+    experiment: Experiment,
+    records: list[RoundRecord],
+    *,
+    seconds: float,
+    device: str,
+    engine: str,
+    weights_sha256: str,
+) -> Summary:
+    """The summary of a run whose last record was evaluated."""
+    evaluated = [
+        (record.round, record.test_accuracy, record.test_loss)
+        for record in records
+        if record.test_accuracy is not None and record.test_loss is not None
+    ]
+    best_round, best_accuracy, _ = max(evaluated, key=lambda point: (point[1], -point[0]))
+    _, accuracy, loss = evaluated[-1]
+    target = experiment.run.target_accuracy
+    reached = [round_ for round_, value, _ in evaluated if target is not None and value >= target]
+    return Summary(
+        final=Final(test_accuracy=accuracy, test_loss=loss),
+        best=Best(round=best_round, test_accuracy=best_accuracy),
+        rounds=records[-1].round,
+        rounds_to_target=reached[0] if reached else None,
+        seconds=seconds,
+        seed=experiment.run.seed,
+        device=device,
+        engine=engine,
+        versions=_versions(),
+        weights_sha256=weights_sha256,
+    )
+
+
+def _versions() -> dict[str, str]:
+    packages = ("fedopt", "torch", "numpy")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}

@@ -1,0 +1,201 @@
+"""One run from start, or resume, to summary: commits rounds to the run directory and tells whoever watches."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from fedopt.checkpoint import Checkpoints
+from fedopt.errors import FedoptError, RunStopped
+from fedopt.evaluation import Evaluator
+from fedopt.federation import Federation
+from fedopt.history import History, RoundRecord, summarise
+from fedopt.parameters import Layout, fingerprint, state_of
+from fedopt.rounds import RoundWork, ServerState, play_rounds
+from fedopt.runs import RunDirectory
+from fedopt.task import Task
+
+CHECKPOINT_SHARE = 0.05
+"""With checkpoint_every = "auto", the part of the time that checkpoints may take."""
+
+
+class Observer(Protocol):
+    """Whoever watches a run: a progress display, a logger."""
+
+    def started(self, rounds_done: int, rounds: int) -> None: ...
+
+    def round_done(self, record: RoundRecord) -> None: ...
+
+    def ended(self) -> None:
+        """The run is over, for whatever reason."""
+        ...
+
+
+class Interrupted(FedoptError):
+    """The user stopped the run; it is saved."""
+
+    exit_status = 130
+
+
+class Run:
+    """A run in progress over any federation."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        task: Task,
+        federation: Federation,
+        evaluate: Evaluator,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self._directory, self._experiment = directory, directory.experiment
+        self._task, self._federation, self._evaluate = task, federation, evaluate
+        self._observers = observers
+        self._layout = Layout.of(task.module)
+        self._checkpoints = Checkpoints(directory.path / "checkpoint", directory.experiment)
+        self._state = ServerState.initial(self._layout.flatten(task.module), self._experiment.algorithm)
+        self._records: list[RoundRecord] = []
+        self._began, self._seconds_before = time.perf_counter(), 0.0
+        self._saved_round, self._saved_at, self._save_cost = -1, self._began, 0.0
+
+    def resume(self) -> None:
+        """Takes up the last checkpoint; BrokenRun, and nothing changed, if it is not whole."""
+        self._state, self._seconds_before = self._checkpoints.load(self._state, self._federation)
+        self._saved_round = self._state.round
+        self._records = self._directory.rewind(self._state.round)
+        self._directory.write_experiment()
+
+    def complete(self) -> History:
+        """Plays the rounds that are left. Whatever ends it early, the last good state is saved first."""
+        if self._saved_round < 0:
+            self._save()
+        for observer in self._observers:
+            observer.started(self._state.round, self._experiment.run.rounds)
+        try:
+            self._play()
+        except KeyboardInterrupt:
+            with _uninterrupted():
+                self._save()
+            raise Interrupted(f"stopped after round {self._state.round}; {self._how_to_resume()}") from None
+        except RunStopped:
+            self._save()
+            raise
+        finally:
+            for observer in self._observers:
+                observer.ended()
+        return self._finish()
+
+    def _play(self) -> None:
+        if self._is_over():
+            return
+        run = self._experiment.run
+        rounds = play_rounds(
+            self._state, self._experiment.algorithm, self._federation, self._experiment.cohort_size, run.seed
+        )
+        for state, work in rounds:
+            record = self._record(state, work)
+            with _uninterrupted():
+                self._state = state
+                self._records.append(record)
+                self._directory.append(record)
+                self._federation.settle(state.accepted)
+            for observer in self._observers:
+                observer.round_done(record)
+            if self._is_over():
+                return
+            if self._checkpoint_is_due():
+                self._save()
+
+    def _record(self, state: ServerState, work: RoundWork) -> RoundRecord:
+        start, run = time.perf_counter(), self._experiment.run
+        loss: float | None = None
+        accuracy: float | None = None
+        if state.round % run.eval_every == 0 or state.round == run.rounds:
+            loss, accuracy = self._evaluate(state.x)
+            if not math.isfinite(loss):
+                raise RunStopped(
+                    f"round {state.round}, with clients {', '.join(map(str, work.cohort[:10]))}: the test loss of "
+                    "the new model is not finite; a smaller local.lr, or local.clip = 1.0, is the likely remedy; "
+                    "the model of the round before is kept"
+                )
+        return RoundRecord(
+            round=work.round,
+            cohort=work.cohort,
+            samples=work.samples,
+            local_steps=work.local_steps,
+            train_loss=work.train_loss,
+            test_loss=loss,
+            test_accuracy=accuracy,
+            update_norm=work.update_norm,
+            bytes_down=work.bytes_down,
+            bytes_up=work.bytes_up,
+            seconds=work.seconds + time.perf_counter() - start,
+        )
+
+    def _is_over(self) -> bool:
+        run = self._experiment.run
+        if self._state.round >= run.rounds:
+            return True
+        accuracy = self._records[-1].test_accuracy if self._records else None
+        target = run.target_accuracy
+        return run.stop_at_target and target is not None and accuracy is not None and accuracy >= target
+
+    def _checkpoint_is_due(self) -> bool:
+        every = self._experiment.run.checkpoint_every
+        if every == "auto":
+            return time.perf_counter() - self._saved_at >= self._save_cost / CHECKPOINT_SHARE
+        return self._state.round - self._saved_round >= every
+
+    def _save(self) -> None:
+        if self._saved_round == self._state.round:
+            return
+        start = time.perf_counter()
+        self._checkpoints.save(self._state, self._federation, self._seconds())
+        self._directory.write_model(self._weights())
+        self._saved_round, self._saved_at = self._state.round, time.perf_counter()
+        self._save_cost = self._saved_at - start
+
+    def _finish(self) -> History:
+        self._save()
+        weights = self._weights()
+        self._directory.write_model(weights)
+        summary = summarise(
+            self._experiment,
+            self._records,
+            seconds=round(self._seconds(), 3),
+            device=str(self._state.x.device),
+            engine=self._federation.name,
+            weights_sha256=fingerprint(weights),
+        )
+        self._directory.write_summary(summary)
+        return History(self._experiment, self._directory.path, tuple(self._records), summary)
+
+    def _weights(self) -> dict[str, Any]:
+        return state_of(self._task.module, self._layout, self._state.x)
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._began
+
+    def _how_to_resume(self) -> str:
+        return f"continue with: fedopt run --resume {self._directory.path}"
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Holds Ctrl-C back until the block is done, so that a commit is whole or has not happened."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if pending:
+        raise KeyboardInterrupt

@@ -1,0 +1,112 @@
+"""The run directory: stable names, because people's scripts read them.
+
+    experiment.toml      the experiment, complete and resolved
+    metrics.jsonl        one line a round
+    model.safetensors    the latest global model, under its state_dict names
+    summary.json         once the run has ended
+    checkpoint/          what --resume reads
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tomllib
+from datetime import datetime
+from pathlib import Path
+
+import safetensors.torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from fedopt.errors import BrokenRun, InvalidExperiment
+from fedopt.experiment import Experiment
+from fedopt.experiment_file import override, to_toml
+from fedopt.files import replace_file
+from fedopt.history import RoundRecord, Summary
+
+
+class RunDirectory:
+    """One run's directory, held by one process at a time."""
+
+    def __init__(self, path: Path, experiment: Experiment) -> None:
+        """Use `create` or `reopen`."""
+        self.path, self.experiment = path, experiment
+        self._lock = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise BrokenRun(f"{path} is in use by another process") from error
+
+    @classmethod
+    def create(cls, path: Path | None, experiment: Experiment) -> RunDirectory:
+        """A new directory at `path`; without one, below runs/, named by time, data and algorithm."""
+        path = path or _unused(experiment)
+        check_unused(path)
+        path.mkdir(parents=True, exist_ok=True)
+        directory = cls(path, experiment)
+        replace_file(path / "experiment.toml", to_toml(experiment).encode())
+        return directory
+
+    @classmethod
+    def reopen(cls, path: Path, overrides: list[str]) -> RunDirectory:
+        """The directory of a run that stopped, its experiment changed by what a resumed run may change."""
+        return cls(path, read_run_experiment(path, overrides))
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+    def append(self, record: RoundRecord) -> None:
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as stream:
+            stream.write(record.model_dump_json() + "\n")
+
+    def rewind(self, rounds: int) -> list[RoundRecord]:
+        """The records of the first `rounds` rounds; later ones, whose checkpoint was never taken, are cut off."""
+        file = self.path / "metrics.jsonl"
+        lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+        try:
+            records = [RoundRecord.model_validate_json(line) for line in lines[:rounds]]
+        except ValidationError as error:
+            raise BrokenRun(f"{file} was edited: one of its first {rounds} lines is not a record") from error
+        if [record.round for record in records] != list(range(1, rounds + 1)):
+            raise BrokenRun(f"{file} was edited: it lacks rounds that the checkpoint has")
+        if lines[rounds:]:
+            replace_file(file, b"".join(lines[:rounds]))
+        return records
+
+    def write_experiment(self) -> None:
+        replace_file(self.path / "experiment.toml", to_toml(self.experiment).encode())
+
+    def write_model(self, state: dict[str, Tensor]) -> None:
+        replace_file(self.path / "model.safetensors", safetensors.torch.save(state))
+
+    def write_summary(self, summary: Summary) -> None:
+        replace_file(self.path / "summary.json", (summary.model_dump_json(indent=2) + "\n").encode())
+
+
+def check_unused(path: Path) -> None:
+    """InvalidExperiment if something is there already: no run is ever written over another."""
+    if path.exists() and not path.is_dir():
+        raise InvalidExperiment(f"--out {path} is a file; name a new directory")
+    if path.is_dir() and any(path.iterdir()):
+        if (path / "experiment.toml").exists():
+            raise InvalidExperiment(f"--out {path} holds a run already; continue it with --resume {path}")
+        raise InvalidExperiment(f"--out {path} is not empty; name a new directory")
+
+
+def read_run_experiment(path: Path, overrides: list[str]) -> Experiment:
+    """The experiment of the run at `path`, with overrides applied."""
+    if not (path / "experiment.toml").is_file():
+        raise InvalidExperiment(f"--resume {path}: there is no run, for it has no experiment.toml")
+    try:
+        given = tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise BrokenRun(f"{path / 'experiment.toml'} is torn or was edited: {error}") from error
+    return Experiment(**override(given, overrides))
+
+
+def _unused(experiment: Experiment) -> Path:
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.data.name}-{experiment.algorithm.name}"
+    candidates = (Path("runs") / (name + suffix) for suffix in ("", *(f"-{k}" for k in range(2, 1000))))
+    return next(path for path in candidates if not path.exists())

@@ -1,0 +1,108 @@
+"""The embedded engine: an experiment as virtual clients in this process, without Flower and without Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from clients.gradients import Road
+from fedopt.data.dataset import load_dataset
+from fedopt.data.partition import partition
+from fedopt.errors import InvalidExperiment
+from fedopt.evaluation import Evaluator
+from fedopt.experiment import Experiment
+from fedopt.history import History
+from fedopt.models.build import build_model
+from fedopt.parameters import Layout
+from fedopt.runner import Observer, Run
+from fedopt.runs import RunDirectory, check_unused, read_run_experiment
+from fedopt.task import Task
+from simulations.lanes import choose_lanes
+from simulations.virtual import VirtualFederation
+
+
+def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Observer] = ()) -> History:
+    """Runs the experiment into `out` (a new directory below runs/ by default)."""
+    if out is not None:
+        check_unused(out)  # before the data are read, which may take a while
+    with _threads(experiment.run.threads):
+        task, federation, evaluate = prepare(experiment)
+        directory = RunDirectory.create(out, experiment)
+        try:
+            return Run(directory, task, federation, evaluate, observers).complete()
+        finally:
+            directory.close()
+
+
+def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ()) -> History:
+    """Continues the run at `path` from its last checkpoint; a finished one is only summed up again."""
+    experiment = read_run_experiment(path, overrides)
+    with _threads(experiment.run.threads):
+        task, federation, evaluate = prepare(experiment)
+        directory = RunDirectory.reopen(path, overrides)
+        try:
+            run_ = Run(directory, task, federation, evaluate, observers)
+            run_.resume()
+            return run_.complete()
+        finally:
+            directory.close()
+
+
+def prepare(experiment: Experiment) -> tuple[Task, VirtualFederation, Evaluator]:
+    """All that can fail before a round is played: data, partition, model, device."""
+    settings = experiment.run
+    device, dtype = _device(settings.device), getattr(torch, settings.dtype)
+    dataset = load_dataset(experiment.data, settings.seed)
+    parts = partition(dataset, experiment.data, settings.seed)
+    module = build_model(experiment.model, dataset.sample_shape, dataset.classes, settings.seed)
+    task = Task(module.to(device, dtype))
+    dataset = dataset.to(device, dtype)
+    layout = Layout.of(task.module)
+
+    road: Road = settings.gradients if settings.gradients != "auto" else _best_road(device)
+    lanes = settings.lanes
+    if lanes == "auto":
+        batch = experiment.local.batch_size
+        longest = max(len(part) for part in parts)
+        width = longest if batch == "full" else min(batch, longest)
+        lanes = choose_lanes(
+            task.module, dataset.x_train[:1], layout.size, width, experiment.cohort_size, road
+        )
+    federation = VirtualFederation(
+        task,
+        experiment.algorithm,
+        experiment.local,
+        (dataset.x_train, dataset.y_train),
+        parts,
+        seed=settings.seed,
+        lanes=min(lanes, experiment.cohort_size),
+        road=road,
+    )
+    return task, federation, Evaluator(task, layout, dataset.x_test, dataset.y_test)
+
+
+def _best_road(device: torch.device) -> Road:
+    """Lane by lane on a CPU; all lanes in one launch on an accelerator (why: `clients.gradients`)."""
+    return "each" if device.type == "cpu" else "vmap"
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there[name]:
+        raise InvalidExperiment(f"run.device: torch finds no {name} on this machine; choose cpu, or auto")
+    return torch.device(name)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

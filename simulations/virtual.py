@@ -1,0 +1,79 @@
+"""Virtual clients: a federation inside this process, whose clients train side by side on lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from clients.gradients import Road
+from clients.state import ClientStates
+from clients.training import Job, LaneTrainer
+from fedopt.algorithms.base import Algorithm
+from fedopt.federation import Update, WorkOrder, payload
+from fedopt.optimizers.settings import LocalSettings
+from fedopt.parameters import Layout
+from fedopt.task import Task
+
+
+class VirtualFederation:
+    """N clients that share one set of tensors by index. Implements `fedopt.federation.Federation`."""
+
+    name = "embedded"
+
+    def __init__(
+        self,
+        task: Task,
+        algorithm: Algorithm,
+        local: LocalSettings,
+        data: tuple[Tensor, Tensor],
+        parts: Sequence[np.ndarray],
+        *,
+        seed: int,
+        lanes: int,
+        road: Road = "each",
+    ) -> None:
+        layout = Layout.of(task.module)
+        self._parts, self._lanes = parts, lanes
+        self._states = ClientStates(algorithm.client_keeps(layout.flatten(task.module)))
+        self._trainer = LaneTrainer(task, layout, algorithm, local, data, seed=seed, road=road, lanes=lanes)
+
+    @property
+    def samples(self) -> Sequence[int]:
+        return [len(part) for part in self._parts]
+
+    def train(self, orders: Sequence[WorkOrder]) -> Iterator[Update]:
+        # Clients of like size side by side: lanes then finish together.
+        by_size = sorted(orders, key=lambda order: (-len(self._parts[order.client]), order.client))
+        for start in range(0, len(by_size), self._lanes):
+            jobs = [
+                Job(order, self._parts[order.client], self._states.at(order.client, order.accepted))
+                for order in by_size[start : start + self._lanes]
+            ]
+            for result in self._trainer.train(jobs):
+                order = result.order
+                self._states.put(order.client, order.round, result.keep)
+                yield Update(
+                    round=order.round,
+                    client=order.client,
+                    samples=result.samples,
+                    steps=result.steps,
+                    loss=result.loss,
+                    up=result.up,
+                    bytes_down=payload({"x": order.x}, order.down),
+                    bytes_up=payload(result.up),
+                )
+
+    def settle(self, accepted: Mapping[int, int]) -> None:
+        self._states.settle(accepted)
+
+    def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        self._states.save(folder, accepted)
+
+    def prune(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        self._states.prune(folder, accepted)
+
+    def restore(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        self._states.restore(folder, accepted)
