@@ -66,8 +66,8 @@ class ClientStates:
     def prune(self, folder: Path, accepted: Mapping[int, int]) -> None:
         """Removes files of versions that no longer count, once the checkpoint that says so is in place."""
         live = {_file_name(client, round_) for client, round_ in accepted.items()}
-        for file in folder.glob("*.safetensors"):
-            if file.name not in live:
+        for file in folder.glob("*"):
+            if file.name not in live:  # an old version, or the draft of a write that was killed
                 file.unlink()
         self._stored &= set(accepted.items())
 

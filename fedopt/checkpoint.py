@@ -79,7 +79,7 @@ class Checkpoints:
         ).sealed()
         replace_file(self._manifest, (manifest.model_dump_json(indent=1) + "\n").encode())
         federation.prune(self._folder / "clients", state.accepted)
-        for file in self._folder.glob("server-round-*.safetensors"):
+        for file in self._folder.glob("*server-round-*"):
             if file != self._server_file(state.round):
                 file.unlink()
 

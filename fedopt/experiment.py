@@ -45,13 +45,17 @@ def _model(given: Any) -> Any:
     return _chosen(MODELS, "mlp", given)
 
 
+PARTICIPATION = 0.2
+"""The share of clients a round where neither participation nor cohort is given."""
+
+
 class RunSettings(Section):
     """The experiment's [run] section."""
 
-    rounds: int = Field(50, ge=1)
+    rounds: int = Field(100, ge=1)
     participation: float | None = Field(None, gt=0, le=1)
     cohort: int | None = Field(None, ge=1)
-    """How many clients a round: a share of all, or a number. One of the two; all of them by default."""
+    """How many clients a round: a share of all (a fifth by default), or a number."""
     seed: int = Field(0, ge=0)
     eval_every: int = Field(1, ge=1)
     target_accuracy: float | None = Field(None, gt=0, le=1)
@@ -71,6 +75,8 @@ class RunSettings(Section):
     def _consistent(self) -> Self:
         if self.participation is not None and self.cohort is not None:
             raise wrong("cohort", "give participation or cohort, not both")
+        if self.participation is None and self.cohort is None:
+            object.__setattr__(self, "participation", PARTICIPATION)
         if self.stop_at_target and self.target_accuracy is None:
             raise wrong("stop_at_target", "needs target_accuracy, for example 0.9")
         for key in ("lanes", "checkpoint_every"):
@@ -114,7 +120,8 @@ class Experiment(Section):
         """How many clients are chosen each round."""
         if self.run.cohort is not None:
             return self.run.cohort
-        return max(1, round((self.run.participation or 1.0) * self.data.clients))
+        assert self.run.participation is not None
+        return max(1, round(self.run.participation * self.data.clients))
 
     def notes(self) -> list[str]:
         """What the user may want to know: keys that were set and that nothing reads."""

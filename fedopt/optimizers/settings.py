@@ -18,6 +18,9 @@ KEYS_OF = {
 }
 """Which keys each inner optimizer reads, beside `lr`."""
 
+EPOCHS = 5
+"""Local epochs where neither epochs nor steps are given."""
+
 
 class LocalSettings(Section):
     optimizer: Annotated[str, AfterValidator(OPTIMIZERS.check)] = "sgd"
@@ -36,8 +39,8 @@ class LocalSettings(Section):
     """Largest Euclidean norm of a client's (corrected) gradient; no clipping when absent."""
     epochs: int | None = Field(None, ge=1)
     steps: int | None = Field(None, ge=1)
-    """Local work a round: passes over the client's data, or a number of minibatches. One of the two."""
-    batch_size: int | Literal["full"] = 32
+    """Local work a round: passes over the client's data (5 by default), or a number of minibatches."""
+    batch_size: int | Literal["full"] = 16
 
     @field_validator("batch_size")
     @classmethod
@@ -51,7 +54,7 @@ class LocalSettings(Section):
         if self.epochs is not None and self.steps is not None:
             raise wrong("steps", "give epochs or steps, not both")
         if self.epochs is None and self.steps is None:
-            object.__setattr__(self, "epochs", 1)
+            object.__setattr__(self, "epochs", EPOCHS)
         if self.nesterov and self.momentum == 0:
             raise wrong("nesterov", "needs momentum above 0, for example momentum = 0.9")
         return self
