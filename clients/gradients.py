@@ -22,6 +22,10 @@ from fedopt.task import Task
 Road = Literal["each", "vmap"]
 
 
+BACKWARD_BYTES = 2**20
+"""Gradients that one backward pass makes should stay within a core's cache until they are laid in place."""
+
+
 class LaneGradients(Protocol):
     """Gradients of the mean loss of each lane's minibatch, at the present contents of theta."""
 
@@ -48,20 +52,26 @@ class EachLane:
         }
         self._modules = [copy.deepcopy(task.module, dict(shared)) for _ in range(lanes)]
         self._parameters = [
-            layout.bind(module, row) for module, row in zip(self._modules, self.theta, strict=True)
+            parameter
+            for module, row in zip(self._modules, self.theta, strict=True)
+            for parameter in layout.bind(module, row)
         ]
-        self._rows = list(self._gradients)
+        self._each = len(layout.names)
+        self._together = max(1, BACKWARD_BYTES // (layout.size * like.element_size()))
 
     def __call__(self, batch: LaneBatch) -> tuple[Tensor, Tensor]:
         losses: list[Tensor] = []
-        for lane, (x, y) in enumerate(batch.lanes()):
-            loss = self._loss(self._modules[lane](x), y).mean()
-            gradients = torch.autograd.grad(
-                loss, self._parameters[lane], allow_unused=True, materialize_grads=True
-            )
-            torch.cat([gradient.reshape(-1) for gradient in gradients], out=self._rows[lane])
-            losses.append(loss.detach())
-        return self._gradients[: batch.active], torch.stack(losses)
+        lanes = list(zip(self._modules, batch.lanes(), strict=False))
+        for first in range(0, batch.active, self._together):
+            group = lanes[first : first + self._together]
+            found = [self._loss(module(x), y) for module, (x, y) in group]
+            # One backward for the group: no parameter takes part in two losses, so each gets its own gradient.
+            owned = self._parameters[first * self._each : (first + len(group)) * self._each]
+            gradients = torch.autograd.grad(found, owned, allow_unused=True, materialize_grads=True)
+            into = self._gradients[first : first + len(group)].view(-1)
+            torch.cat([gradient.reshape(-1) for gradient in gradients], out=into)
+            losses += found
+        return self._gradients[: batch.active], torch.stack(losses).detach()
 
 
 class VmapLanes:
@@ -71,7 +81,8 @@ class VmapLanes:
         self.theta = like.new_zeros(lanes, layout.size)
 
         def loss(theta: Tensor, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-            return (task.loss(functional_call(task.module, layout.split(theta), (x,)), y) * weights).sum()
+            outputs = functional_call(task.module, layout.split(theta), (x,))
+            return (task.loss(outputs, y, reduction="none") * weights).sum()
 
         self._gradients = vmap(grad_and_value(loss))
 

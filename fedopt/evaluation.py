@@ -27,6 +27,6 @@ class Evaluator:
         for start in range(0, len(self._y), BATCH):
             y = self._y[start : start + BATCH]
             outputs = self._task.module(self._x[start : start + BATCH])
-            losses += self._task.loss(outputs, y).sum()
+            losses += self._task.loss(outputs, y, reduction="none").sum()
             correct += (outputs.argmax(dim=-1) == y).sum()
         return losses.item() / len(self._y), correct.item() / len(self._y)

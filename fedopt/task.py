@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(outputs [B, ...], targets [B, ...]) -> the loss of each sample [B]."""
 
+class Loss(Protocol):
+    """A loss in the manner of torch.nn.functional."""
 
-def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(outputs, targets, reduction="none")
+    def __call__(self, outputs: Tensor, targets: Tensor, /, *, reduction: str = "mean") -> Tensor:
+        """The mean over the batch, or with reduction "none" the loss of each sample [B]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -21,4 +22,4 @@ class Task:
     """A module (its trainable parameters are federated, everything else stays as built) and its loss."""
 
     module: nn.Module
-    loss: Loss = cross_entropy
+    loss: Loss = F.cross_entropy

@@ -1,7 +1,8 @@
 """How many client steps a second: this engine against the plain loop, on the same work, interleaved.
 
-Dirichlet(0.5) over 100 clients, 10 a round, one epoch, one thread. A and B take turns, so that a machine
-that slows down slows both; ratios are of neighbouring turns.
+Dirichlet(0.5) over 100 clients, 10 a round, one epoch, one thread: whole rounds, averaging included on both
+sides. A and B take turns, so that a machine that slows down slows both; ratios are of neighbouring turns.
+For models with convolutions the plain loop is run with oneDNN on and off, and the faster counts.
 """
 
 from __future__ import annotations
@@ -14,22 +15,25 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
+from torch import Tensor, nn
 
-from clients.training import Job, LaneTrainer
+from fedopt.algorithms.base import shares
 from fedopt.data.batches import plan_batches
 from fedopt.data.partition import split_labels
 from fedopt.experiment import Experiment
-from fedopt.federation import WorkOrder
 from fedopt.models.build import build_model
 from fedopt.parameters import Layout
-from fedopt.rounds import select_cohort
+from fedopt.rounds import ServerState, play_round, select_cohort
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 from simulations.lanes import choose_lanes
 from simulations.plain_loop import batches_of, train_plainly
+from simulations.virtual import VirtualFederation
 
-SAMPLES, SHAPE, CLASSES = 6_000, (1, 28, 28), 10
-"""Work of MNIST's shape; values do not matter to speed, so no download is needed."""
+SAMPLES, SHAPE, CLASSES = 60_000, (1, 28, 28), 10
+"""Work of MNIST's size and shape; values do not matter to speed, so nothing needs to be there."""
+
+COHORT = 10
 
 
 @dataclass(frozen=True)
@@ -49,75 +53,103 @@ class Cell:
     ratio_max: float
 
 
-def measure(
-    model: str, batch: int, optimizer: str, *, algorithm: str = "fedavg", repeats: int = 5, rounds: int = 1
-) -> Cell:
-    """Median steps per second of both, and their ratio, over `repeats` turns after one to warm up."""
-    local = {"optimizer": optimizer, "lr": 0.01, "epochs": 1, "batch_size": batch}
-    if optimizer == "momentum":
-        local |= {"optimizer": "sgd", "momentum": 0.9}
-    experiment = Experiment(
-        data={"clients": 100, "alpha": 0.5},
-        model={"name": model},
-        algorithm={"name": algorithm},
-        local=local,
-        run={"cohort": 10},
-    )
-    rng = stream(0, Purpose.DATA)
-    labels = rng.integers(0, CLASSES, SAMPLES)
-    x = torch.from_numpy(rng.standard_normal((SAMPLES, *SHAPE)).astype("float32"))
-    y = torch.from_numpy(labels)
-    parts = split_labels(labels, experiment.data, seed=0)
-    module = build_model(experiment.model, SHAPE, CLASSES, seed=0)
-    layout = Layout.of(module)
-    flat = layout.flatten(module)
-    task = Task(module)
-    lanes = choose_lanes(module, x[:1], layout.size, batch, 10, "each")
-    trainer = LaneTrainer(
-        task, layout, experiment.algorithm, experiment.local, (x, y), seed=0, road="each", lanes=lanes
-    )
-    down = experiment.algorithm.sends_down(experiment.algorithm.server_keeps(flat))
-    kept = experiment.algorithm.client_keeps(flat)
-    cohorts = {number: select_cohort(100, 10, 0, number) for number in range(1, rounds + 1)}
+class Bench:
+    """One round of the same work, done both ways."""
 
-    def plans(number: int, client: int) -> list[torch.Tensor]:
-        plan = plan_batches(
-            len(parts[client]), experiment.local, stream(0, Purpose.BATCHES, number, client)
+    def __init__(self, model: str, batch: int, optimizer: str) -> None:
+        momentum = {"optimizer": "sgd", "momentum": 0.9} if optimizer == "momentum" else {}
+        local = {"optimizer": optimizer, "lr": 0.01, "epochs": 1, "batch_size": batch, **momentum}
+        self.experiment = Experiment(
+            data={"clients": 100, "alpha": 0.5}, model={"name": model}, local=local, run={"cohort": COHORT}
         )
-        return batches_of(plan, parts[client])
+        rng = stream(0, Purpose.DATA)
+        labels = rng.integers(0, CLASSES, SAMPLES)
+        self.x = torch.from_numpy(rng.standard_normal((SAMPLES, *SHAPE)).astype("float32"))
+        self.y = torch.from_numpy(labels)
+        self.parts = split_labels(labels, self.experiment.data, seed=0)
+        self.share_of = shares("samples", [len(part) for part in self.parts])
+        self.module = build_model(self.experiment.model, SHAPE, CLASSES, seed=0)
+        layout = Layout.of(self.module)
+        task = Task(self.module)
+        longest = max(len(part) for part in self.parts)
+        self.lanes = choose_lanes(task, self.experiment, self.x[:1], longest, "each")
+        self.federation = VirtualFederation(
+            task,
+            self.experiment.algorithm,
+            self.experiment.local,
+            (self.x, self.y),
+            self.parts,
+            seed=0,
+            lanes=self.lanes,
+        )
+        self.state = ServerState.initial(layout.flatten(self.module), self.experiment.algorithm)
+        self.cohort = select_cohort(len(self.parts), COHORT, seed=0, round_=1)
 
-    def engine() -> None:
-        for number, cohort in cohorts.items():
-            by_size = sorted(cohort, key=lambda client: -len(parts[client]))
-            for start in range(0, len(by_size), lanes):
-                trainer.train(
-                    [
-                        Job(WorkOrder(number, client, None, flat, down), parts[client], kept)
-                        for client in by_size[start : start + lanes]
-                    ]
-                )
+    @property
+    def convolutional(self) -> bool:
+        return any(isinstance(layer, nn.Conv2d) for layer in self.module.modules())
 
-    def plain() -> None:
-        for number, cohort in cohorts.items():
-            for client in cohort:
-                train_plainly(module, experiment.local, x, y, plans(number, client))
+    @property
+    def steps(self) -> int:
+        return sum(len(self.batches(client)) for client in self.cohort)
 
-    steps = sum(len(plans(number, client)) for number, cohort in cohorts.items() for client in cohort)
+    def batches(self, client: int) -> list[Tensor]:
+        rng = stream(0, Purpose.BATCHES, 1, client)
+        plan = plan_batches(len(self.parts[client]), self.experiment.local, rng)
+        return batches_of(plan, self.parts[client])
+
+    def by_engine(self) -> Tensor:
+        """The model after the round, [P]."""
+        state, _ = play_round(
+            self.state, self.experiment.algorithm, self.federation, self.share_of, COHORT, seed=0
+        )
+        return state.x
+
+    def by_plain_loop(self) -> Tensor:
+        """The same by nn.Module, torch.optim and a running weighted mean."""
+        mean = [torch.zeros_like(parameter) for parameter in self.module.parameters()]
+        total = sum(self.share_of[client] for client in self.cohort)
+        for client in self.cohort:
+            trained = train_plainly(
+                self.module, self.experiment.local, self.x, self.y, self.batches(client)
+            )
+            with torch.no_grad():
+                for sum_, parameter in zip(mean, trained.parameters(), strict=True):
+                    sum_.add_(parameter, alpha=self.share_of[client] / total)
+        return torch.cat([parameter.reshape(-1) for parameter in mean])
+
+    def without_onednn(self) -> Tensor:
+        before = torch.backends.mkldnn.enabled  # type: ignore[attr-defined]
+        torch.backends.mkldnn.enabled = False  # type: ignore[attr-defined]
+        try:
+            return self.by_plain_loop()
+        finally:
+            torch.backends.mkldnn.enabled = before  # type: ignore[attr-defined]
+
+
+def measure(model: str, batch: int, optimizer: str, repeats: int = 5) -> Cell:
+    """Median steps per second of both, and their ratio, over `repeats` turns after one to warm up."""
+    bench = Bench(model, batch, optimizer)
+    rivals = [bench.by_plain_loop, *([bench.without_onednn] if bench.convolutional else [])]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        pairs = [(_seconds(engine), _seconds(plain)) for _ in range(repeats + 1)][1:]
+        turns = [
+            (_seconds(bench.by_engine), [_seconds(rival) for rival in rivals]) for _ in range(repeats + 1)
+        ][1:]
     finally:
         torch.set_num_threads(threads)
-    ratios = [plainly / ours for ours, plainly in pairs]
+    medians = [statistics.median(times[rival] for _, times in turns) for rival in range(len(rivals))]
+    faster = medians.index(min(medians))
+    ratios = [times[faster] / ours for ours, times in turns]
     return Cell(
         model=model,
         batch=batch,
-        optimizer=optimizer if algorithm == "fedavg" else algorithm,
+        optimizer=optimizer,
         engine="each",
-        lanes=lanes,
-        steps_per_second=steps / statistics.median(ours for ours, _ in pairs),
-        plain_steps_per_second=steps / statistics.median(plainly for _, plainly in pairs),
+        lanes=bench.lanes,
+        steps_per_second=bench.steps / statistics.median(ours for ours, _ in turns),
+        plain_steps_per_second=bench.steps / medians[faster],
         ratio=statistics.median(ratios),
         ratio_min=min(ratios),
         ratio_max=max(ratios),
@@ -148,7 +180,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or "unknown"
 
 
-def _seconds(work: Callable[[], None]) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

@@ -65,12 +65,8 @@ def prepare(experiment: Experiment) -> tuple[Task, VirtualFederation, Evaluator]
     road: Road = settings.gradients if settings.gradients != "auto" else _best_road(device)
     lanes = settings.lanes
     if lanes == "auto":
-        batch = experiment.local.batch_size
         longest = max(len(part) for part in parts)
-        width = longest if batch == "full" else min(batch, longest)
-        lanes = choose_lanes(
-            task.module, dataset.x_train[:1], layout.size, width, experiment.cohort_size, road
-        )
+        lanes = choose_lanes(task, experiment, dataset.x_train[:1], longest, road)
     federation = VirtualFederation(
         task,
         experiment.algorithm,

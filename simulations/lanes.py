@@ -6,9 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from clients.gradients import Road
+from fedopt.experiment import Experiment
+from fedopt.parameters import Layout
+from fedopt.task import Task
 
-CACHE_BYTES = 8 * 2**20
-"""What the lanes of a CPU should keep within: beyond the caches, side by side is slower than one by one."""
+CACHE_BYTES = 10 * 2**20
+"""What the vectors of all lanes on a CPU should keep within: beyond its caches, every step waits for memory."""
 
 CACHE_LANES = 16
 """More lanes than this save nothing further on a CPU: the cost of a call is shared well enough."""
@@ -16,19 +19,26 @@ CACHE_LANES = 16
 GPU_SHARE = 0.25
 """The part of a GPU's free memory that lanes may fill."""
 
-COPIES = 8
-"""Vectors of the model's size that a lane may hold: weights, gradients, two moments, correction, sums, ..."""
 
-
-def choose_lanes(
-    module: nn.Module, sample: Tensor, parameters: int, width: int, cohort: int, road: Road
-) -> int:
-    """As many lanes as pay, one at least. `width` is the largest minibatch, `sample` one input [1, ...]."""
+def choose_lanes(task: Task, experiment: Experiment, sample: Tensor, longest: int, road: Road) -> int:
+    """As many lanes as pay, one at least. `sample` is one input [1, ...], `longest` the largest client's size."""
+    cohort, batch = experiment.cohort_size, experiment.local.batch_size
+    vector = Layout.of(task.module).size * sample.element_size()
     if road == "each":
-        return max(1, min(cohort, CACHE_LANES, CACHE_BYTES // (2 * parameters * sample.element_size())))
-    lane = sample.element_size() * (COPIES * parameters + 3 * width * (sample.numel() + activations(module, sample)))
+        fit = CACHE_BYTES // (vectors_per_lane(experiment) * vector)
+        return max(1, min(cohort, CACHE_LANES, fit))
+    width = longest if batch == "full" else batch
+    numbers = 3 * width * (sample.numel() + activations(task.module, sample))
+    lane = 2 * vectors_per_lane(experiment) * vector + numbers * sample.element_size()
     free = torch.cuda.mem_get_info(sample.device)[0] if sample.is_cuda else 4 * 2**30
     return max(1, min(cohort, int(GPU_SHARE * free / lane)))
+
+
+def vectors_per_lane(experiment: Experiment) -> int:
+    """How many vectors of the model's size a step of one lane touches."""
+    local, algorithm = experiment.local, experiment.algorithm
+    moments = (local.momentum > 0) if local.stepper == "sgd" else 2
+    return 2 + moments + (local.optimizer == "sam") + 3 * algorithm.averages_gradients
 
 
 @torch.no_grad()
