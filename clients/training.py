@@ -151,9 +151,7 @@ class CorrectedGradient:
     """The raw gradients of the last evaluation, [active, P]."""
     losses: Tensor
 
-    def __init__(
-        self, gradients: LaneGradients, algorithm: Algorithm, local: Vectors, clip: float | None
-    ) -> None:
+    def __init__(self, gradients: LaneGradients, algorithm: Algorithm, local: Vectors, clip: float | None) -> None:
         self._gradients, self._algorithm, self._local, self._clip = gradients, algorithm, local, clip
 
     def __call__(self) -> Tensor:
@@ -163,12 +161,11 @@ class CorrectedGradient:
         if self._clip is None:
             return corrected
         norms = torch.linalg.vector_norm(corrected, dim=1, keepdim=True)
-        return corrected * (self._clip / (norms + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_
+        # As torch.nn.utils.clip_grad_norm_ does, lane by lane.
+        return corrected * torch.clamp(self._clip / (norms + 1e-6), max=1.0)
 
     def narrow(self, active: int) -> None:
-        self._local = {
-            name: vector[:active] if vector.ndim == 2 else vector for name, vector in self._local.items()
-        }
+        self._local = {name: vector[:active] if vector.ndim == 2 else vector for name, vector in self._local.items()}
 
 
 def _one_pass(samples: int) -> BatchPlan:

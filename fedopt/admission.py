@@ -37,8 +37,7 @@ def examine(update: Update, order: WorkOrder, samples: int) -> Refusal | None:
     for name, vector in update.up.items():
         if vector.shape != order.x.shape or vector.dtype != order.x.dtype:
             return refuse(
-                f"{name} is {vector.dtype} {tuple(vector.shape)}, "
-                f"the model {order.x.dtype} {tuple(order.x.shape)}"
+                f"{name} is {vector.dtype} {tuple(vector.shape)}, the model {order.x.dtype} {tuple(order.x.shape)}"
             )
         largest = _largest(vector)
         if not math.isfinite(largest):

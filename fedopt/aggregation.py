@@ -42,7 +42,7 @@ class ExactSum:
         self._chunk = CHUNK if self._device.type == "cpu" else max(1, like.numel())
 
     def add(self, vector: Tensor, weight: float) -> None:
-        parts = (tensor.split(self._chunk) for tensor in (vector.detach(), self._coarse, self._fine))
+        parts = (torch.split(tensor, self._chunk) for tensor in (vector.detach(), self._coarse, self._fine))
         for part, coarse, fine in zip(*parts, strict=True):
             rest = part.to(self._device, torch.float64, copy=True).mul_(weight).mul_(2.0**COARSE)
             whole = rest.round()

@@ -116,5 +116,5 @@ class Checkpoints:
 
 
 def _digest(experiment: Experiment) -> str:
-    fixed = experiment.model_dump_json(exclude=MAY_CHANGE)  # type: ignore[arg-type]
+    fixed = experiment.model_dump_json(exclude=MAY_CHANGE)
     return hashlib.sha256(fixed.encode()).hexdigest()

@@ -110,9 +110,7 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _cohort_fits(self) -> Self:
         if self.run.cohort is not None and self.run.cohort > self.data.clients:
-            raise wrong(
-                "run.cohort", f"{self.run.cohort} a round, but data.clients is {self.data.clients}; lower it"
-            )
+            raise wrong("run.cohort", f"{self.run.cohort} a round, but data.clients is {self.data.clients}; lower it")
         return self
 
     @property

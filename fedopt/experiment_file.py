@@ -20,6 +20,7 @@ INSTEAD_OF = {
 }
 """An override with one of these displaces what the file says by the other."""
 
+
 def read_experiment(file: Path | None, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in `file` (the digits default without one), changed by `section.key=value` overrides."""
     given: dict[str, Any] = {}
@@ -37,16 +38,12 @@ def read_experiment(file: Path | None, overrides: Sequence[str] = ()) -> Experim
 
 def override(given: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A copy of `given` with each `section.key=value` applied; values are TOML, a bare word is a string."""
-    changed = {
-        key: dict(section) if isinstance(section, dict) else section for key, section in given.items()
-    }
+    changed = {key: dict(section) if isinstance(section, dict) else section for key, section in given.items()}
     for text in overrides:
         path, equals, value = text.partition("=")
         section, dot, key = path.strip().partition(".")
         if not (equals and dot and section and key):
-            raise InvalidExperiment(
-                f"--set {text}: an override is section.key=value, for example --set run.rounds=10"
-            )
+            raise InvalidExperiment(f"--set {text}: an override is section.key=value, for example --set run.rounds=10")
         displaced = INSTEAD_OF.get(f"{section}.{key}", "")
         inner = changed.setdefault(section, {})
         if not isinstance(inner, dict):

@@ -45,7 +45,7 @@ class Layout:
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """Views of `flat` [..., P] by name, each [..., *shape]."""
-        parts = flat.split(self.sizes, dim=-1)
+        parts = torch.split(flat, self.sizes, dim=-1)
         return {
             name: part.view(*flat.shape[:-1], *shape)
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)

@@ -81,9 +81,7 @@ def play_round(
     number = state.round + 1
     cohort = select_cohort(len(share_of), cohort_size, seed, number)
     down = algorithm.sends_down(state.kept)
-    orders = {
-        client: WorkOrder(number, client, state.accepted.get(client), state.x, down) for client in cohort
-    }
+    orders = {client: WorkOrder(number, client, state.accepted.get(client), state.x, down) for client in cohort}
 
     collector, updates, refusals = Collector(), list[Update](), list[Refusal]()
     for update in federation.train(list(orders.values())):

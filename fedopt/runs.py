@@ -1,10 +1,10 @@
 """The run directory: stable names, because people's scripts read them.
 
-    experiment.toml      the experiment, complete and resolved
-    metrics.jsonl        one line a round
-    model.safetensors    the latest global model, under its state_dict names
-    summary.json         once the run has ended
-    checkpoint/          what --resume reads
+experiment.toml      the experiment, complete and resolved
+metrics.jsonl        one line a round
+model.safetensors    the latest global model, under its state_dict names
+summary.json         once the run has ended
+checkpoint/          what --resume reads
 """
 
 from __future__ import annotations

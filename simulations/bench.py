@@ -100,9 +100,7 @@ class Bench:
 
     def by_engine(self) -> Tensor:
         """The model after the round, [P]."""
-        state, _ = play_round(
-            self.state, self.experiment.algorithm, self.federation, self.share_of, COHORT, seed=0
-        )
+        state, _ = play_round(self.state, self.experiment.algorithm, self.federation, self.share_of, COHORT, seed=0)
         return state.x
 
     def by_plain_loop(self) -> Tensor:
@@ -110,21 +108,15 @@ class Bench:
         mean = [torch.zeros_like(parameter) for parameter in self.module.parameters()]
         total = sum(self.share_of[client] for client in self.cohort)
         for client in self.cohort:
-            trained = train_plainly(
-                self.module, self.experiment.local, self.x, self.y, self.batches(client)
-            )
+            trained = train_plainly(self.module, self.experiment.local, self.x, self.y, self.batches(client))
             with torch.no_grad():
                 for sum_, parameter in zip(mean, trained.parameters(), strict=True):
                     sum_.add_(parameter, alpha=self.share_of[client] / total)
         return torch.cat([parameter.reshape(-1) for parameter in mean])
 
     def without_onednn(self) -> Tensor:
-        before = torch.backends.mkldnn.enabled  # type: ignore[attr-defined]
-        torch.backends.mkldnn.enabled = False  # type: ignore[attr-defined]
-        try:
+        with torch.backends.mkldnn.flags(enabled=False):
             return self.by_plain_loop()
-        finally:
-            torch.backends.mkldnn.enabled = before  # type: ignore[attr-defined]
 
 
 def measure(model: str, batch: int, optimizer: str, repeats: int = 5) -> Cell:
@@ -134,9 +126,7 @@ def measure(model: str, batch: int, optimizer: str, repeats: int = 5) -> Cell:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        turns = [
-            (_seconds(bench.by_engine), [_seconds(rival) for rival in rivals]) for _ in range(repeats + 1)
-        ][1:]
+        turns = [(_seconds(bench.by_engine), [_seconds(rival) for rival in rivals]) for _ in range(repeats + 1)][1:]
     finally:
         torch.set_num_threads(threads)
     medians = [statistics.median(times[rival] for _, times in turns) for rival in range(len(rivals))]

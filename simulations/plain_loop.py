@@ -37,7 +37,7 @@ def train_plainly(
     optimizer = torch_optimizer(local, module)
     for batch in batches:
         optimizer.zero_grad()
-        F.cross_entropy(module(x[batch]), y[batch]).backward()
+        torch.autograd.backward(F.cross_entropy(module(x[batch]), y[batch]))
         if local.clip is not None:
             nn.utils.clip_grad_norm_(module.parameters(), local.clip)
         optimizer.step()

@@ -41,9 +41,7 @@ def variants(base: Experiment, algorithms: Sequence[str], seeds: int) -> list[Ex
     ]
 
 
-def run_study(
-    experiments: Sequence[Experiment], out: Path, done: Callable[[History], None]
-) -> list[History]:
+def run_study(experiments: Sequence[Experiment], out: Path, done: Callable[[History], None]) -> list[History]:
     """Runs each experiment into a directory of its own below `out`."""
     histories: list[History] = []
     for experiment in experiments:

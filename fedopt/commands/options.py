@@ -13,9 +13,7 @@ ExperimentFile = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", "-s", metavar="SECTION.KEY=VALUE", help="Change one key of the experiment; may be repeated."
-    ),
+    typer.Option("--set", "-s", metavar="SECTION.KEY=VALUE", help="Change one key of the experiment; may be repeated."),
 ]
 
 

@@ -28,9 +28,7 @@ SHOWN_CLASSES = 12
 def partition(
     experiment: ExperimentFile = None,
     overrides: Overrides = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: .png, .svg or .pdf.")
-    ] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: .png, .svg or .pdf.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
 ) -> None:
     """Show each client's samples by class, its size, its label entropy and its distance from the whole.

@@ -22,9 +22,7 @@ NEEDS_PATH = {"folder", "npz"}
 
 class DataSettings(Section):
     name: Annotated[str, AfterValidator(SOURCES.check)] = "digits"
-    path: Annotated[Path, AfterValidator(Path.absolute)] = Field(
-        Path("data"), strict=False, validate_default=True
-    )
+    path: Annotated[Path, AfterValidator(Path.absolute)] = Field(Path("data"), strict=False, validate_default=True)
     """Where files are: the folder that holds MNIST/ and the like, the image folder, or the .npz file."""
     download: bool = False
     """Whether torchvision may fetch missing files. Nothing else ever uses the network."""

@@ -34,7 +34,7 @@ def _refuse_what_cannot_be_federated(module: nn.Module, name: str) -> None:
                 f"model.name: {name} has {kind} at {place or 'its root'}, which draws from the global random "
                 "generator, so that no result could be repeated; set its p to 0"
             )
-        if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():
+        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in layer.parameters(recurse=False)):
             raise InvalidExperiment(
                 f"model.name: {name} has {kind} at {place or 'its root'}, whose size is not known yet; "
                 "give it its sizes"

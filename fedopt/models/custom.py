@@ -36,9 +36,7 @@ class CustomModel(ModelFamily):
         except TypeError as error:
             raise InvalidExperiment(f"model.name: {self.name} cannot be called: {error}") from error
         if not isinstance(module, nn.Module):
-            raise InvalidExperiment(
-                f"model.name: {self.name} returned {type(module).__name__}, not a torch.nn.Module"
-            )
+            raise InvalidExperiment(f"model.name: {self.name} returned {type(module).__name__}, not a torch.nn.Module")
         return module
 
     def _factory(self) -> Any:

@@ -51,16 +51,10 @@ def engine(
         if name not in OPTIMIZERS:
             raise InvalidExperiment(f"--optimizer {name}: {nearest(name, OPTIMIZERS)}")
     grid = [
-        (m, b, o)
-        for m in model or ["logistic", "mlp", "cnn"]
-        for b in batch or [10, 64]
-        for o in optimizer or ["sgd"]
+        (m, b, o) for m in model or ["logistic", "mlp", "cnn"] for b in batch or [10, 64] for o in optimizer or ["sgd"]
     ]
     console = Console(stderr=True)
-    cells = [
-        measure(m, b, o, repeats=repeats)
-        for m, b, o in track(grid, "measuring", console=console, transient=True)
-    ]
+    cells = [measure(m, b, o, repeats=repeats) for m, b, o in track(grid, "measuring", console=console, transient=True)]
     if json_output:
         print(json.dumps(as_json(cells)))
         return

@@ -21,9 +21,7 @@ from fedopt.runs import read_run_experiment
 app = command("run")
 
 
-@app.command(
-    epilog="Example:  fedopt run --set algorithm.name=scaffold --set run.rounds=100 --out runs/scaffold"
-)
+@app.command(epilog="Example:  fedopt run --set algorithm.name=scaffold --set run.rounds=100 --out runs/scaffold")
 def run(
     experiment: ExperimentFile = None,
     overrides: Overrides = None,
@@ -36,9 +34,7 @@ def run(
         typer.Option("--resume", metavar="DIR", help="Continue the run in DIR from its last checkpoint."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON on standard output.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")] = False,
 ) -> None:
     """Run one experiment as virtual clients in this process.
 
@@ -64,9 +60,7 @@ def run(
     from simulations.embedded import run as start_run
 
     history = (
-        resume_run(resume, overrides or [], observers)
-        if resume is not None
-        else start_run(settings, out, observers)
+        resume_run(resume, overrides or [], observers) if resume is not None else start_run(settings, out, observers)
     )
     if as_json:
         sys.stdout.write(history.summary.model_dump_json() + "\n")

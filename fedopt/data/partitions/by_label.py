@@ -38,7 +38,7 @@ def classes(draw: Draw) -> list[np.ndarray]:
     # Every client takes the labels with the fewest holders so far, ties at random: even, and covering.
     holders: list[list[int]] = [[] for _ in labels]
     for client in draw.rng.permutation(clients):
-        fewest = np.lexsort((draw.rng.random(len(labels)), [len(h) for h in holders]))
+        fewest = np.lexsort(np.array([draw.rng.random(len(labels)), [len(h) for h in holders]]))
         for chosen in fewest[:each]:
             holders[chosen].append(int(client))
     held: list[list[np.ndarray]] = [[] for _ in range(clients)]

@@ -41,12 +41,13 @@ def _class_by_class(draw: Draw, *, stop_at_fair_share: bool) -> list[np.ndarray]
 
 def _proportions(draw: Draw, open_to: np.ndarray) -> np.ndarray:
     """Dirichlet(alpha) over all clients, restricted to those it is open to."""
-    drawn = draw.rng.dirichlet(np.full(len(open_to), draw.settings.alpha)) * open_to
+    drawn: np.ndarray = draw.rng.dirichlet(np.full(len(open_to), draw.settings.alpha)) * open_to
     if not np.isfinite(drawn).all() or drawn.sum() <= 0:
         # At tiny alpha every gamma variate can underflow: the limit is all to one client.
         drawn = np.zeros(len(open_to))
         drawn[draw.rng.choice(np.flatnonzero(open_to))] = 1.0
-    return drawn / drawn.sum()
+    drawn /= drawn.sum()
+    return drawn
 
 
 def _cut(samples: np.ndarray, proportions: np.ndarray) -> list[np.ndarray]:

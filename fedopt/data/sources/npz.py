@@ -56,8 +56,7 @@ def _check(file: str, part: str, x: np.ndarray, y: np.ndarray) -> None:
         raise DataUnavailable(f"data.path: {file} has x_{part} of type {x.dtype}; features are floats")
     if y.dtype.kind not in "iu" or y.ndim != 1:
         raise DataUnavailable(
-            f"data.path: {file} has y_{part} of type {y.dtype} and shape {y.shape}; "
-            "labels are one integer a sample"
+            f"data.path: {file} has y_{part} of type {y.dtype} and shape {y.shape}; labels are one integer a sample"
         )
     if x.ndim < 2 or len(x) != len(y) or len(x) == 0:
         raise DataUnavailable(

@@ -56,9 +56,7 @@ def load(settings: DataSettings, seed: int) -> Dataset:
     present = np.unique(y_train)
     every_name = getattr(train, "classes", None) or [str(label) for label in range(int(present.max()) + 1)]
     names = tuple(str(every_name[label]) for label in present)
-    return from_images(
-        x_train, np.searchsorted(present, y_train), x_test, np.searchsorted(present, y_test), names
-    )
+    return from_images(x_train, np.searchsorted(present, y_train), x_test, np.searchsorted(present, y_test), names)
 
 
 def _channels_first(images: Any) -> np.ndarray:
