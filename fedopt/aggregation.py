@@ -8,7 +8,6 @@ are not vectorised): 16 bytes a parameter, whatever the cohort.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -87,5 +86,5 @@ class Collector:
         self._share += Fraction(share)
 
     def totals(self) -> Totals:
-        assert math.isfinite(float(self._share)) and self._share > 0
+        assert self._share > 0, "a round without updates has no totals"
         return Totals(self._sums, float(self._share))

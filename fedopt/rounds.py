@@ -94,6 +94,8 @@ def play_round(
     if refusals:
         raise _stopped(number, refusals)
 
+    if not updates:
+        raise RunStopped(f"round {number}: none of the clients {cohort[:10]} sent an update")
     totals = collector.totals()
     x, kept = algorithm.advance(state.x, state.kept, totals)
     if not all(bool(torch.isfinite(vector).all()) for vector in (x, *kept.values())):

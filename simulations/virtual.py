@@ -37,7 +37,7 @@ class VirtualFederation:
     ) -> None:
         layout = Layout.of(task.module)
         self._parts, self._lanes = parts, lanes
-        self._states = ClientStates(algorithm.client_keeps(layout.flatten(task.module)))
+        self.states = ClientStates(algorithm.client_keeps(layout.flatten(task.module)))
         self._trainer = LaneTrainer(task, layout, algorithm, local, data, seed=seed, road=road, lanes=lanes)
 
     @property
@@ -49,12 +49,12 @@ class VirtualFederation:
         by_size = sorted(orders, key=lambda order: (-len(self._parts[order.client]), order.client))
         for start in range(0, len(by_size), self._lanes):
             jobs = [
-                Job(order, self._parts[order.client], self._states.at(order.client, order.accepted))
+                Job(order, self._parts[order.client], self.states.at(order.client, order.accepted))
                 for order in by_size[start : start + self._lanes]
             ]
             for result in self._trainer.train(jobs):
                 order = result.order
-                self._states.put(order.client, order.round, result.keep)
+                self.states.put(order.client, order.round, result.keep)
                 yield Update(
                     round=order.round,
                     client=order.client,
@@ -67,13 +67,13 @@ class VirtualFederation:
                 )
 
     def settle(self, accepted: Mapping[int, int]) -> None:
-        self._states.settle(accepted)
+        self.states.settle(accepted)
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
-        self._states.save(folder, accepted)
+        self.states.save(folder, accepted)
 
     def prune(self, folder: Path, accepted: Mapping[int, int]) -> None:
-        self._states.prune(folder, accepted)
+        self.states.prune(folder, accepted)
 
     def restore(self, folder: Path, accepted: Mapping[int, int]) -> None:
-        self._states.restore(folder, accepted)
+        self.states.restore(folder, accepted)

@@ -1,0 +1,171 @@
+"""Lanes side by side learn what each client learns alone under plain torch.optim on a plain nn.Module."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clients.gradients import Road
+from clients.training import Job, LaneTrainer
+from fedopt.algorithms.fedavg import FedAvg
+from fedopt.data.batches import plan_batches
+from fedopt.experiment import Experiment
+from fedopt.federation import WorkOrder
+from fedopt.models.build import build_model
+from fedopt.optimizers.settings import LocalSettings
+from fedopt.parameters import Layout
+from fedopt.seeding import Purpose, stream
+from fedopt.task import Task
+from simulations.plain_loop import batches_of, torch_optimizer, train_plainly
+
+SIZES = (1, 2, 9, 10, 11, 37, 64, 200)
+
+OPTIMIZERS = {
+    "sgd": LocalSettings(lr=0.05, epochs=2, batch_size=10),
+    "momentum": LocalSettings(lr=0.02, momentum=0.9, epochs=2, batch_size=10),
+    "nesterov-decay": LocalSettings(
+        lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-2, epochs=2, batch_size=10
+    ),
+    "clip": LocalSettings(lr=0.05, clip=0.5, epochs=2, batch_size=10),
+    "steps": LocalSettings(lr=0.05, momentum=0.5, steps=13, batch_size=10),
+    "full": LocalSettings(lr=0.05, epochs=3, batch_size="full"),
+    "adam": LocalSettings(optimizer="adam", lr=0.003, epochs=2, batch_size=10),
+    "adamw": LocalSettings(optimizer="adamw", lr=0.003, weight_decay=0.1, epochs=2, batch_size=10),
+    "sam": LocalSettings(optimizer="sam", lr=0.05, momentum=0.9, rho=0.1, epochs=2, batch_size=10),
+    "sam-adam": LocalSettings(optimizer="sam", base="adam", lr=0.003, rho=0.1, epochs=2, batch_size=10),
+}
+
+MODELS = {
+    "logistic": ((8,), {"name": "logistic"}),
+    "mlp": ((8,), {"name": "mlp", "hidden": [12, 7]}),
+    "cnn": ((1, 16, 16), {"name": "cnn"}),
+    "cnn-mcmahan": ((1, 8, 8), {"name": "cnn-mcmahan"}),
+    "resnet8": ((2, 8, 8), {"name": "resnet8"}),
+}
+
+
+def sam_plainly(
+    module: nn.Module, local: LocalSettings, x: Tensor, y: Tensor, batches: Sequence[Tensor]
+) -> nn.Module:
+    """SAM as its paper writes it, around an optimizer of torch.optim."""
+    module = copy.deepcopy(module)
+    optimizer = torch_optimizer(local, module)
+    parameters = list(module.parameters())
+    for batch in batches:
+        gradients = torch.autograd.grad(F.cross_entropy(module(x[batch]), y[batch]), parameters)
+        norm = torch.sqrt(sum(((g**2).sum() for g in gradients), start=torch.zeros((), dtype=x.dtype)))
+        before = [p.detach().clone() for p in parameters]
+        with torch.no_grad():
+            for p, g in zip(parameters, gradients, strict=True):
+                p += local.rho * g / norm
+        gradients = torch.autograd.grad(F.cross_entropy(module(x[batch]), y[batch]), parameters)
+        with torch.no_grad():
+            for p, old, g in zip(parameters, before, gradients, strict=True):
+                p.copy_(old)
+                p.grad = g
+        optimizer.step()
+    return module
+
+
+def compare(model: str, local: LocalSettings, road: Road, lanes: int) -> float:
+    """The largest relative difference, over clients, of the parameters after one round."""
+    shape, section = MODELS[model]
+    rng = np.random.default_rng(1)
+    total = sum(SIZES)
+    x = torch.from_numpy(rng.standard_normal((total, *shape)))
+    y = torch.from_numpy(rng.integers(0, 4, total))
+    ends = np.cumsum(SIZES)
+    parts = [rng.permutation(np.arange(end - size, end)) for end, size in zip(ends, SIZES, strict=True)]
+    module = build_model(Experiment(model=section).model, shape, 4, seed=3).double()
+    layout = Layout.of(module)
+    start = layout.flatten(module)
+    trainer = LaneTrainer(
+        Task(module), layout, FedAvg(), local, (x, y), seed=5, road=road, lanes=lanes
+    )
+    jobs = [Job(WorkOrder(2, client, None, start, {}), part, {}) for client, part in enumerate(parts)]
+    results = [
+        result for first in range(0, len(jobs), lanes) for result in trainer.train(jobs[first : first + lanes])
+    ]
+    assert sorted(result.order.client for result in results) == list(range(len(SIZES)))
+
+    plainly = sam_plainly if local.optimizer == "sam" else train_plainly
+    worst = 0.0
+    for result in results:
+        client = result.order.client
+        plan = plan_batches(SIZES[client], local, stream(5, Purpose.BATCHES, 2, client))
+        assert result.steps == plan.steps
+        alone = layout.flatten(plainly(module, local, x, y, batches_of(plan, parts[client])))
+        beside = start + result.up["dx"]
+        worst = max(worst, float((beside - alone).abs().max() / alone.abs().max()))
+    return worst
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("road", ["each", "vmap"])
+def test_lanes_equal_plain_torch_on_each_client_alone(model: str, optimizer: str, road: Road) -> None:
+    tolerance = 1e-10 if "adam" in optimizer else 1e-12
+    assert compare(model, OPTIMIZERS[optimizer], road, lanes=len(SIZES)) < tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("road", ["each", "vmap"])
+def test_lanes_of_resnet18_equal_plain_torch(road: Road) -> None:
+    MODELS["resnet18"] = ((3, 8, 8), {"name": "resnet18"})
+    local = LocalSettings(lr=0.01, momentum=0.9, steps=3, batch_size=10)
+    assert compare("resnet18", local, road, lanes=4) < 1e-12
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 8])
+def test_any_number_of_lanes_gives_the_same_bits(lanes: int) -> None:
+    shape, _ = MODELS["cnn"]
+    rng = np.random.default_rng(1)
+    x = torch.from_numpy(rng.standard_normal((sum(SIZES), *shape)))
+    y = torch.from_numpy(rng.integers(0, 4, sum(SIZES)))
+    ends = np.cumsum(SIZES)
+    parts = [np.arange(end - size, end) for end, size in zip(ends, SIZES, strict=True)]
+    module = build_model(Experiment(model={"name": "cnn"}).model, shape, 4, seed=3).double()
+    layout = Layout.of(module)
+    start = layout.flatten(module)
+
+    def by_client(lanes: int) -> dict[int, Tensor]:
+        trainer = LaneTrainer(
+            Task(module), layout, FedAvg(), OPTIMIZERS["sam"], (x, y), seed=5, road="each", lanes=lanes
+        )
+        jobs = [Job(WorkOrder(2, client, None, start, {}), part, {}) for client, part in enumerate(parts)]
+        groups = [trainer.train(jobs[first : first + lanes]) for first in range(0, len(jobs), lanes)]
+        return {result.order.client: result.up["dx"] for group in groups for result in group}
+
+    reference = by_client(2)
+    assert all(vector.equal(reference[client]) for client, vector in by_client(lanes).items())
+
+
+def test_a_parameter_that_takes_no_part_gets_no_gradient() -> None:
+    class Unused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(4, 3), nn.Linear(2, 2)
+            self.frozen = nn.Linear(3, 3).requires_grad_(False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.frozen(self.used(x))
+            return y
+
+    module = Unused().double()
+    layout = Layout.of(module)
+    assert layout.names == ("used.weight", "used.bias", "unused.weight", "unused.bias")
+    start = layout.flatten(module)
+    data = (torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2]))
+    local = LocalSettings(lr=0.1, epochs=1, batch_size=2)
+    for road in ("each", "vmap"):
+        trainer = LaneTrainer(Task(module), layout, FedAvg(), local, data, seed=0, road=road, lanes=1)  # type: ignore[arg-type]
+        (result,) = trainer.train([Job(WorkOrder(1, 0, None, start, {}), np.arange(6), {})])
+        moved = layout.split(result.up["dx"])
+        assert not moved["unused.weight"].any()
+        assert moved["used.weight"].any()

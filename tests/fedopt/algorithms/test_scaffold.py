@@ -1,0 +1,121 @@
+"""SCAFFOLD on quadratics: exact optima, the paper's own formula, and the invariant of the controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from fedopt.algorithms.fedavg import FedAvg
+from fedopt.algorithms.scaffold import Scaffold
+from fedopt.optimizers.settings import LocalSettings
+from fedopt.rounds import select_cohort
+from tests.quadratics import Array, Quadratics, close
+
+LR, STEPS = 0.02, 10
+SGD = LocalSettings(lr=LR, steps=STEPS, batch_size="full")
+MOMENTUM = LocalSettings(lr=LR, steps=STEPS, batch_size="full", momentum=0.9)
+NESTEROV = LocalSettings(lr=LR, steps=STEPS, batch_size="full", momentum=0.9, nesterov=True)
+
+
+def sizes(clients: int, kind: str) -> tuple[int, ...]:
+    return tuple(1 + (7 * i) % 5 for i in range(clients)) if kind == "unequal" else (2,) * clients
+
+
+@pytest.mark.parametrize("local", [SGD, MOMENTUM, NESTEROV], ids=["sgd", "momentum", "nesterov"])
+@pytest.mark.parametrize(("clients", "cohort"), [(8, 8), (8, 2), (8, 1), (100, 10)])
+@pytest.mark.parametrize("kind", ["equal", "unequal"])
+@pytest.mark.parametrize("weighting", ["samples", "uniform"])
+def test_reaches_the_exact_optimum(
+    local: LocalSettings, clients: int, cohort: int, kind: str, weighting: str
+) -> None:
+    q = Quadratics.random(clients, sizes=sizes(clients, kind))
+    optimum = q.optimum(weighting)
+    rounds = q.play(Scaffold(weighting=weighting), local, cohort)
+    there = 0
+    for state, _, _ in islice(rounds, 6000):  # momentum swings through the optimum before it settles there
+        there = there + 1 if close(state.x, optimum, 1e-10) else 0
+        if there == 10:
+            break
+    assert there == 10
+
+
+@pytest.mark.parametrize("cohort", [8, 2])
+def test_full_gradient_variant_reaches_the_exact_optimum(cohort: int) -> None:
+    q = Quadratics.random(8, sizes=sizes(8, "unequal"))
+    rounds = q.play(Scaffold(variant="full-gradient"), MOMENTUM, cohort)
+    optimum = q.optimum("samples")
+    assert any(close(state.x, optimum, 1e-10) for state, _, _ in islice(rounds, 4000))
+
+
+@pytest.mark.parametrize("local", [SGD, MOMENTUM], ids=["sgd", "momentum"])
+def test_first_round_is_that_of_fedavg(local: LocalSettings) -> None:
+    q = Quadratics.random(8, sizes=sizes(8, "unequal"))
+    scaffold, _, _ = next(q.play(Scaffold(), local, cohort=3))
+    fedavg, _, _ = next(q.play(FedAvg(), local, cohort=3))
+    assert scaffold.x.equal(fedavg.x)
+
+
+def option_two(q: Quadratics, cohort_size: int, weighting: str, server_lr: float) -> Iterator[tuple[Array, Array]]:
+    """(x, c) after each round of the paper's Algorithm 1 with option II, in plain numpy."""
+    clients, p = len(q.sizes), q.weights(weighting)
+    x, c, c_i = q.start.copy(), np.zeros(3), np.zeros((clients, 3))
+    for round_ in range(1, 10**9):
+        cohort = select_cohort(clients, cohort_size, seed=0, round_=round_)
+        dx, dc = np.zeros(3), np.zeros(3)
+        for i in cohort:
+            y = x.copy()
+            for _ in range(STEPS):
+                y = y - LR * (q.matrices[i] @ y - q.vectors[i] - c_i[i] + c)
+            new = c_i[i] - c + (x - y) / (STEPS * LR)
+            dx, dc = dx + p[i] * (y - x), dc + p[i] * (new - c_i[i])
+            c_i[i] = new
+        x, c = x + server_lr * dx / p[cohort].sum(), c + dc
+        yield x, c
+
+
+@pytest.mark.parametrize("cohort", [8, 3, 1])
+@pytest.mark.parametrize("weighting", ["samples", "uniform"])
+@pytest.mark.parametrize("server_lr", [1.0, 0.7])
+def test_under_sgd_it_is_the_papers_option_two(cohort: int, weighting: str, server_lr: float) -> None:
+    q = Quadratics.random(8, sizes=sizes(8, "unequal"))
+    rounds = q.play(Scaffold(weighting=weighting, server_lr=server_lr), SGD, cohort)
+    for (state, _, _), (x, c) in islice(
+        zip(rounds, option_two(q, cohort, weighting, server_lr), strict=False), 40
+    ):
+        assert close(state.x, x, 1e-11)
+        assert close(state.kept["c"], c, 1e-11)
+
+
+@pytest.mark.parametrize("variant", ["mean-gradient", "full-gradient"])
+@pytest.mark.parametrize("weighting", ["samples", "uniform"])
+def test_the_server_control_is_the_weighted_mean_of_all_controls(variant: str, weighting: str) -> None:
+    q = Quadratics.random(8, sizes=sizes(8, "unequal"))
+    p = q.weights(weighting)
+    algorithm = Scaffold(variant=variant, weighting=weighting)
+    for state, _, federation in islice(q.play(algorithm, MOMENTUM, cohort=3), 60):
+        controls = np.stack(
+            [federation.states.at(i, state.accepted.get(i))["c_i"].numpy() for i in range(8)]
+        )
+        assert close(state.kept["c"], p @ controls, 1e-12)
+
+
+def test_the_full_gradient_control_is_the_gradient_at_x() -> None:
+    q = Quadratics.random(8, sizes=sizes(8, "unequal"))
+    state, work, federation = next(q.play(Scaffold(variant="full-gradient"), MOMENTUM, cohort=3))
+    for i in work.cohort:
+        control = federation.states.at(i, state.accepted[i])["c_i"]
+        assert close(control, q.matrices[i] @ q.start - q.vectors[i], 1e-14)
+
+
+def test_clipping_leaves_the_control_the_mean_of_raw_gradients() -> None:
+    q = Quadratics.random(4)
+    local = LocalSettings(lr=LR, steps=2, batch_size="full", clip=0.1)
+    state, _, federation = next(q.play(Scaffold(), local, cohort=4))
+    for i in range(4):
+        first = q.matrices[i] @ q.start - q.vectors[i]
+        clipped = first * min(1.0, 0.1 / (np.linalg.norm(first) + 1e-6))
+        second = q.matrices[i] @ (q.start - LR * clipped) - q.vectors[i]
+        assert close(federation.states.at(i, state.accepted[i])["c_i"], (first + second) / 2, 1e-14)
