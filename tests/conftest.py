@@ -1,0 +1,17 @@
+"""What several tests need."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder with real data beside the checkout (FEDOPT_DATA names another); skips, visibly, without it."""
+    folder = Path(os.environ.get("FEDOPT_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "MNIST" / "raw").is_dir():
+        pytest.skip(f"no data at {folder}; set FEDOPT_DATA to a folder that holds MNIST/raw")
+    return folder

@@ -1,0 +1,146 @@
+"""Experiments: every mistake gets one sentence with its place, and what is written reads back the same."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedopt.errors import InvalidExperiment
+from fedopt.experiment import Experiment
+from fedopt.experiment_file import read_experiment, to_toml
+
+MISTAKES = {
+    "data.alpha=-1": "data.alpha: must be greater than 0, not -1",
+    "data.alpha=0": "data.alpha: must be greater than 0, not 0",
+    "data.alhpa=1": "data.alhpa: unknown key; did you mean alpha?",
+    "data.name=mnst": "data.name: unknown data set 'mnst'; did you mean mnist?",
+    "data.clients=0": "data.clients: must be greater than or equal to 1, not 0",
+    "data.clients=2.5": "data.clients: must be a whole number, not 2.5",
+    "data.partition=dirichle": "data.partition: unknown partition 'dirichle'; did you mean dirichlet?",
+    "data.partition=natural": "data.partition: digits comes without clients of its own",
+    "data.name=npz": "data.path: npz needs it: an .npz file",
+    "data.download=1": "data.download: must be true or false, not 1",
+    "model.name=resnet": "model.name: unknown model 'resnet'; did you mean resnet8?",
+    "model.hidden=[10,0]": "model.hidden.1: must be greater than or equal to 1, not 0",
+    "algorithm.name=scafold": "algorithm.name: unknown algorithm 'scafold'; did you mean scaffold?",
+    "algorithm.variant=full-gradient": "algorithm.variant: unknown key",
+    "algorithm.server_lr=0": "algorithm.server_lr: must be greater than 0, not 0",
+    "algorithm.weighting=sample": "algorithm.weighting: unknown value 'sample'; did you mean samples?",
+    "local.optimizer=adm": "local.optimizer: unknown optimizer 'adm'; did you mean adam?",
+    "local.batch_size=0": "local.batch_size: a batch holds at least 1 sample, not 0",
+    "local.batch_size=ful": "local.batch_size: must be a whole number or 'full', not 'ful'",
+    "local.lr=fast": "local.lr: must be a number, not 'fast'",
+    "local.lr=nan": "local.lr: must be a finite number, not nan",
+    "local.momentum=1.0": "local.momentum: must be less than 1, not 1.0",
+    "local.nesterov=true": "local.nesterov: needs momentum above 0",
+    "run.rounds=true": "run.rounds: must be a whole number, not True",
+    "run.cohort=21": "run.cohort: 21 a round, but data.clients is 20",
+    "run.participation=1.5": "run.participation: must be less than or equal to 1, not 1.5",
+    "run.device=gpu": "run.device: unknown value 'gpu'; did you mean cpu?",
+    "run.lanes=0": "run.lanes: must be at least 1",
+    "run.stop_at_target=true": "run.stop_at_target: needs target_accuracy",
+    "ruin.seed=1": "ruin: unknown key; did you mean run?",
+    "seed=1": "--set seed=1: an override is section.key=value",
+    "run.seed": "--set run.seed: an override is section.key=value",
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_sentence_with_its_place(mistake: str) -> None:
+    with pytest.raises(InvalidExperiment) as caught:
+        read_experiment(None, [mistake])
+    assert str(caught.value).startswith(MISTAKES[mistake])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[data]\nalpha = ", "is not valid TOML"),
+        ("data = 3", "data: must be a section with keys"),
+        ("[local]\nsteps = 3\nepochs = 2", "local.steps: give epochs or steps, not both"),
+        ("[run]\ncohort = 3\nparticipation = 0.5", "run.cohort: give participation or cohort, not both"),
+        ("\x00", "is not valid TOML"),
+    ],
+)
+def test_a_broken_file_gets_one_sentence(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_text(text)
+    with pytest.raises(InvalidExperiment) as caught:
+        read_experiment(file)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InvalidExperiment, match=r"there is no experiment file .*gone\.toml"):
+        read_experiment(tmp_path / "gone.toml")
+
+
+def test_an_override_displaces_its_alternative(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_text("[local]\nepochs = 3\n[run]\nparticipation = 0.5\n")
+    experiment = read_experiment(file, ["local.steps=7", "run.cohort=2"])
+    assert (experiment.local.steps, experiment.local.epochs) == (7, None)
+    assert (experiment.cohort_size, experiment.run.participation) == (2, None)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "data": st.fixed_dictionaries(
+                {}, optional={"alpha": st.floats(1e-3, 1e3), "clients": st.integers(5, 50)}
+            ),
+            "algorithm": st.sampled_from(
+                [{"name": "fedavg", "server_lr": 0.5}, {"name": "scaffold", "variant": "full-gradient"}]
+            ),
+            "model": st.sampled_from(
+                [{"name": "cnn"}, {"hidden": [3]}, {"name": "torch.nn:Linear", "in_features": 4, "x": [1]}]
+            ),
+            "local": st.fixed_dictionaries(
+                {"optimizer": st.sampled_from(["sgd", "adam", "adamw", "sam"])},
+                optional={
+                    "p": st.sampled_from([1.0, 2.0, float("inf")]),
+                    "betas": st.just([0.8, 0.9]),
+                    "batch_size": st.just("full") | st.integers(1, 99),
+                    "steps": st.integers(1, 9),
+                    "clip": st.floats(0.1, 9),
+                },
+            ),
+            "run": st.fixed_dictionaries({}, optional={"seed": st.integers(0, 2**62), "cohort": st.integers(1, 5)}),
+        },
+    )
+)
+def test_what_is_written_reads_back_the_same(sections: dict[str, Any]) -> None:
+    experiment = Experiment(**sections)
+    again = Experiment(**tomllib.loads(to_toml(experiment)))
+    assert again == experiment
+    assert to_toml(again) == to_toml(experiment)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=40), st.text(max_size=10), st.text(max_size=20))
+def test_no_override_brings_anything_but_an_experiment_or_its_sentence(
+    section: str, key: str, value: str
+) -> None:
+    for text in (f"{section}.{key}={value}", f"run.{key}={value}", f"local.lr={value}", f"data.{section}"):
+        try:
+            read_experiment(None, [text])
+        except InvalidExperiment as error:
+            assert str(error)
+
+
+def test_keys_that_nothing_reads_are_pointed_out() -> None:
+    experiment = read_experiment(None, ["local.optimizer=adam", "local.momentum=0.9", "data.partition=iid"])
+    assert experiment.notes() == ["local.momentum is not used by adam"]
+    assert read_experiment(None, ["data.partition=iid", "data.alpha=0.5"]).notes() == [
+        "data.alpha is not used by iid"
+    ]
+    assert read_experiment(None).notes() == []

@@ -1,0 +1,85 @@
+"""Arrows between packages go one way, and what must be light is light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ABOVE = {
+    "fedopt": {"flwr", "ray", "clients", "server", "simulations"},
+    "clients": {"server", "simulations"},
+    "server": {"clients", "simulations"},
+    "simulations": {"server"},
+}
+
+
+def imported(file: Path) -> set[str]:
+    """Every module that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("package", ABOVE)
+def test_no_package_imports_one_above_it(package: str) -> None:
+    for file in (ROOT / package).rglob("*.py"):
+        tops = {name.partition(".")[0] for name in imported(file)}
+        assert not tops & ABOVE[package], file
+
+
+def test_no_two_files_import_each_other() -> None:
+    modules = {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
+        for package in ABOVE
+        for file in (ROOT / package).rglob("*.py")
+    }
+    uses = {name: imported(file) & modules.keys() - {name} for name, file in modules.items()}
+    # A file in a package imports that package's __init__; only what an __init__ names itself counts.
+    reached: dict[str, set[str]] = {}
+
+    def closure(name: str) -> set[str]:
+        if name not in reached:
+            reached[name] = set()
+            for used in uses[name]:
+                reached[name] |= {used} | closure(used)
+        return reached[name]
+
+    assert [name for name in modules if name in closure(name)] == []
+
+
+def test_the_embedded_simulation_loads_neither_flower_nor_ray() -> None:
+    code = (
+        "import fedopt, simulations, simulations.embedded, sys; fedopt.run; "
+        "assert not {'flwr', 'ray'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_help_answers_at_once_and_without_torch() -> None:
+    code = """
+import sys
+sys.argv = ["fedopt", "--help"]
+from fedopt.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+assert not {"torch", "flwr", "pydantic"} & set(sys.modules)
+"""
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.5
