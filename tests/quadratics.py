@@ -59,26 +59,28 @@ class Quadratics:
             matrices.append(basis @ np.diag(rng.uniform(0.5, 2.0, d)) @ basis.T)
         a = np.stack(matrices)
         minimisers = 3 * rng.standard_normal((clients, d))
-        return cls(
-            a, np.einsum("nij,nj->ni", a, minimisers), sizes or (2,) * clients, rng.standard_normal(d)
-        )
+        return cls(a, np.einsum("nij,nj->ni", a, minimisers), sizes or (2,) * clients, rng.standard_normal(d))
 
     @property
     def minimisers(self) -> Array:
-        return np.linalg.solve(self.matrices, self.vectors[..., None])[..., 0]
+        solved: Array = np.linalg.solve(self.matrices, self.vectors[..., None])[..., 0].astype(np.float64)
+        return solved
 
     def weights(self, weighting: str) -> Array:
         """p_i."""
         n = np.array(self.sizes, dtype=np.float64) if weighting == "samples" else np.ones(len(self.sizes))
-        return n / n.sum()
+        shares_: Array = n / n.sum()
+        return shares_
 
     def optimum(self, weighting: str) -> Array:
         p = self.weights(weighting)
-        return np.linalg.solve(np.einsum("n,nij->ij", p, self.matrices), p @ self.vectors)
+        solved: Array = np.linalg.solve(np.einsum("n,nij->ij", p, self.matrices), p @ self.vectors)
+        return solved
 
     def contractions(self, lr: float, steps: int) -> Array:
         """M_i = (I - lr A_i)^K, [N, d, d]."""
-        return np.linalg.matrix_power(np.eye(len(self.start)) - lr * self.matrices, steps)
+        powers: Array = np.linalg.matrix_power(np.eye(len(self.start)) - lr * self.matrices, steps)
+        return powers
 
     def federation(
         self, algorithm: Algorithm, local: LocalSettings, *, lanes: int = 4, seed: int = 0
@@ -104,8 +106,8 @@ class Quadratics:
         self, algorithm: Algorithm, local: LocalSettings, cohort: int, *, seed: int = 0
     ) -> Iterator[tuple[ServerState, RoundWork, VirtualFederation]]:
         """Rounds without end."""
-        state, federation = self.federation(algorithm, local, seed=seed)
-        for state, work in play_rounds(state, algorithm, federation, cohort, seed):
+        initial, federation = self.federation(algorithm, local, seed=seed)
+        for state, work in play_rounds(initial, algorithm, federation, cohort, seed):
             federation.settle(state.accepted)
             yield state, work, federation
 

@@ -51,12 +51,15 @@ class Finished:
     keep: Vectors
 
 
+Weighting = Literal["samples", "uniform"]
+
+
 class Algorithm(Section, ABC):
     """Base of all algorithms; its fields are the keys of the experiment's [algorithm] section."""
 
     name: str
     server_lr: float = Field(1.0, gt=0)
-    weighting: Literal["samples", "uniform"] = "samples"
+    weighting: Weighting = "samples"
     """The objective: p_i = n_i / n, or 1 / N. The same p_i weight everything the server takes a mean of."""
 
     @property
@@ -86,7 +89,7 @@ class Algorithm(Section, ABC):
     def advance(self, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]: ...
 
 
-def shares(weighting: Literal["samples", "uniform"], samples: list[int]) -> list[float]:
+def shares(weighting: Weighting, samples: list[int]) -> list[float]:
     """p_i, the share of each of the N clients in the objective; they add up to 1."""
     if weighting == "uniform":
         return [1.0 / len(samples)] * len(samples)

@@ -29,9 +29,7 @@ SIZES = (1, 2, 9, 10, 11, 37, 64, 200)
 OPTIMIZERS = {
     "sgd": LocalSettings(lr=0.05, epochs=2, batch_size=10),
     "momentum": LocalSettings(lr=0.02, momentum=0.9, epochs=2, batch_size=10),
-    "nesterov-decay": LocalSettings(
-        lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-2, epochs=2, batch_size=10
-    ),
+    "nesterov-decay": LocalSettings(lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-2, epochs=2, batch_size=10),
     "clip": LocalSettings(lr=0.05, clip=0.5, epochs=2, batch_size=10),
     "steps": LocalSettings(lr=0.05, momentum=0.5, steps=13, batch_size=10),
     "full": LocalSettings(lr=0.05, epochs=3, batch_size="full"),
@@ -50,9 +48,7 @@ MODELS = {
 }
 
 
-def sam_plainly(
-    module: nn.Module, local: LocalSettings, x: Tensor, y: Tensor, batches: Sequence[Tensor]
-) -> nn.Module:
+def sam_plainly(module: nn.Module, local: LocalSettings, x: Tensor, y: Tensor, batches: Sequence[Tensor]) -> nn.Module:
     """SAM as its paper writes it, around an optimizer of torch.optim."""
     module = copy.deepcopy(module)
     optimizer = torch_optimizer(local, module)
@@ -63,7 +59,7 @@ def sam_plainly(
         before = [p.detach().clone() for p in parameters]
         with torch.no_grad():
             for p, g in zip(parameters, gradients, strict=True):
-                p += local.rho * g / norm
+                p.add_(local.rho * g / norm)
         gradients = torch.autograd.grad(F.cross_entropy(module(x[batch]), y[batch]), parameters)
         with torch.no_grad():
             for p, old, g in zip(parameters, before, gradients, strict=True):
@@ -85,13 +81,9 @@ def compare(model: str, local: LocalSettings, road: Road, lanes: int) -> float:
     module = build_model(Experiment(model=section).model, shape, 4, seed=3).double()
     layout = Layout.of(module)
     start = layout.flatten(module)
-    trainer = LaneTrainer(
-        Task(module), layout, FedAvg(), local, (x, y), seed=5, road=road, lanes=lanes
-    )
+    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=5, road=road, lanes=lanes)
     jobs = [Job(WorkOrder(2, client, None, start, {}), part, {}) for client, part in enumerate(parts)]
-    results = [
-        result for first in range(0, len(jobs), lanes) for result in trainer.train(jobs[first : first + lanes])
-    ]
+    results = [result for first in range(0, len(jobs), lanes) for result in trainer.train(jobs[first : first + lanes])]
     assert sorted(result.order.client for result in results) == list(range(len(SIZES)))
 
     plainly = sam_plainly if local.optimizer == "sam" else train_plainly
@@ -163,8 +155,9 @@ def test_a_parameter_that_takes_no_part_gets_no_gradient() -> None:
     start = layout.flatten(module)
     data = (torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2]))
     local = LocalSettings(lr=0.1, epochs=1, batch_size=2)
-    for road in ("each", "vmap"):
-        trainer = LaneTrainer(Task(module), layout, FedAvg(), local, data, seed=0, road=road, lanes=1)  # type: ignore[arg-type]
+    roads: tuple[Road, ...] = ("each", "vmap")
+    for road in roads:
+        trainer = LaneTrainer(Task(module), layout, FedAvg(), local, data, seed=0, road=road, lanes=1)
         (result,) = trainer.train([Job(WorkOrder(1, 0, None, start, {}), np.arange(6), {})])
         moved = layout.split(result.up["dx"])
         assert not moved["unused.weight"].any()

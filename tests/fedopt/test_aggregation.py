@@ -48,7 +48,9 @@ def test_the_sum_is_that_of_exact_arithmetic(terms: list[tuple[float, float]]) -
     # Each product is rounded once to float64, each term once to units of 2^-56, the sum once.
     slack = sum(2.0**-53 * abs(value * weight) + 2.0**-56 for value, weight in terms) + 2.0**-52 * abs(exact)
     assert abs(Fraction(collector.totals().sum("v").item()) - exact) <= slack
-    assert collector.totals().mean("v").item() == pytest.approx(float(exact / share), rel=1e-12, abs=float(slack / share))
+    assert collector.totals().mean("v").item() == pytest.approx(
+        float(exact / share), rel=1e-12, abs=float(slack / share)
+    )
 
 
 def test_long_vectors_are_summed_whole() -> None:

@@ -95,9 +95,7 @@ def test_an_override_displaces_its_alternative(tmp_path: Path) -> None:
     st.fixed_dictionaries(
         {},
         optional={
-            "data": st.fixed_dictionaries(
-                {}, optional={"alpha": st.floats(1e-3, 1e3), "clients": st.integers(5, 50)}
-            ),
+            "data": st.fixed_dictionaries({}, optional={"alpha": st.floats(1e-3, 1e3), "clients": st.integers(5, 50)}),
             "algorithm": st.sampled_from(
                 [{"name": "fedavg", "server_lr": 0.5}, {"name": "scaffold", "variant": "full-gradient"}]
             ),
@@ -127,9 +125,7 @@ def test_what_is_written_reads_back_the_same(sections: dict[str, Any]) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=40), st.text(max_size=10), st.text(max_size=20))
-def test_no_override_brings_anything_but_an_experiment_or_its_sentence(
-    section: str, key: str, value: str
-) -> None:
+def test_no_override_brings_anything_but_an_experiment_or_its_sentence(section: str, key: str, value: str) -> None:
     for text in (f"{section}.{key}={value}", f"run.{key}={value}", f"local.lr={value}", f"data.{section}"):
         try:
             read_experiment(None, [text])
@@ -140,7 +136,5 @@ def test_no_override_brings_anything_but_an_experiment_or_its_sentence(
 def test_keys_that_nothing_reads_are_pointed_out() -> None:
     experiment = read_experiment(None, ["local.optimizer=adam", "local.momentum=0.9", "data.partition=iid"])
     assert experiment.notes() == ["local.momentum is not used by adam"]
-    assert read_experiment(None, ["data.partition=iid", "data.alpha=0.5"]).notes() == [
-        "data.alpha is not used by iid"
-    ]
+    assert read_experiment(None, ["data.partition=iid", "data.alpha=0.5"]).notes() == ["data.alpha is not used by iid"]
     assert read_experiment(None).notes() == []

@@ -11,7 +11,12 @@ from fedopt.seeding import Purpose, isolated, stream
 
 
 def test_a_stream_is_a_function_of_its_key() -> None:
-    keys = [(0, Purpose.BATCHES, 1, 2), (0, Purpose.BATCHES, 2, 1), (1, Purpose.BATCHES, 1, 2), (0, Purpose.COHORT, 1)]
+    keys: list[tuple[int, Purpose, int, int]] = [
+        (0, Purpose.BATCHES, 1, 2),
+        (0, Purpose.BATCHES, 2, 1),
+        (1, Purpose.BATCHES, 1, 2),
+        (0, Purpose.COHORT, 1, 2),
+    ]
     drawn = [tuple(stream(*key).integers(0, 2**62, 4)) for key in keys]
     assert len(set(drawn)) == len(keys)
     assert drawn == [tuple(stream(*key).integers(0, 2**62, 4)) for key in keys]
@@ -26,9 +31,9 @@ def test_isolated_code_finds_keyed_generators_and_leaves_no_trace() -> None:
     def draws() -> tuple[float, float, float]:
         return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
 
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002, B018
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
     undisturbed = draws(), draws()
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002, B018
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
     first = draws()
     with isolated(3, Purpose.WEIGHTS):
         inside = draws()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 
 import numpy as np
 import torch
@@ -10,6 +11,12 @@ import torch
 from fedopt.data.dataset import Dataset
 from fedopt.data.settings import DataSettings
 from fedopt.errors import DataUnavailable
+
+UNREADABLE = (
+    *(ValueError, TypeError, KeyError, AttributeError, RuntimeError),
+    *(OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error),
+)
+"""What numpy and zipfile raise over a file that is damaged, or is something else."""
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -26,7 +33,7 @@ def load(settings: DataSettings, seed: int) -> Dataset:
                     f"data.path: {file} lacks {', '.join(missing)}; it has {', '.join(archive.files)}"
                 )
             arrays = {name: archive[name] for name in ARRAYS}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+    except UNREADABLE as error:
         raise DataUnavailable(f"data.path: {file} is not an .npz file of plain arrays") from error
     for part in ("train", "test"):
         _check(file.name, part, arrays[f"x_{part}"], arrays[f"y_{part}"])

@@ -7,6 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from fedopt.algorithms.base import Weighting
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.optimizers.settings import LocalSettings
 from tests.quadratics import Quadratics, close
@@ -19,7 +20,7 @@ UNEQUAL = (1, 5, 2, 9, 3, 3, 7, 1)
 @pytest.mark.parametrize("sizes", [(2,) * 8, UNEQUAL], ids=["equal", "unequal"])
 @pytest.mark.parametrize("weighting", ["samples", "uniform"])
 @pytest.mark.parametrize("server_lr", [1.0, 0.5])
-def test_one_round_is_the_mean_of_contractions(sizes: tuple[int, ...], weighting: str, server_lr: float) -> None:
+def test_one_round_is_the_mean_of_contractions(sizes: tuple[int, ...], weighting: Weighting, server_lr: float) -> None:
     q = Quadratics.random(8, sizes=sizes)
     algorithm = FedAvg(weighting=weighting, server_lr=server_lr)
     state, _, _ = next(q.play(algorithm, LOCAL, cohort=8))
@@ -30,7 +31,7 @@ def test_one_round_is_the_mean_of_contractions(sizes: tuple[int, ...], weighting
 
 
 @pytest.mark.parametrize("weighting", ["samples", "uniform"])
-def test_a_partial_cohort_is_weighted_within_itself(weighting: str) -> None:
+def test_a_partial_cohort_is_weighted_within_itself(weighting: Weighting) -> None:
     q = Quadratics.random(8, sizes=UNEQUAL)
     state, work, _ = next(q.play(FedAvg(weighting=weighting), LOCAL, cohort=3))
 
@@ -41,14 +42,12 @@ def test_a_partial_cohort_is_weighted_within_itself(weighting: str) -> None:
 
 
 @pytest.mark.parametrize("weighting", ["samples", "uniform"])
-def test_fixed_point_is_the_biased_one(weighting: str) -> None:
+def test_fixed_point_is_the_biased_one(weighting: Weighting) -> None:
     q = Quadratics.random(8, sizes=UNEQUAL)
     *_, (state, _, _) = islice(q.play(FedAvg(weighting=weighting), LOCAL, cohort=8), 200)
 
     p, pull = q.weights(weighting), np.eye(3) - q.contractions(LR, STEPS)
-    fixed = np.linalg.solve(
-        np.einsum("n,nij->ij", p, pull), np.einsum("n,nij,nj->i", p, pull, q.minimisers)
-    )
+    fixed = np.linalg.solve(np.einsum("n,nij->ij", p, pull), np.einsum("n,nij,nj->i", p, pull, q.minimisers))
     assert close(state.x, fixed, 1e-12)
     assert np.abs(fixed - q.optimum(weighting)).max() > 1e-2
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 import pytest
 
+from fedopt.algorithms.base import Weighting
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
 from fedopt.optimizers.settings import LocalSettings
@@ -29,7 +31,7 @@ def sizes(clients: int, kind: str) -> tuple[int, ...]:
 @pytest.mark.parametrize("kind", ["equal", "unequal"])
 @pytest.mark.parametrize("weighting", ["samples", "uniform"])
 def test_reaches_the_exact_optimum(
-    local: LocalSettings, clients: int, cohort: int, kind: str, weighting: str
+    local: LocalSettings, clients: int, cohort: int, kind: str, weighting: Weighting
 ) -> None:
     q = Quadratics.random(clients, sizes=sizes(clients, kind))
     optimum = q.optimum(weighting)
@@ -58,7 +60,9 @@ def test_first_round_is_that_of_fedavg(local: LocalSettings) -> None:
     assert scaffold.x.equal(fedavg.x)
 
 
-def option_two(q: Quadratics, cohort_size: int, weighting: str, server_lr: float) -> Iterator[tuple[Array, Array]]:
+def option_two(
+    q: Quadratics, cohort_size: int, weighting: Weighting, server_lr: float
+) -> Iterator[tuple[Array, Array]]:
     """(x, c) after each round of the paper's Algorithm 1 with option II, in plain numpy."""
     clients, p = len(q.sizes), q.weights(weighting)
     x, c, c_i = q.start.copy(), np.zeros(3), np.zeros((clients, 3))
@@ -79,26 +83,24 @@ def option_two(q: Quadratics, cohort_size: int, weighting: str, server_lr: float
 @pytest.mark.parametrize("cohort", [8, 3, 1])
 @pytest.mark.parametrize("weighting", ["samples", "uniform"])
 @pytest.mark.parametrize("server_lr", [1.0, 0.7])
-def test_under_sgd_it_is_the_papers_option_two(cohort: int, weighting: str, server_lr: float) -> None:
+def test_under_sgd_it_is_the_papers_option_two(cohort: int, weighting: Weighting, server_lr: float) -> None:
     q = Quadratics.random(8, sizes=sizes(8, "unequal"))
     rounds = q.play(Scaffold(weighting=weighting, server_lr=server_lr), SGD, cohort)
-    for (state, _, _), (x, c) in islice(
-        zip(rounds, option_two(q, cohort, weighting, server_lr), strict=False), 40
-    ):
+    for (state, _, _), (x, c) in islice(zip(rounds, option_two(q, cohort, weighting, server_lr), strict=False), 40):
         assert close(state.x, x, 1e-11)
         assert close(state.kept["c"], c, 1e-11)
 
 
 @pytest.mark.parametrize("variant", ["mean-gradient", "full-gradient"])
 @pytest.mark.parametrize("weighting", ["samples", "uniform"])
-def test_the_server_control_is_the_weighted_mean_of_all_controls(variant: str, weighting: str) -> None:
+def test_the_server_control_is_the_weighted_mean_of_all_controls(
+    variant: Literal["mean-gradient", "full-gradient"], weighting: Weighting
+) -> None:
     q = Quadratics.random(8, sizes=sizes(8, "unequal"))
     p = q.weights(weighting)
     algorithm = Scaffold(variant=variant, weighting=weighting)
     for state, _, federation in islice(q.play(algorithm, MOMENTUM, cohort=3), 60):
-        controls = np.stack(
-            [federation.states.at(i, state.accepted.get(i))["c_i"].numpy() for i in range(8)]
-        )
+        controls = np.stack([federation.states.at(i, state.accepted.get(i))["c_i"].numpy() for i in range(8)])
         assert close(state.kept["c"], p @ controls, 1e-12)
 
 

@@ -1,0 +1,120 @@
+"""The command line as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.commands import fedopt
+
+QUICK = ["--set", "run.rounds=3"]
+
+
+@pytest.mark.parametrize("subcommand", ["run", "study", "partition", "bench", "bench engine", "list"])
+def test_help_teaches(subcommand: str) -> None:
+    done = fedopt(*subcommand.split(), "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+    assert "Example" in done.stdout or subcommand == "bench"
+
+
+def test_help_lists_every_subcommand() -> None:
+    told = fedopt("--help").stdout
+    assert all(name in told for name in ("run", "study", "partition", "bench", "list"))
+    assert fedopt().returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["rum"], "did you mean run?"),
+        (["run", "--sett", "a.b=1"], "No such option"),
+        (["run", "gone.toml"], "there is no experiment file gone.toml"),
+        (["run", "--set", "data.alpha=0"], "data.alpha: must be greater than 0"),
+        (["run", "--set", "data.name=mnist"], "is not there; point data.path at"),
+        (["run", "--set", "model.name=cnn"], "needs images of at least 16 x 16 pixels"),
+        (["run", "--set", "data.clients=2000"], "the training set has 1437"),
+        (["run", "--set", "data.alpha=0.001", "--set", "data.min_samples=30"], "what would work: data.alpha = "),
+        (["run", "--set", "run.device=cuda"], "torch finds no cuda"),
+        (["run", "--resume", "gone"], "there is no run"),
+        (["run", "--resume", "gone", "--out", "x"], "--resume takes the experiment and the place from DIR"),
+        (["partition", "--plot", "p.gif"], "choose .png, .svg or .pdf"),
+        (["partition", "--plot", "gone/p.png"], "cannot be written"),
+        (["bench", "engine", "--model", "mpl"], "did you mean mlp?"),
+        (["study", "--set", "run.rounds=0"], "run.rounds: must be greater than or equal to 1"),
+    ],
+)
+def test_a_mistake_gets_a_sentence_status_2_and_leaves_nothing(tmp_path: Path, arguments: list[str], told: str) -> None:
+    done = fedopt(*arguments, cwd=tmp_path)
+    assert told in " ".join(done.stderr.split())
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_run_without_a_file_runs_the_digits_and_names_its_directory(tmp_path: Path) -> None:
+    done = fedopt("run", *QUICK, cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout == ""
+    (run,) = (tmp_path / "runs").iterdir()
+    assert f"results in runs/{run.name}" in done.stderr
+    assert "round 3/3" in done.stderr
+    assert "clients/s" in done.stderr
+
+
+def test_quiet_says_nothing_and_json_says_one_object(tmp_path: Path) -> None:
+    done = fedopt("run", *QUICK, "--quiet", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = fedopt("run", *QUICK, "--quiet", "--json", "--out", "here", cwd=tmp_path)
+    assert json.loads(done.stdout) == json.loads((tmp_path / "here" / "summary.json").read_text())
+
+
+def test_a_file_and_overrides_make_the_experiment(tmp_path: Path) -> None:
+    (tmp_path / "e.toml").write_text('[algorithm]\nname = "scaffold"\n[run]\nrounds = 2\nseed = 4\n')
+    done = fedopt("run", "e.toml", "--set", "run.seed=5", "-s", "local.optimizer=adam", "--out", "o", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "scaffold on digits" in done.stderr
+    assert json.loads((tmp_path / "o" / "summary.json").read_text())["seed"] == 5
+
+
+def test_an_unread_key_is_pointed_out(tmp_path: Path) -> None:
+    done = fedopt("run", *QUICK, "-s", "local.optimizer=adam", "-s", "local.momentum=0.9", cwd=tmp_path)
+    assert "note: local.momentum is not used by adam" in done.stderr
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_partition_shows_and_draws(tmp_path: Path, ending: str) -> None:
+    done = fedopt("partition", "--set", "data.clients=7", "--plot", f"p.{ending}", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "7 clients, 1437 samples" in done.stdout
+    start = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[ending]
+    assert (tmp_path / f"p.{ending}").read_bytes().startswith(start)
+
+
+def test_partition_as_json_adds_up(tmp_path: Path) -> None:
+    told = json.loads(fedopt("partition", "--json", cwd=tmp_path).stdout)
+    assert sum(told["sizes"]) == sum(map(sum, told["counts"])) == 1437
+    assert len(told["entropies"]) == len(told["distances"]) == 20
+
+
+def test_study_ends_in_a_table_and_where_the_results_are(tmp_path: Path) -> None:
+    done = fedopt("study", "--seeds", "2", "--set", "run.rounds=2", "--out", "s", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "final accuracy" in done.stdout
+    assert "scaffold - fedavg, seed by seed:" in done.stdout
+    assert "results in s" in done.stdout
+    names = {"fedavg-seed0", "fedavg-seed1", "scaffold-seed0", "scaffold-seed1"}
+    assert {run.name for run in (tmp_path / "s").iterdir()} == names
+    assert all((tmp_path / "s" / name / "summary.json").is_file() for name in names)
+
+
+def test_bench_measures_both_on_the_same_work(tmp_path: Path) -> None:
+    arguments = ["bench", "engine", "--model", "logistic", "--batch", "64", "--repeats", "1", "--json"]
+    told = json.loads(fedopt(*arguments, cwd=tmp_path).stdout)
+    (cell,) = told["cells"]
+    assert {"model", "batch", "optimizer", "engine", "steps_per_second", "ratio", "ratio_min", "ratio_max"} <= set(cell)
+    assert cell["ratio"] == pytest.approx(cell["steps_per_second"] / cell["plain_steps_per_second"], rel=1e-6)
+    assert told["machine"]["threads"] == 1
+    assert list(tmp_path.iterdir()) == []
