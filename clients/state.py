@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from clients.pool import VectorPool
 from fedopt.errors import BrokenRun
 from fedopt.parameters import Vectors
 from fedopt.tensor_file import read_tensors, write_tensors
@@ -28,6 +29,7 @@ class ClientStates:
         self._initial = initial
         self._versions: dict[int, dict[int, dict[str, Tensor]]] = {}
         self._stored: set[Version] = set()
+        self._pools = {name: VectorPool(vector) for name, vector in initial.items()}
 
     def at(self, client: int, accepted: int | None) -> Vectors:
         """What the client goes on from, given the last round the server accepted of it."""
@@ -44,14 +46,15 @@ class ClientStates:
     def put(self, client: int, round_: int, keep: Vectors) -> None:
         """Adds the version made in this round; the vectors are copied out of the lanes they lie in."""
         if keep:
-            copies = {name: vector.clone() for name, vector in keep.items()}
+            copies = {name: self._pools[name].copy_of(vector) for name, vector in keep.items()}
             self._versions.setdefault(client, {})[round_] = copies
 
     def settle(self, accepted: Mapping[int, int]) -> None:
         """Promotes the accepted version of every client and drops the rest."""
         for client, versions in self._versions.items():
             for round_ in [made for made in versions if made != accepted.get(client)]:
-                del versions[round_]
+                for name, vector in versions.pop(round_).items():
+                    self._pools[name].release(vector)
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
         """Writes the accepted versions that are not in `folder` yet. Older files stay until `prune`."""
@@ -76,8 +79,7 @@ class ClientStates:
         self._versions.clear()
         for client, round_ in accepted.items() if self._initial else ():
             about = {"client": client, "round": round_}
-            vectors = read_tensors(folder / _file_name(client, round_), self._initial, about)
-            self._versions[client] = {round_: vectors}
+            self.put(client, round_, read_tensors(folder / _file_name(client, round_), self._initial, about))
         self._stored = set(accepted.items()) if self._initial else set()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clients.gradients import Road
 from fedopt.algorithms.base import Algorithm, shares
 from fedopt.optimizers.settings import LocalSettings
 from fedopt.rounds import RoundWork, ServerState, play_rounds
@@ -83,7 +84,7 @@ class Quadratics:
         return powers
 
     def federation(
-        self, algorithm: Algorithm, local: LocalSettings, *, lanes: int = 4, seed: int = 0
+        self, algorithm: Algorithm, local: LocalSettings, *, road: Road = "each", lanes: int = 10, seed: int = 0
     ) -> tuple[ServerState, VirtualFederation]:
         """The same clients behind the real engine, and the state the server starts in."""
         rows = np.concatenate([self.matrices.reshape(len(self.sizes), -1), self.vectors], axis=1)
@@ -99,14 +100,15 @@ class Quadratics:
             parts,
             seed=seed,
             lanes=lanes,
+            road=road,
         )
         return ServerState.initial(torch.from_numpy(self.start.copy()), algorithm), federation
 
     def play(
-        self, algorithm: Algorithm, local: LocalSettings, cohort: int, *, seed: int = 0
+        self, algorithm: Algorithm, local: LocalSettings, cohort: int, *, road: Road = "each", seed: int = 0
     ) -> Iterator[tuple[ServerState, RoundWork, VirtualFederation]]:
         """Rounds without end."""
-        initial, federation = self.federation(algorithm, local, seed=seed)
+        initial, federation = self.federation(algorithm, local, road=road, seed=seed)
         for state, work in play_rounds(initial, algorithm, federation, cohort, seed):
             federation.settle(state.accepted)
             yield state, work, federation

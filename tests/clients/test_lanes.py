@@ -44,7 +44,7 @@ MODELS = {
     "mlp": ((8,), {"name": "mlp", "hidden": [12, 7]}),
     "cnn": ((1, 16, 16), {"name": "cnn"}),
     "cnn-mcmahan": ((1, 8, 8), {"name": "cnn-mcmahan"}),
-    "resnet8": ((2, 8, 8), {"name": "resnet8"}),
+    "resnet8": ((2, 4, 4), {"name": "resnet8"}),
 }
 
 

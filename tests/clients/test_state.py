@@ -52,7 +52,18 @@ def test_what_is_kept_does_not_hold_the_lanes_it_came_from(states: ClientStates)
     states.put(1, 1, {"c_i": lanes[5]})
     lanes[5] = 1.0
     assert value(states, 1, 1) == 0.0
-    assert states.at(1, 1)["c_i"].untyped_storage().nbytes() == 3 * 4
+
+
+def test_rows_of_dropped_versions_are_used_again_and_never_shared(states: ClientStates) -> None:
+    for round_ in range(1, 50):
+        for client in range(5):
+            states.put(client, round_, vector(100.0 * round_ + client))
+        states.settle(dict.fromkeys(range(5), round_) | {0: 1})
+        if round_ > 1:
+            assert value(states, 0, 1) == 100.0
+        assert [value(states, client, round_) for client in range(1, 5)] == [
+            100.0 * round_ + client for client in range(1, 5)
+        ]
 
 
 def test_saved_versions_come_back_and_old_ones_go(states: ClientStates, tmp_path: Path) -> None:
