@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedopt.errors import BrokenRun
 from fedopt.experiment import Experiment
+from fedopt.experiment_file import as_sections
 from fedopt.federation import Federation
 from fedopt.files import replace_file
 from fedopt.rounds import ServerState
@@ -37,8 +39,8 @@ class Manifest(BaseModel):
 
     format: int
     round: int
-    experiment: str
-    """sha256 of the experiment, without what a resumed run may change."""
+    experiment: dict[str, dict[str, Any]]
+    """The experiment that the rounds so far were played under."""
     accepted: dict[str, int]
     seconds: float
     """Wall time the run has taken so far."""
@@ -59,7 +61,7 @@ class Checkpoints:
     def __init__(self, folder: Path, experiment: Experiment) -> None:
         self._folder = folder
         self._manifest = folder / "checkpoint.json"
-        self._experiment = _digest(experiment)
+        self._experiment = experiment
 
     @property
     def exists(self) -> bool:
@@ -73,7 +75,7 @@ class Checkpoints:
         manifest = Manifest(
             format=FORMAT,
             round=state.round,
-            experiment=self._experiment,
+            experiment=as_sections(self._experiment),
             accepted={str(client): round_ for client, round_ in sorted(state.accepted.items())},
             seconds=seconds,
         ).sealed()
@@ -103,18 +105,26 @@ class Checkpoints:
             raise BrokenRun(f"{self._manifest} has format {manifest.format}; this fedopt reads format {FORMAT}")
         if manifest.sealed() != manifest:
             raise BrokenRun(f"{self._manifest} was edited: its checksum does not match")
-        if manifest.experiment != self._experiment:
-            raise BrokenRun(
-                f"{self._folder.parent / 'experiment.toml'} was changed since the checkpoint was taken; only "
-                + ", ".join(f"{section}.{key}" for section, keys in MAY_CHANGE.items() for key in sorted(keys))
-                + " may change when a run is resumed"
-            )
+        changed = _changes(manifest.experiment, self._experiment)
+        if changed:
+            raise BrokenRun(f"{changed[0]}; a run that is resumed may change {', '.join(_changeable())} alone")
         return manifest
 
     def _server_file(self, round_: int) -> Path:
         return self._folder / f"server-round-{round_:06d}.safetensors"
 
 
-def _digest(experiment: Experiment) -> str:
-    fixed = experiment.model_dump_json(exclude=MAY_CHANGE)
-    return hashlib.sha256(fixed.encode()).hexdigest()
+def _changes(stored: dict[str, dict[str, Any]], now: Experiment) -> list[str]:
+    """A clause for each key that a resumed run may not change, and that is another now."""
+    # Through Experiment, so that a key this version has added takes its default.
+    before, after = as_sections(Experiment(**stored)), as_sections(now)
+    return [
+        f"{section}.{key} was {before[section].get(key)!r} and is now {after[section].get(key)!r}"
+        for section in before
+        for key in sorted(before[section].keys() | after[section].keys())
+        if before[section].get(key) != after[section].get(key) and key not in MAY_CHANGE.get(section, ())
+    ]
+
+
+def _changeable() -> list[str]:
+    return [f"{section}.{key}" for section, keys in MAY_CHANGE.items() for key in sorted(keys)]

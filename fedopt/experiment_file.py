@@ -62,5 +62,10 @@ def _value(text: str) -> Any:
 
 def to_toml(experiment: Experiment) -> str:
     """The whole experiment, defaults included; reading it gives the same experiment."""
-    sections = experiment.model_dump(mode="json", exclude_none=True)
-    return tomli_w.dumps(sections)
+    return tomli_w.dumps(as_sections(experiment))
+
+
+def as_sections(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """The whole experiment as plain values; absent keys are left out."""
+    sections: dict[str, dict[str, Any]] = experiment.model_dump(mode="json", exclude_none=True)
+    return sections

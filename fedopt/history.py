@@ -80,25 +80,22 @@ class History:
 def summarise(
     experiment: Experiment,
     records: list[RoundRecord],
+    final: Final,
     *,
     seconds: float,
     device: str,
     engine: str,
     weights_sha256: str,
 ) -> Summary:
-    """The summary of a run whose last record was evaluated."""
-    evaluated = [
-        (record.round, record.test_accuracy, record.test_loss)
-        for record in records
-        if record.test_accuracy is not None and record.test_loss is not None
-    ]
-    best_round, best_accuracy, _ = max(evaluated, key=lambda point: (point[1], -point[0]))
-    _, accuracy, loss = evaluated[-1]
+    """The summary of a run that ended with `final`."""
+    evaluated = {record.round: record.test_accuracy for record in records if record.test_accuracy is not None}
+    evaluated[records[-1].round] = final.test_accuracy
+    best_round = max(evaluated, key=lambda round_: (evaluated[round_], -round_))
     target = experiment.run.target_accuracy
-    reached = [round_ for round_, value, _ in evaluated if target is not None and value >= target]
+    reached = [round_ for round_, accuracy in evaluated.items() if target is not None and accuracy >= target]
     return Summary(
-        final=Final(test_accuracy=accuracy, test_loss=loss),
-        best=Best(round=best_round, test_accuracy=best_accuracy),
+        final=final,
+        best=Best(round=best_round, test_accuracy=evaluated[best_round]),
         rounds=records[-1].round,
         rounds_to_target=reached[0] if reached else None,
         seconds=seconds,

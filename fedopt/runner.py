@@ -14,7 +14,7 @@ from fedopt.checkpoint import Checkpoints
 from fedopt.errors import FedoptError, RunStopped
 from fedopt.evaluation import Evaluator
 from fedopt.federation import Federation
-from fedopt.history import History, RoundRecord, summarise
+from fedopt.history import Final, History, RoundRecord, summarise
 from fedopt.parameters import Layout, fingerprint, state_of
 from fedopt.rounds import RoundWork, ServerState, play_rounds
 from fedopt.runs import RunDirectory
@@ -65,6 +65,8 @@ class Run:
 
     def resume(self) -> None:
         """Takes up the last checkpoint; BrokenRun, and nothing changed, if it is not whole."""
+        if not self._checkpoints.exists and not self._directory.has_records:
+            return  # killed before its first checkpoint, and so before its first round
         self._state, self._seconds_before = self._checkpoints.load(self._state, self._federation)
         self._saved_round = self._state.round
         self._records = self._directory.rewind(self._state.round)
@@ -164,9 +166,15 @@ class Run:
         self._save()
         weights = self._weights()
         self._directory.write_model(weights)
+        last = self._records[-1]
+        if last.test_accuracy is None or last.test_loss is None:  # stopped here, and resumed to no further round
+            last_loss, last_accuracy = self._evaluate(self._state.x)
+        else:
+            last_loss, last_accuracy = last.test_loss, last.test_accuracy
         summary = summarise(
             self._experiment,
             self._records,
+            Final(test_accuracy=last_accuracy, test_loss=last_loss),
             seconds=round(self._seconds(), 3),
             device=str(self._state.x.device),
             engine=self._federation.name,

@@ -44,10 +44,14 @@ class RunDirectory:
         """A new directory at `path`; without one, below runs/, named by time, data and algorithm."""
         path = path or _unused(experiment)
         check_unused(path)
-        path.mkdir(parents=True, exist_ok=True)
-        directory = cls(path, experiment)
-        replace_file(path / "experiment.toml", to_toml(experiment).encode())
-        return directory
+        draft = path.with_name(f".{path.name}.draft")
+        try:
+            draft.mkdir(parents=True, exist_ok=True)
+            replace_file(draft / "experiment.toml", to_toml(experiment).encode())
+            draft.replace(path)  # the directory is there with its experiment, or not at all
+        except OSError as error:
+            raise InvalidExperiment(f"--out {path} cannot be made: {error.strerror}") from error
+        return cls(path, experiment)
 
     @classmethod
     def reopen(cls, path: Path, overrides: list[str]) -> RunDirectory:
@@ -56,6 +60,10 @@ class RunDirectory:
 
     def close(self) -> None:
         os.close(self._lock)
+
+    @property
+    def has_records(self) -> bool:
+        return (self.path / "metrics.jsonl").exists()
 
     def append(self, record: RoundRecord) -> None:
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as stream:

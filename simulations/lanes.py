@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 from torch import Tensor, nn
 
@@ -16,22 +18,27 @@ CACHE_BYTES = 10 * 2**20
 CACHE_LANES = 16
 """More lanes than this save nothing further on a CPU: the cost of a call is shared well enough."""
 
-GPU_SHARE = 0.25
-"""The part of a GPU's free memory that lanes may fill."""
+MEMORY_SHARE = 0.25
+"""The part of the memory that lanes may fill."""
 
 
 def choose_lanes(task: Task, experiment: Experiment, sample: Tensor, longest: int, road: Road) -> int:
     """As many lanes as pay, one at least. `sample` is one input [1, ...], `longest` the largest client's size."""
-    cohort, batch = experiment.cohort_size, experiment.local.batch_size
-    vector = Layout.of(task.module).size * sample.element_size()
+    batch = experiment.local.batch_size
+    vectors = vectors_per_lane(experiment) * Layout.of(task.module).size
+    # A gathered batch, and at worst the outputs of every layer with their gradients.
+    numbers = (longest if batch == "full" else batch) * (sample.numel() + 2 * activations(task.module, sample))
+    lanes = int(MEMORY_SHARE * memory(sample.device) / ((2 * vectors + numbers) * sample.element_size()))
     if road == "each":
-        fit = CACHE_BYTES // (vectors_per_lane(experiment) * vector)
-        return max(1, min(cohort, CACHE_LANES, fit))
-    width = longest if batch == "full" else batch
-    numbers = 3 * width * (sample.numel() + activations(task.module, sample))
-    lane = 2 * vectors_per_lane(experiment) * vector + numbers * sample.element_size()
-    free = torch.cuda.mem_get_info(sample.device)[0] if sample.is_cuda else 4 * 2**30
-    return max(1, min(cohort, int(GPU_SHARE * free / lane)))
+        lanes = min(lanes, CACHE_LANES, CACHE_BYTES // (vectors * sample.element_size()))
+    return max(1, min(lanes, experiment.cohort_size))
+
+
+def memory(device: torch.device) -> int:
+    """Bytes that a GPU has free, or that the machine has."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def vectors_per_lane(experiment: Experiment) -> int:

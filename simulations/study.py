@@ -27,12 +27,13 @@ class Spread:
 def variants(base: Experiment, algorithms: Sequence[str], seeds: int) -> list[Experiment]:
     """The base experiment under each algorithm and seed 0, 1, ...; all else is equal."""
     sections = base.model_dump(exclude_none=True)
-    common = {key: sections["algorithm"][key] for key in ("server_lr", "weighting")}
+    own = sections["algorithm"]
+    common = {key: own[key] for key in ("server_lr", "weighting")}
     return [
         Experiment(
             **{
                 **sections,
-                "algorithm": {"name": algorithm, **common},
+                "algorithm": own if own["name"] == algorithm else {"name": algorithm, **common},
                 "run": {**sections["run"], "seed": seed},
             }
         )

@@ -95,6 +95,7 @@ def draw(skew: LabelSkew, names: tuple[str, ...], file: Path) -> None:
     """A bubble for each client and class, its area the number of samples; sizes as bars above."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     clients, classes = skew.counts.shape
     figure = Figure(figsize=(min(2 + 0.28 * clients, 24), min(2 + 0.28 * classes, 16)), layout="constrained")
@@ -109,6 +110,7 @@ def draw(skew: LabelSkew, names: tuple[str, ...], file: Path) -> None:
     bubbles.set_ylabel("class")
     if classes <= 50:
         bubbles.set_yticks(range(classes), names)
+    bubbles.xaxis.set_major_locator(MaxNLocator(integer=True))
     bubbles.set_xlim(-0.7, clients - 0.3)
     bubbles.set_ylim(-0.7, classes - 0.3)
     for axes in (sizes, bubbles):
