@@ -11,6 +11,7 @@ import os
 import platform
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -115,8 +116,10 @@ class Bench:
         return torch.cat([parameter.reshape(-1) for parameter in mean])
 
     def without_onednn(self) -> Tensor:
-        with torch.backends.mkldnn.flags(enabled=False):
-            return self.by_plain_loop()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # setting the flags warns about Intel GPUs
+            with torch.backends.mkldnn.flags(enabled=False):
+                return self.by_plain_loop()
 
 
 def measure(model: str, batch: int, optimizer: str, repeats: int = 5) -> Cell:
