@@ -92,11 +92,12 @@ class LaneTrainer:
         gradient_sums = torch.zeros_like(theta) if algorithm.averages_gradients else None
         active = len(jobs)
         for step in range(batches.steps):
-            gradient.batch = batch = batches.at(step)
+            batch = batches.at(step)
             if batch.active < active:
                 active = batch.active
                 optimizer.narrow(active)
                 gradient.narrow(active)
+            gradient.turn_to(batch)
             optimizer.step(gradient)
             loss_sums[:active] += gradient.losses
             if gradient_sums is not None:
@@ -146,17 +147,23 @@ class LaneTrainer:
 class CorrectedGradient:
     """What an optimizer sees: raw gradients of this step's minibatch, corrected by the algorithm, clipped."""
 
-    batch: LaneBatch
     raw: Tensor
-    """The raw gradients of the last evaluation, [active, P]."""
+    """The raw gradients of the last evaluation, [active, P]: those that drive the step."""
     losses: Tensor
+    """The losses of the first evaluation, [active]: those where the step began (SAM looks elsewhere next)."""
 
     def __init__(self, gradients: LaneGradients, algorithm: Algorithm, local: Vectors, clip: float | None) -> None:
         self._gradients, self._algorithm, self._local, self._clip = gradients, algorithm, local, clip
 
+    def turn_to(self, batch: LaneBatch) -> None:
+        """The evaluations that follow belong to the step on this minibatch."""
+        self._batch, self._evaluated = batch, False
+
     def __call__(self) -> Tensor:
-        self.raw, self.losses = self._gradients(self.batch)
-        y = self._gradients.theta[: self.batch.active]
+        self.raw, losses = self._gradients(self._batch)
+        if not self._evaluated:
+            self.losses, self._evaluated = losses, True
+        y = self._gradients.theta[: self._batch.active]
         corrected = self._algorithm.correct(self.raw, y, self._local)
         if self._clip is None:
             return corrected

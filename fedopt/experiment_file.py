@@ -5,12 +5,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tomli_w
 
+from fedopt.algorithms import ALGORITHMS
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment import Experiment
+from fedopt.models import MODELS
+from fedopt.section import Section
 
 INSTEAD_OF = {
     "local.steps": "local.epochs",
@@ -19,6 +22,9 @@ INSTEAD_OF = {
     "run.participation": "run.cohort",
 }
 """An override with one of these displaces what the file says by the other."""
+
+NAMED = {"algorithm": ALGORITHMS, "model": MODELS}
+"""Sections whose keys depend on their name."""
 
 
 def read_experiment(file: Path | None, overrides: Sequence[str] = ()) -> Experiment:
@@ -40,6 +46,8 @@ def override(given: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A copy of `given` with each `section.key=value` applied; values are TOML, a bare word is a string."""
     changed = {key: dict(section) if isinstance(section, dict) else section for key, section in given.items()}
     for text in overrides:
+        _drop_what_another_name_would_read(changed, text)
+    for text in overrides:
         path, equals, value = text.partition("=")
         section, dot, key = path.strip().partition(".")
         if not (equals and dot and section and key):
@@ -51,6 +59,19 @@ def override(given: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
         inner.pop(displaced.partition(".")[2], None)
         inner[key] = _value(value.strip())
     return changed
+
+
+def _drop_what_another_name_would_read(changed: dict[str, Any], text: str) -> None:
+    """`--set model.name=cnn` over a file with an mlp: `hidden` goes, for it belongs to the name displaced."""
+    path, _, name = (part.strip() for part in text.partition("="))
+    section = path.removesuffix(".name")
+    inner = changed.get(section)
+    if path == section or section not in NAMED or not isinstance(inner, dict):
+        return
+    if _value(name) in NAMED[section] and _value(name) != inner.get("name"):
+        fields = cast(type[Section], NAMED[section].load(_value(name))).model_fields
+        for key in inner.keys() - fields.keys():
+            del inner[key]
 
 
 def _value(text: str) -> Any:

@@ -9,9 +9,14 @@ checkpoint/          what --resume reads
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import itertools
 import os
+import shutil
 import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -42,16 +47,19 @@ class RunDirectory:
     @classmethod
     def create(cls, path: Path | None, experiment: Experiment) -> RunDirectory:
         """A new directory at `path`; without one, below runs/, named by time, data and algorithm."""
-        path = path or _unused(experiment)
-        check_unused(path)
-        draft = path.with_name(f".{path.name}.draft")
-        try:
-            draft.mkdir(parents=True, exist_ok=True)
-            replace_file(draft / "experiment.toml", to_toml(experiment).encode())
-            draft.replace(path)  # the directory is there with its experiment, or not at all
-        except OSError as error:
-            raise InvalidExperiment(f"--out {path} cannot be made: {error.strerror}") from error
-        return cls(path, experiment)
+        if path is not None:
+            try:
+                check_unused(path)
+                _appear(path, experiment)
+            except FileExistsError as error:
+                raise InvalidExperiment(f"--out {path} was made by another process just now") from error
+            return cls(path, experiment)
+        for path in _names(experiment):
+            if not path.exists():
+                with suppress(FileExistsError):  # another process may have been faster
+                    _appear(path, experiment)
+                    return cls(path, experiment)
+        raise AssertionError("names do not end")
 
     @classmethod
     def reopen(cls, path: Path, overrides: list[str]) -> RunDirectory:
@@ -114,7 +122,23 @@ def read_run_experiment(path: Path, overrides: list[str]) -> Experiment:
     return Experiment(**override(given, overrides))
 
 
-def _unused(experiment: Experiment) -> Path:
+def _names(experiment: Experiment) -> Iterator[Path]:
+    """Names below runs/ for a run that starts now, without end."""
     name = f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.data.name}-{experiment.algorithm.name}"
-    candidates = (Path("runs") / (name + suffix) for suffix in ("", *(f"-{k}" for k in range(2, 1000))))
-    return next(path for path in candidates if not path.exists())
+    yield Path("runs") / name
+    for number in itertools.count(2):
+        yield Path("runs") / f"{name}-{number}"
+
+
+def _appear(path: Path, experiment: Experiment) -> None:
+    """Makes the directory with its experiment in it, both at once or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        draft.mkdir(parents=True)
+        replace_file(draft / "experiment.toml", to_toml(experiment).encode())
+        draft.replace(path)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise FileExistsError(error.errno, f"{path} is there already") from error
+        raise InvalidExperiment(f"--out {path} cannot be made: {error.strerror}") from error

@@ -28,10 +28,11 @@ def fedopt(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Comple
     )
 
 
-def start(arguments: Sequence[str | Path]) -> subprocess.Popen[str]:
+def start(arguments: Sequence[str | Path], cwd: Path | None = None) -> subprocess.Popen[str]:
     """Starts the command and returns at once."""
     return subprocess.Popen(
         [*FEDOPT, *map(str, arguments)],
+        cwd=cwd,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -90,6 +90,18 @@ def test_an_override_displaces_its_alternative(tmp_path: Path) -> None:
     assert (experiment.cohort_size, experiment.run.participation) == (2, None)
 
 
+def test_an_overridden_name_displaces_the_keys_of_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.toml"
+    text = '[algorithm]\nname = "scaffold"\nvariant = "full-gradient"\nserver_lr = 0.5\n[model]\nhidden = [3]\n'
+    file.write_text(text)
+    experiment = read_experiment(file, ["algorithm.name=fedavg", "model.name=resnet8", "model.groups=4"])
+    assert experiment.algorithm.model_dump() == {"name": "fedavg", "server_lr": 0.5, "weighting": "samples"}
+    assert experiment.model.model_dump() == {"name": "resnet8", "groups": 4}
+    with pytest.raises(InvalidExperiment, match=r"^model\.hidden: unknown key"):
+        read_experiment(file, ["model.name=cnn", "model.hidden=[4]"])
+    assert read_experiment(file, ["model.name=mlp"]).model.model_dump()["hidden"] == (3,)
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     st.fixed_dictionaries(

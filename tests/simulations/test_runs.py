@@ -252,6 +252,18 @@ def test_no_run_is_written_over_another(finished: Path, tmp_path: Path) -> None:
         fedopt.run(small(), tmp_path / "notes.txt")
     with pytest.raises(InvalidExperiment, match="there is no run"):
         fedopt.resume(tmp_path)
+    with pytest.raises(InvalidExperiment, match="cannot be made: Not a directory"):
+        fedopt.run(small(), tmp_path / "notes.txt" / "run")
+    assert {file.name for file in tmp_path.iterdir()} == {"notes.txt"}
+
+
+def test_runs_that_start_at_the_same_moment_get_directories_of_their_own(tmp_path: Path) -> None:
+    command_line = ["run", "--set", "run.rounds=1", "--quiet"]
+    processes = [start(command_line, cwd=tmp_path) for _ in range(4)]
+    assert [process.wait(timeout=120) for process in processes] == [0] * 4
+    runs = list((tmp_path / "runs").iterdir())
+    assert len(runs) == 4
+    assert all((run / "summary.json").is_file() for run in runs)
 
 
 def test_a_run_in_progress_is_held_by_one_process(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_npz_without_its_arrays_names_them(tmp_path: Path) -> None:
 
 def test_npz_with_objects_is_never_unpickled(tmp_path: Path) -> None:
     save(tmp_path / "own.npz", arrays(x_train=np.array([{}], dtype=object)))
-    with pytest.raises(DataUnavailable, match="is not an .npz file of plain arrays"):
+    with pytest.raises(DataUnavailable, match=r"is not an \.npz file of plain arrays"):
         load(name="npz", path=str(tmp_path / "own.npz"))
 
 

@@ -69,3 +69,11 @@ def test_under_scaffold_both_gradients_are_corrected_and_the_control_is_the_raw_
         x, c, c_i = x - lr * (raw - c_i + c).mean(axis=0), raw.mean(axis=0), raw
         assert close(state.x, x, 1e-13)
         assert close(state.kept["c"], c, 1e-13)
+
+
+def test_the_training_loss_is_that_of_the_model_and_not_of_the_worst_point() -> None:
+    q = Quadratics.random(4)
+    local = LocalSettings(optimizer="sam", rho=1.0, lr=0.1, steps=1, batch_size="full")
+    _, work, _ = next(q.play(FedAvg(), local, cohort=4))
+    losses = 0.5 * np.einsum("i,nij,j->n", q.start, q.matrices, q.start) - q.vectors @ q.start
+    assert work.train_loss == pytest.approx(losses.mean(), rel=1e-12)
