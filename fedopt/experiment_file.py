@@ -63,13 +63,13 @@ def override(given: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
 
 def _drop_what_another_name_would_read(changed: dict[str, Any], text: str) -> None:
     """`--set model.name=cnn` over a file with an mlp: `hidden` goes, for it belongs to the name displaced."""
-    path, _, name = (part.strip() for part in text.partition("="))
-    section = path.removesuffix(".name")
+    path, _, value = (part.strip() for part in text.partition("="))
+    section, name = path.removesuffix(".name"), _value(value)
     inner = changed.get(section)
-    if path == section or section not in NAMED or not isinstance(inner, dict):
+    if path == section or section not in NAMED or not isinstance(inner, dict) or not isinstance(name, str):
         return
-    if _value(name) in NAMED[section] and _value(name) != inner.get("name"):
-        fields = cast(type[Section], NAMED[section].load(_value(name))).model_fields
+    if name in NAMED[section] and name != inner.get("name"):
+        fields = cast(type[Section], NAMED[section].load(name)).model_fields
         for key in inner.keys() - fields.keys():
             del inner[key]
 

@@ -95,6 +95,7 @@ class Run:
     def _play(self) -> None:
         if self._is_over():
             return
+        self._directory.withdraw_summary()
         run = self._experiment.run
         rounds = play_rounds(
             self._state, self._experiment.algorithm, self._federation, self._experiment.cohort_size, run.seed

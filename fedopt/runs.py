@@ -97,6 +97,10 @@ class RunDirectory:
     def write_model(self, state: dict[str, Tensor]) -> None:
         replace_file(self.path / "model.safetensors", safetensors.torch.save(state))
 
+    def withdraw_summary(self) -> None:
+        """A finished run that is continued has not ended any more."""
+        (self.path / "summary.json").unlink(missing_ok=True)
+
     def write_summary(self, summary: Summary) -> None:
         replace_file(self.path / "summary.json", (summary.model_dump_json(indent=2) + "\n").encode())
 

@@ -18,7 +18,7 @@ from fedopt.history import History
 from fedopt.models.build import build_model
 from fedopt.parameters import Layout
 from fedopt.runner import Observer, Run
-from fedopt.runs import RunDirectory, check_unused, read_run_experiment
+from fedopt.runs import RunDirectory, check_unused
 from fedopt.task import Task
 from simulations.lanes import choose_lanes
 from simulations.virtual import VirtualFederation
@@ -29,26 +29,24 @@ def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Obs
     if out is not None:
         check_unused(out)  # before the data are read, which may take a while
     with _threads(experiment.run.threads):
-        task, federation, evaluate = prepare(experiment)
+        parts = prepare(experiment)
         directory = RunDirectory.create(out, experiment)
         try:
-            return Run(directory, task, federation, evaluate, observers).complete()
+            return Run(directory, *parts, observers).complete()
         finally:
             directory.close()
 
 
 def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ()) -> History:
     """Continues the run at `path` from its last checkpoint; a finished one is only summed up again."""
-    experiment = read_run_experiment(path, overrides)
-    with _threads(experiment.run.threads):
-        task, federation, evaluate = prepare(experiment)
-        directory = RunDirectory.reopen(path, overrides)
-        try:
-            run_ = Run(directory, task, federation, evaluate, observers)
-            run_.resume()
-            return run_.complete()
-        finally:
-            directory.close()
+    directory = RunDirectory.reopen(path, overrides)
+    try:
+        with _threads(directory.experiment.run.threads):
+            continued = Run(directory, *prepare(directory.experiment), observers)
+            continued.resume()
+            return continued.complete()
+    finally:
+        directory.close()
 
 
 def prepare(experiment: Experiment) -> tuple[Task, VirtualFederation, Evaluator]:

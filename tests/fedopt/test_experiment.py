@@ -28,6 +28,7 @@ MISTAKES = {
     "model.name=resnet": "model.name: unknown model 'resnet'; did you mean resnet8?",
     "model.hidden=[10,0]": "model.hidden.1: must be greater than or equal to 1, not 0",
     "algorithm.name=scafold": "algorithm.name: unknown algorithm 'scafold'; did you mean scaffold?",
+    "algorithm.name=[1]": "algorithm.name: must be a string, not [1]",
     "algorithm.variant=full-gradient": "algorithm.variant: unknown key",
     "algorithm.server_lr=0": "algorithm.server_lr: must be greater than 0, not 0",
     "algorithm.weighting=sample": "algorithm.weighting: unknown value 'sample'; did you mean samples?",

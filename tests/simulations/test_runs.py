@@ -25,6 +25,16 @@ from tests.commands import start
 FILES = {"experiment.toml", "metrics.jsonl", "model.safetensors", "summary.json", "checkpoint"}
 
 
+class Silent:
+    """An observer that says nothing."""
+
+    def started(self, rounds_done: int, rounds: int) -> None: ...
+
+    def round_done(self, record: RoundRecord) -> None: ...
+
+    def ended(self) -> None: ...
+
+
 def small(algorithm: str = "scaffold", rounds: int = 4) -> fedopt.Experiment:
     return fedopt.Experiment(algorithm={"name": algorithm}, run={"rounds": rounds, "cohort": 3, "eval_every": 3})
 
@@ -215,6 +225,20 @@ def test_lines_after_the_checkpoint_are_played_again(finished: Path, tmp_path: P
     assert history.summary.weights_sha256 == fedopt.run(small(rounds=6), tmp_path / "new").summary.weights_sha256
 
 
+def test_a_finished_run_that_goes_on_has_no_summary_until_it_ends(finished: Path, tmp_path: Path) -> None:
+    run = copied(finished, tmp_path / "run")
+    seen: list[bool] = []
+
+    class Watcher(Silent):
+        def round_done(self, record: RoundRecord) -> None:
+            seen.append((run / "summary.json").exists())
+
+    assert fedopt.resume(run, observers=[Watcher()]).summary.rounds == 4
+    assert fedopt.resume(run, ["run.rounds=6"], [Watcher()]).summary.rounds == 6
+    assert seen == [False, False]
+    assert json.loads((run / "summary.json").read_text())["rounds"] == 6
+
+
 def test_killed_before_its_first_checkpoint_it_starts_again(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
@@ -226,14 +250,10 @@ def test_killed_before_its_first_checkpoint_it_starts_again(finished: Path, tmp_
 def test_resumed_to_a_round_that_was_not_evaluated_it_is_evaluated(tmp_path: Path) -> None:
     run = tmp_path / "run"
 
-    class Impatient:
-        def started(self, rounds_done: int, rounds: int) -> None: ...
-
+    class Impatient(Silent):
         def round_done(self, record: RoundRecord) -> None:
             if record.round == 2:
                 raise KeyboardInterrupt
-
-        def ended(self) -> None: ...
 
     with pytest.raises(Interrupted, match="stopped after round 2"):
         fedopt.run(small(), run, [Impatient()])
