@@ -65,11 +65,14 @@ class LaneTrainer:
         seed: int,
         road: Road,
         lanes: int,
+        largest_client: int,
     ) -> None:
+        """`data` are samples and targets; `largest_client` is the most samples that any client has."""
         self._algorithm, self._local, self._seed = algorithm, local, seed
         self._x, self._y = data
         # vmap sees padding: one width for all groups keeps a client's numbers independent of its neighbours.
-        self._width = local.batch_size if road == "vmap" and isinstance(local.batch_size, int) else None
+        batch = local.batch_size
+        self._width = min(batch, largest_client) if road == "vmap" and batch != "full" else None
         like = next(p for p in task.module.parameters() if p.requires_grad).detach()
         self._gradients = lane_gradients(road, task, layout, like, lanes)
 

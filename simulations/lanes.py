@@ -27,7 +27,8 @@ def choose_lanes(task: Task, experiment: Experiment, sample: Tensor, longest: in
     batch = experiment.local.batch_size
     vectors = vectors_per_lane(experiment) * Layout.of(task.module).size
     # A gathered batch, and at worst the outputs of every layer with their gradients.
-    numbers = (longest if batch == "full" else batch) * (sample.numel() + 2 * activations(task.module, sample))
+    width = longest if batch == "full" else min(batch, longest)
+    numbers = width * (sample.numel() + 2 * activations(task.module, sample))
     lanes = int(MEMORY_SHARE * memory(sample.device) / ((2 * vectors + numbers) * sample.element_size()))
     if road == "each":
         lanes = min(lanes, CACHE_LANES, CACHE_BYTES // (vectors * sample.element_size()))

@@ -38,7 +38,17 @@ class VirtualFederation:
         layout = Layout.of(task.module)
         self._parts, self._lanes = parts, lanes
         self.states = ClientStates(algorithm.client_keeps(layout.flatten(task.module)))
-        self._trainer = LaneTrainer(task, layout, algorithm, local, data, seed=seed, road=road, lanes=lanes)
+        self._trainer = LaneTrainer(
+            task,
+            layout,
+            algorithm,
+            local,
+            data,
+            seed=seed,
+            road=road,
+            lanes=lanes,
+            largest_client=max(len(part) for part in parts),
+        )
 
     @property
     def samples(self) -> Sequence[int]:

@@ -81,7 +81,9 @@ def compare(model: str, local: LocalSettings, road: Road, lanes: int) -> float:
     module = build_model(Experiment(model=section).model, shape, 4, seed=3).double()
     layout = Layout.of(module)
     start = layout.flatten(module)
-    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=5, road=road, lanes=lanes)
+    trainer = LaneTrainer(
+        Task(module), layout, FedAvg(), local, (x, y), seed=5, road=road, lanes=lanes, largest_client=max(SIZES)
+    )
     jobs = [Job(WorkOrder(2, client, None, start, {}), part, {}) for client, part in enumerate(parts)]
     results = [result for first in range(0, len(jobs), lanes) for result in trainer.train(jobs[first : first + lanes])]
     assert sorted(result.order.client for result in results) == list(range(len(SIZES)))
@@ -128,7 +130,15 @@ def test_any_number_of_lanes_gives_the_same_bits(lanes: int) -> None:
 
     def by_client(lanes: int) -> dict[int, Tensor]:
         trainer = LaneTrainer(
-            Task(module), layout, FedAvg(), OPTIMIZERS["sam"], (x, y), seed=5, road="each", lanes=lanes
+            Task(module),
+            layout,
+            FedAvg(),
+            OPTIMIZERS["sam"],
+            (x, y),
+            seed=5,
+            road="each",
+            lanes=lanes,
+            largest_client=max(SIZES),
         )
         jobs = [Job(WorkOrder(2, client, None, start, {}), part, {}) for client, part in enumerate(parts)]
         groups = [trainer.train(jobs[first : first + lanes]) for first in range(0, len(jobs), lanes)]
@@ -157,7 +167,7 @@ def test_a_parameter_that_takes_no_part_gets_no_gradient() -> None:
     local = LocalSettings(lr=0.1, epochs=1, batch_size=2)
     roads: tuple[Road, ...] = ("each", "vmap")
     for road in roads:
-        trainer = LaneTrainer(Task(module), layout, FedAvg(), local, data, seed=0, road=road, lanes=1)
+        trainer = LaneTrainer(Task(module), layout, FedAvg(), local, data, seed=0, road=road, lanes=1, largest_client=6)
         (result,) = trainer.train([Job(WorkOrder(1, 0, None, start, {}), np.arange(6), {})])
         moved = layout.split(result.up["dx"])
         assert not moved["unused.weight"].any()
