@@ -43,7 +43,7 @@ class ExactSum:
     def add(self, vector: Tensor, weight: float) -> None:
         parts = (torch.split(tensor, self._chunk) for tensor in (vector.detach(), self._coarse, self._fine))
         for part, coarse, fine in zip(*parts, strict=True):
-            rest = part.to(self._device, torch.float64, copy=True).mul_(weight).mul_(2.0**COARSE)
+            rest = part.to(self._device).to(torch.float64, copy=True).mul_(weight).mul_(2.0**COARSE)
             whole = rest.round()
             coarse += whole
             # Exact: the whole part takes the leading bits of rest, a power of two only scales.

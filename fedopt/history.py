@@ -108,5 +108,11 @@ def summarise(
 
 
 def _versions() -> dict[str, str]:
-    packages = ("fedopt", "torch", "numpy")
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
+    return {"python": platform.python_version()} | {name: _version(name) for name in ("fedopt", "torch", "numpy")}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"  # run from its source tree

@@ -62,8 +62,11 @@ class Layout:
 
 def state_of(module: nn.Module, layout: Layout, flat: Tensor) -> dict[str, Tensor]:
     """The module's whole state_dict with its trainable parameters taken from `flat`: plain CPU copies."""
+    views, parameters = layout.split(flat.detach()), dict(module.named_parameters())
+    trained = {id(parameters[name]): view for name, view in views.items()}
     state = dict(module.state_dict())
-    state.update(layout.split(flat.detach()))
+    for name, parameter in module.named_parameters(remove_duplicate=False):  # tied weights go by several names
+        state[name] = trained.get(id(parameter), parameter)
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
 
 

@@ -65,6 +65,17 @@ def test_the_embedded_simulation_loads_neither_flower_nor_ray() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_the_embedded_simulation_runs_where_flower_and_ray_are_not_installed(tmp_path: Path) -> None:
+    code = """
+import sys
+sys.modules["flwr"] = sys.modules["ray"] = sys.modules["grpc"] = None  # importing them fails
+import fedopt
+history = fedopt.run(fedopt.Experiment(algorithm={"name": "scaffold"}, run={"rounds": 1}), sys.argv[1])
+assert history.summary.rounds == 1
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], check=True, cwd=ROOT)
+
+
 def test_help_answers_at_once_and_without_torch() -> None:
     code = """
 import sys

@@ -19,7 +19,7 @@ from fedopt.experiment import Experiment
 from fedopt.federation import WorkOrder
 from fedopt.models.build import build_model
 from fedopt.optimizers.settings import LocalSettings
-from fedopt.parameters import Layout
+from fedopt.parameters import Layout, state_of
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 from simulations.plain_loop import batches_of, torch_optimizer, train_plainly
@@ -172,3 +172,37 @@ def test_a_parameter_that_takes_no_part_gets_no_gradient() -> None:
         moved = layout.split(result.up["dx"])
         assert not moved["unused.weight"].any()
         assert moved["used.weight"].any()
+
+
+class Tied(nn.Module):
+    """Encoder and decoder share one matrix, under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode, self.decode, self.head = nn.Linear(5, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+        self.decode.weight = self.encode.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.decode(torch.tanh(self.encode(x))))
+        return y
+
+
+@pytest.mark.parametrize("road", ["each", "vmap"])
+def test_tied_weights_stay_tied(road: Road) -> None:
+    torch.manual_seed(0)
+    module = Tied().double()
+    layout = Layout.of(module)
+    start = layout.flatten(module)
+    assert layout.size == 25 + 5 + 5 + 15 + 3
+    rng = np.random.default_rng(0)
+    x, y = torch.from_numpy(rng.standard_normal((12, 5))), torch.from_numpy(rng.integers(0, 3, 12))
+    local = LocalSettings(lr=0.1, epochs=2, batch_size=4)
+    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=0, road=road, lanes=1, largest_client=12)
+    (result,) = trainer.train([Job(WorkOrder(1, 0, None, start, {}), np.arange(12), {})])
+
+    plan = plan_batches(12, local, stream(0, Purpose.BATCHES, 1, 0))
+    alone = train_plainly(module, local, x, y, batches_of(plan, np.arange(12)))
+    state = state_of(module, layout, start + result.up["dx"])
+    assert state.keys() == alone.state_dict().keys()
+    assert all(torch.allclose(state[name], tensor, rtol=1e-12) for name, tensor in alone.state_dict().items())
+    assert state["encode.weight"].equal(state["decode.weight"])
