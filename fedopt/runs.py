@@ -13,6 +13,7 @@ import errno
 import fcntl
 import itertools
 import os
+import secrets
 import shutil
 import tomllib
 from collections.abc import Iterator
@@ -136,7 +137,7 @@ def _names(experiment: Experiment) -> Iterator[Path]:
 
 def _appear(path: Path, experiment: Experiment) -> None:
     """Makes the directory with its experiment in it, both at once or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
     try:
         draft.mkdir(parents=True)
         replace_file(draft / "experiment.toml", to_toml(experiment).encode())
