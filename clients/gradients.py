@@ -16,14 +16,17 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
 from clients.batches import LaneBatch
+from fedopt.models.activations import activations
 from fedopt.parameters import Layout
 from fedopt.task import Task
 
 Road = Literal["each", "vmap"]
 
 
-BACKWARD_BYTES = 2**20
-"""Gradients that one backward pass makes should stay within a core's cache until they are laid in place."""
+GRADIENT_BYTES, ACTIVATION_BYTES = 2**20, 2**22
+"""What one backward pass over several lanes should keep within, lest it wait for memory: the gradients until they
+are laid in place, the outputs of the layers until they are read again. Measured: 5 lanes for the small CNN (0.96
+of the plain loop; one by one 0.90), one for ResNet-8 (0.98; three together 0.88)."""
 
 
 class LaneGradients(Protocol):
@@ -57,9 +60,11 @@ class EachLane:
             for parameter in layout.bind(module, row)
         ]
         self._each = len(layout.names)
-        self._together = max(1, BACKWARD_BYTES // (layout.size * like.element_size()))
+        self._gradient_bytes = layout.size * like.element_size()
+        self._together = 0  # known with the first batch
 
     def __call__(self, batch: LaneBatch) -> tuple[Tensor, Tensor]:
+        self._together = self._together or self._how_many_together(batch)
         losses: list[Tensor] = []
         lanes = list(zip(self._modules, batch.lanes(), strict=False))
         for first in range(0, batch.active, self._together):
@@ -72,6 +77,10 @@ class EachLane:
             torch.cat([gradient.reshape(-1) for gradient in gradients], out=into)
             losses += found
         return self._gradients[: batch.active], torch.stack(losses).detach()
+
+    def _how_many_together(self, batch: LaneBatch) -> int:
+        outputs = batch.y.shape[1] * activations(self._modules[0], batch.x[0, :1]) * batch.x.element_size()
+        return max(1, min(GRADIENT_BYTES // self._gradient_bytes, ACTIVATION_BYTES // max(1, outputs)))
 
 
 class VmapLanes:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clients.gradients import Road
 from fedopt.experiment import Experiment
+from fedopt.models.activations import activations
 from fedopt.parameters import Layout
 from fedopt.task import Task
 
@@ -47,20 +48,3 @@ def vectors_per_lane(experiment: Experiment) -> int:
     local, algorithm = experiment.local, experiment.algorithm
     moments = (local.momentum > 0) if local.stepper == "sgd" else 2
     return 2 + moments + (local.optimizer == "sam") + 3 * algorithm.averages_gradients
-
-
-@torch.no_grad()
-def activations(module: nn.Module, sample: Tensor) -> int:
-    """Numbers that the layers of the module put out for one sample [1, ...]."""
-    outputs: list[int] = []
-    hooks = [
-        layer.register_forward_hook(lambda _layer, _inputs, output: outputs.append(output.numel()))
-        for layer in module.modules()
-        if not any(layer.children())
-    ]
-    try:
-        module(sample)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return sum(outputs)
