@@ -9,6 +9,7 @@ dense models), and bit-equal for any number of lanes by construction. `vmap` run
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Literal, Protocol
 
 import torch
@@ -39,6 +40,13 @@ class LaneGradients(Protocol):
         """(gradients [active, P], losses [active]); the gradients may be overwritten by the next call."""
         ...
 
+    def descend(self, batch: LaneBatch, lr: float) -> Tensor:
+        """A step of plain gradient descent where nothing else needs the gradient; the losses before it.
+
+        The same numbers as torch.optim.SGD, without laying the gradients side by side first.
+        """
+        ...
+
 
 class EachLane:
     """One replica of the module per lane, its parameters views of theta."""
@@ -59,24 +67,37 @@ class EachLane:
             for module, row in zip(self._modules, self.theta, strict=True)
             for parameter in layout.bind(module, row)
         ]
+        self._views = [parameter.detach() for parameter in self._parameters]
         self._each = len(layout.names)
         self._gradient_bytes = layout.size * like.element_size()
         self._together = 0  # known with the first batch
 
     def __call__(self, batch: LaneBatch) -> tuple[Tensor, Tensor]:
-        self._together = self._together or self._how_many_together(batch)
         losses: list[Tensor] = []
-        lanes = list(zip(self._modules, batch.lanes(), strict=False))
-        for first in range(0, batch.active, self._together):
-            group = lanes[first : first + self._together]
-            found = [self._loss(module(x), y) for module, (x, y) in group]
-            # One backward for the group: no parameter takes part in two losses, so each gets its own gradient.
-            owned = self._parameters[first * self._each : (first + len(group)) * self._each]
-            gradients = torch.autograd.grad(found, owned, allow_unused=True, materialize_grads=True)
-            into = self._gradients[first : first + len(group)].view(-1)
+        for first, found, gradients in self._groups(batch):
+            into = self._gradients[first : first + len(found)].view(-1)
             torch.cat([gradient.reshape(-1) for gradient in gradients], out=into)
             losses += found
         return self._gradients[: batch.active], torch.stack(losses).detach()
+
+    def descend(self, batch: LaneBatch, lr: float) -> Tensor:
+        losses: list[Tensor] = []
+        for first, found, gradients in self._groups(batch):
+            owned = self._views[first * self._each : (first + len(found)) * self._each]
+            for view, gradient in zip(owned, gradients, strict=True):
+                view.add_(gradient, alpha=-lr)
+            losses += found
+        return torch.stack(losses).detach()
+
+    def _groups(self, batch: LaneBatch) -> Iterator[tuple[int, list[Tensor], tuple[Tensor, ...]]]:
+        """(first lane, losses, gradients by parameter) of as many lanes as go through one backward pass."""
+        self._together = self._together or self._how_many_together(batch)
+        lanes = list(zip(self._modules, batch.lanes(), strict=False))
+        for first in range(0, batch.active, self._together):
+            losses = [self._loss(module(x), y) for module, (x, y) in lanes[first : first + self._together]]
+            # No parameter takes part in two losses, so each gets its own gradient.
+            owned = self._parameters[first * self._each : (first + len(losses)) * self._each]
+            yield first, losses, torch.autograd.grad(losses, owned, allow_unused=True, materialize_grads=True)
 
     def _how_many_together(self, batch: LaneBatch) -> int:
         outputs = batch.y.shape[1] * activations(self._modules[0], batch.x[0, :1]) * batch.x.element_size()
@@ -100,6 +121,11 @@ class VmapLanes:
             self.theta[: batch.active], batch.x, batch.y, batch.weights(self.theta.dtype)
         )
         return gradients, losses
+
+    def descend(self, batch: LaneBatch, lr: float) -> Tensor:
+        gradients, losses = self(batch)
+        self.theta[: batch.active].add_(gradients, alpha=-lr)
+        return losses
 
 
 def lane_gradients(road: Road, task: Task, layout: Layout, like: Tensor, lanes: int) -> LaneGradients:

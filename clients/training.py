@@ -71,6 +71,8 @@ class LaneTrainer:
         self._algorithm, self._local, self._seed = algorithm, local, seed
         self._x, self._y = data
         # vmap sees padding: one width for all groups keeps a client's numbers independent of its neighbours.
+        uses_gradients = algorithm.corrects_gradients or algorithm.averages_gradients
+        self._descends = local.is_plain_descent and not uses_gradients
         batch = local.batch_size
         self._width = min(batch, largest_client) if road == "vmap" and batch != "full" else None
         like = next(p for p in task.module.parameters() if p.requires_grad).detach()
@@ -100,6 +102,9 @@ class LaneTrainer:
                 active = batch.active
                 optimizer.narrow(active)
                 gradient.narrow(active)
+            if self._descends:
+                loss_sums[:active] += self._gradients.descend(batch, self._local.lr)
+                continue
             gradient.turn_to(batch)
             optimizer.step(gradient)
             loss_sums[:active] += gradient.losses

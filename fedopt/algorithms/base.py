@@ -67,6 +67,11 @@ class Algorithm(Section, ABC):
         """Whether `finish` reads `mean_gradient`, which costs a sum at every step."""
         return False
 
+    @property
+    def corrects_gradients(self) -> bool:
+        """Whether `correct` changes them at all; where it does not, plain SGD can step without a detour."""
+        return type(self).correct is not Algorithm.correct
+
     def server_keeps(self, x: Tensor) -> Vectors:
         return {}
 

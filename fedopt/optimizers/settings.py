@@ -64,6 +64,12 @@ class LocalSettings(Section):
         """The inner optimizer that takes the steps."""
         return self.base if self.optimizer == "sam" else self.optimizer
 
+    @property
+    def is_plain_descent(self) -> bool:
+        """Whether a step is y <- y - lr g(y) and nothing else."""
+        bare = self.optimizer == "sgd" and self.momentum == 0 and self.weight_decay == 0
+        return bare and self.clip is None
+
     def notes(self) -> list[str]:
         """One sentence for each key that was set but that this optimizer does not read."""
         read = KEYS_OF[self.stepper] | ({"rho", "p", "base"} if self.optimizer == "sam" else set())

@@ -13,13 +13,15 @@ from torch.nn import functional as F
 
 from clients.gradients import Road
 from clients.training import Job, LaneTrainer
+from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.fedavg import FedAvg
+from fedopt.algorithms.scaffold import Scaffold
 from fedopt.data.batches import plan_batches
 from fedopt.experiment import Experiment
 from fedopt.federation import WorkOrder
 from fedopt.models.build import build_model
 from fedopt.optimizers.settings import LocalSettings
-from fedopt.parameters import Layout, state_of
+from fedopt.parameters import Layout, Vectors, state_of
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 from simulations.plain_loop import batches_of, torch_optimizer, train_plainly
@@ -206,3 +208,32 @@ def test_tied_weights_stay_tied(road: Road) -> None:
     assert state.keys() == alone.state_dict().keys()
     assert all(torch.allclose(state[name], tensor, rtol=1e-12) for name, tensor in alone.state_dict().items())
     assert state["encode.weight"].equal(state["decode.weight"])
+
+
+@pytest.mark.parametrize("road", ["each", "vmap"])
+def test_plain_descent_takes_the_steps_of_torch_sgd_to_the_bit(road: Road) -> None:
+    """SCAFFOLD in its first round has no correction yet, but goes the long way through torch.optim."""
+    shape, section = MODELS["cnn"]
+    rng = np.random.default_rng(1)
+    x = torch.from_numpy(rng.standard_normal((40, *shape)))
+    y = torch.from_numpy(rng.integers(0, 4, 40))
+    module = build_model(Experiment(model=section).model, shape, 4, seed=3).double()
+    layout = Layout.of(module)
+    start = layout.flatten(module)
+    nothing = {"c": torch.zeros_like(start)}
+    moved = []
+    both: list[tuple[Algorithm, Vectors, Vectors]] = [
+        (FedAvg(), {}, {}),
+        (Scaffold(), nothing, {"c_i": nothing["c"]}),
+    ]
+    for algorithm, down, kept in both:
+        local = OPTIMIZERS["sgd"]
+        trainer = LaneTrainer(
+            Task(module), layout, algorithm, local, (x, y), seed=5, road=road, lanes=2, largest_client=27
+        )
+        parts = np.split(np.arange(40), [13])
+        jobs = [Job(WorkOrder(1, i, None, start, down), part, kept) for i, part in enumerate(parts)]
+        moved.append([(result.up["dx"], result.loss) for result in trainer.train(jobs)])
+    for (short, loss), (long, same) in zip(*moved, strict=True):
+        assert short.equal(long)
+        assert loss == same
