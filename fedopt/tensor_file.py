@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors files that carry their own checksum and say what they are. Never pickle."""
+"""Tensors on disk: safetensors files that carry their own checksum and say what they are; data, never code."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from clients.gradients import Road
-from fedopt.algorithms.base import Algorithm, shares
+from fedopt.algorithms.base import Algorithm
 from fedopt.optimizers.settings import LocalSettings
 from fedopt.rounds import RoundWork, ServerState, play_rounds
 from fedopt.task import Task
@@ -112,10 +112,6 @@ class Quadratics:
         for state, work in play_rounds(initial, algorithm, federation, cohort, seed):
             federation.settle(state.accepted)
             yield state, work, federation
-
-
-def share_list(quadratics: Quadratics, algorithm: Algorithm) -> list[float]:
-    return shares(algorithm.weighting, list(quadratics.sizes))
 
 
 def close(found: Tensor, expected: Array, tolerance: float = 1e-12) -> bool:
