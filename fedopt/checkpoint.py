@@ -27,7 +27,7 @@ from fedopt.tensor_file import read_tensors, write_tensors
 MAY_CHANGE = {
     "data": {"path", "download"},
     "run": {"rounds", "target_accuracy", "stop_at_target", "device", "threads", "lanes", "gradients"}
-    | {"checkpoint_every"},
+    | {"checkpoint_every", "min_replies", "deadline", "patience"},
 }
 """Keys that a resumed run may set anew: none of them changes what the rounds so far have computed."""
 

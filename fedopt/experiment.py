@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -71,6 +72,16 @@ class RunSettings(Section):
     checkpoint_every: int | Literal["auto"] = "auto"
     """Rounds between checkpoints; auto keeps their cost below a twentieth of the run."""
 
+    min_replies: int | None = Field(None, ge=1)
+    """Updates without which a round does not count. By default all of the cohort in a simulation, where a missing
+    one is a mistake in the experiment, and half of it in a deployed federation, where machines come and go."""
+    over_select: float = Field(0.0, ge=0)
+    """Deployed clients asked beyond the cohort, as a share of it; the first `cohort` to answer make the round."""
+    deadline: float = Field(600.0, gt=0)
+    """Seconds a deployed client has for its part of a round; who is later is left out."""
+    patience: float = Field(600.0, gt=0)
+    """Seconds a server waits for clients that it cannot do without; then it says which are missing, and ends."""
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.participation is not None and self.cohort is not None:
@@ -111,6 +122,9 @@ class Experiment(Section):
     def _cohort_fits(self) -> Self:
         if self.run.cohort is not None and self.run.cohort > self.data.clients:
             raise wrong("run.cohort", f"{self.run.cohort} a round, but data.clients is {self.data.clients}; lower it")
+        least = self.run.min_replies
+        if least is not None and least > self.cohort_size:
+            raise wrong("run.min_replies", f"{least} updates, but a round has {self.cohort_size} clients; lower it")
         return self
 
     @property
@@ -120,6 +134,11 @@ class Experiment(Section):
             return self.run.cohort
         assert self.run.participation is not None
         return max(1, round(self.run.participation * self.data.clients))
+
+    @property
+    def asked_size(self) -> int:
+        """How many clients a deployed federation asks each round."""
+        return min(self.data.clients, math.ceil(self.cohort_size * (1 + self.run.over_select)))
 
     def notes(self) -> list[str]:
         """What the user may want to know: keys that were set and that nothing reads."""

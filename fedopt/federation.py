@@ -6,7 +6,7 @@ whether a client is a lane in this process, a Ray actor or a machine behind gRPC
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -47,6 +47,15 @@ class Update:
     bytes_up: int
 
 
+@dataclass(frozen=True)
+class Absence:
+    """A client from which nothing will come this round."""
+
+    client: int
+    reason: str
+    """A clause of which the client is the subject: "it ..."."""
+
+
 class Federation(Protocol):
     """N clients, numbered from 0."""
 
@@ -58,8 +67,11 @@ class Federation(Protocol):
         """n_i for each client."""
         ...
 
-    def train(self, orders: Sequence[WorkOrder]) -> Iterator[Update]:
-        """Carries out the orders of one round and yields updates as they come."""
+    def train(self, orders: Sequence[WorkOrder]) -> Generator[Update | Absence, None, None]:
+        """Carries out the orders of one round: yields an update or an absence for each client, as they come.
+
+        Closing the generator early calls the rest of the work off.
+        """
         ...
 
     def settle(self, accepted: Mapping[int, int]) -> None:

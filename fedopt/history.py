@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -25,6 +25,8 @@ class RoundRecord(Line):
 
     round: int
     cohort: list[int]
+    left_out: dict[int, str] = Field(default_factory=dict)
+    """Clients of the cohort whose work is not in the model, each with the reason."""
     samples: int
     local_steps: int
     train_loss: float

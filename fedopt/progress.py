@@ -35,6 +35,7 @@ class LiveProgress:
         self._progress.start()
 
     def round_done(self, record: RoundRecord) -> None:
+        _tell_left_out(self._progress.console, record)
         self._accuracy = _accuracy(record) or self._accuracy
         speed = len(record.cohort) / max(record.seconds, 1e-9)
         told = f"{self._accuracy} loss {record.train_loss:.4f}  {speed:,.0f} clients/s"
@@ -55,6 +56,7 @@ class PlainProgress:
         self._rounds, self._first, self._began = rounds, rounds_done, time.perf_counter()
 
     def round_done(self, record: RoundRecord) -> None:
+        _tell_left_out(self._console, record)
         every = max(1, self._rounds // PLAIN_LINES)
         if record.round % every and record.round != self._rounds:
             return
@@ -74,6 +76,11 @@ class PlainProgress:
 def progress(console: Console) -> Observer:
     """The display that suits where the console writes to."""
     return LiveProgress(console) if console.is_terminal else PlainProgress(console)
+
+
+def _tell_left_out(console: Console, record: RoundRecord) -> None:
+    for client, reason in record.left_out.items():
+        console.print(f"round {record.round}: without client {client}: {reason}", highlight=False, soft_wrap=True)
 
 
 def _accuracy(record: RoundRecord) -> str:

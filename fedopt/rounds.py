@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,7 +14,7 @@ from fedopt.admission import Refusal, examine
 from fedopt.aggregation import Collector
 from fedopt.algorithms.base import Algorithm, shares
 from fedopt.errors import RunStopped
-from fedopt.federation import Federation, Update, WorkOrder
+from fedopt.federation import Absence, Federation, Update, WorkOrder
 from fedopt.parameters import Vectors
 from fedopt.seeding import Purpose, stream
 
@@ -37,11 +38,30 @@ class ServerState:
 
 
 @dataclass(frozen=True)
+class Terms:
+    """How many clients a round is about."""
+
+    asked: int
+    """How many are chosen and get an order."""
+    enough: int
+    """With this many updates the round is whole, and what is still under way is called off."""
+    least: int
+    """With fewer updates than this the round does not count."""
+
+    @classmethod
+    def all_of(cls, cohort: int) -> Terms:
+        """Every chosen client counts."""
+        return cls(cohort, cohort, cohort)
+
+
+@dataclass(frozen=True)
 class RoundWork:
     """What one round amounted to."""
 
     round: int
     cohort: list[int]
+    left_out: dict[int, str]
+    """Clients of the cohort whose work is not in the model, each with the reason."""
     samples: int
     local_steps: int
     train_loss: float
@@ -59,12 +79,12 @@ def select_cohort(clients: int, size: int, seed: int, round_: int) -> list[int]:
 
 
 def play_rounds(
-    state: ServerState, algorithm: Algorithm, federation: Federation, cohort_size: int, seed: int
+    state: ServerState, algorithm: Algorithm, federation: Federation, terms: Terms, seed: int
 ) -> Iterator[tuple[ServerState, RoundWork]]:
     """Round after round without end; the caller records, evaluates and decides when it is enough."""
     share_of = shares(algorithm.weighting, list(federation.samples))
     while True:
-        state, work = play_round(state, algorithm, federation, share_of, cohort_size, seed)
+        state, work = play_round(state, algorithm, federation, share_of, terms, seed)
         yield state, work
 
 
@@ -73,33 +93,37 @@ def play_round(
     algorithm: Algorithm,
     federation: Federation,
     share_of: list[float],
-    cohort_size: int,
+    terms: Terms,
     seed: int,
 ) -> tuple[ServerState, RoundWork]:
-    """One round: the state after it, and what it amounted to. RunStopped if an update may not be used."""
+    """One round: the state after it, and what it amounted to. RunStopped if too few updates may be used."""
     start = time.perf_counter()
     number = state.round + 1
-    cohort = select_cohort(len(share_of), cohort_size, seed, number)
+    cohort = select_cohort(len(share_of), terms.asked, seed, number)
     down = algorithm.sends_down(state.kept)
     orders = {client: WorkOrder(number, client, state.accepted.get(client), state.x, down) for client in cohort}
 
-    collector, updates, refusals = Collector(), list[Update](), list[Refusal]()
-    for update in federation.train(list(orders.values())):
-        refusal = examine(update, orders[update.client], federation.samples[update.client])
-        if refusal is not None:
-            refusals.append(refusal)
-            continue
-        collector.fold(update.up, share_of[update.client])
-        updates.append(replace(update, up={}))  # its vectors are in the sums and need not be held
-    if refusals:
-        raise _stopped(number, refusals)
+    collector, updates, refusals, absences = Collector(), list[Update](), list[Refusal](), list[Absence]()
+    with closing(federation.train(list(orders.values()))) as answers:
+        for answer in answers:
+            if isinstance(answer, Absence):
+                absences.append(answer)
+                continue
+            refusal = examine(answer, orders[answer.client], federation.samples[answer.client])
+            if refusal is not None:
+                refusals.append(refusal)
+                continue
+            collector.fold(answer.up, share_of[answer.client])
+            updates.append(replace(answer, up={}))  # its vectors are in the sums and need not be held
+            if len(updates) == terms.enough:
+                break
+    if len(updates) < terms.least:
+        raise _too_few(number, len(updates), terms, refusals, absences)
 
-    if not updates:
-        raise RunStopped(f"round {number}: none of the clients {cohort[:10]} sent an update")
     totals = collector.totals()
     x, kept = algorithm.advance(state.x, state.kept, totals)
     if not all(bool(torch.isfinite(vector).all()) for vector in (x, *kept.values())):
-        raise _stopped(number, [Refusal(client, "the new model is not finite", True) for client in cohort])
+        raise _diverged(number, [Refusal(client, "the new model is not finite", True) for client in cohort])
     accepted = {**state.accepted, **{update.client: number for update in updates}}
 
     updates.sort(key=lambda update: update.client)  # so that float sums do not depend on arrival
@@ -107,6 +131,7 @@ def play_round(
     return ServerState(number, x, kept, accepted), RoundWork(
         round=number,
         cohort=cohort,
+        left_out=_left_out(cohort, updates, refusals, absences),
         samples=sum(update.samples for update in updates),
         local_steps=sum(update.steps for update in updates),
         train_loss=sum(share_of[update.client] * update.loss for update in updates) / weight,
@@ -117,7 +142,28 @@ def play_round(
     )
 
 
-def _stopped(number: int, refusals: list[Refusal]) -> RunStopped:
+def _left_out(
+    cohort: list[int], updates: list[Update], refusals: list[Refusal], absences: list[Absence]
+) -> dict[int, str]:
+    reasons = {absence.client: absence.reason for absence in absences}
+    reasons |= {refusal.client: f"its update was refused: {refusal.reason}" for refusal in refusals}
+    used = {update.client for update in updates}
+    return {client: reasons.get(client, "others were faster") for client in cohort if client not in used}
+
+
+def _too_few(number: int, updates: int, terms: Terms, refusals: list[Refusal], absences: list[Absence]) -> RunStopped:
+    if refusals and not absences:
+        return _diverged(number, refusals)
+    reasons = {absence.client: absence.reason for absence in absences}
+    reasons |= {refusal.client: refusal.reason for refusal in refusals}
+    told = "; ".join(f"client {client}: {reason}" for client, reason in sorted(reasons.items())[:10])
+    return RunStopped(
+        f"round {number} has {updates} of the {terms.least} updates it needs (run.min_replies): {told}; "
+        "the model of the round before is kept"
+    )
+
+
+def _diverged(number: int, refusals: list[Refusal]) -> RunStopped:
     refusals.sort(key=lambda refusal: refusal.client)
     clients = ", ".join(str(refusal.client) for refusal in refusals[:10])
     if len(refusals) > 10:

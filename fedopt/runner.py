@@ -13,10 +13,11 @@ from typing import Any, Protocol
 from fedopt.checkpoint import Checkpoints
 from fedopt.errors import FedoptError, RunStopped
 from fedopt.evaluation import Evaluator
+from fedopt.experiment import Experiment
 from fedopt.federation import Federation
 from fedopt.history import Final, History, RoundRecord, summarise
 from fedopt.parameters import Layout, fingerprint, state_of
-from fedopt.rounds import RoundWork, ServerState, play_rounds
+from fedopt.rounds import RoundWork, ServerState, Terms, play_rounds
 from fedopt.runs import RunDirectory
 from fedopt.task import Task
 
@@ -52,10 +53,14 @@ class Run:
         federation: Federation,
         evaluate: Evaluator,
         observers: Sequence[Observer] = (),
+        terms: Terms | None = None,
+        command: str = "fedopt run",
     ) -> None:
+        """`terms` are those of a simulation unless given; `command` is what resumes such a run."""
         self._directory, self._experiment = directory, directory.experiment
         self._task, self._federation, self._evaluate = task, federation, evaluate
-        self._observers = observers
+        self._observers, self._command = observers, command
+        self._terms = terms or _strict(self._experiment)
         self._layout = Layout.of(task.module)
         self._checkpoints = Checkpoints(directory.path / "checkpoint", directory.experiment)
         self._state = ServerState.initial(self._layout.flatten(task.module), self._experiment.algorithm)
@@ -97,9 +102,7 @@ class Run:
             return
         self._directory.withdraw_summary()
         run = self._experiment.run
-        rounds = play_rounds(
-            self._state, self._experiment.algorithm, self._federation, self._experiment.cohort_size, run.seed
-        )
+        rounds = play_rounds(self._state, self._experiment.algorithm, self._federation, self._terms, run.seed)
         for state, work in rounds:
             record = self._record(state, work)
             with _uninterrupted():
@@ -129,6 +132,7 @@ class Run:
         return RoundRecord(
             round=work.round,
             cohort=work.cohort,
+            left_out=work.left_out,
             samples=work.samples,
             local_steps=work.local_steps,
             train_loss=work.train_loss,
@@ -191,7 +195,13 @@ class Run:
         return self._seconds_before + time.perf_counter() - self._began
 
     def _how_to_resume(self) -> str:
-        return f"continue with: fedopt run --resume {self._directory.path}"
+        return f"continue with: {self._command} --resume {self._directory.path}"
+
+
+def _strict(experiment: Experiment) -> Terms:
+    """In a simulation nobody is late or lost: an update that is missing is a mistake in the experiment."""
+    cohort = experiment.cohort_size
+    return Terms(cohort, cohort, experiment.run.min_replies or cohort)
 
 
 @contextmanager

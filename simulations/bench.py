@@ -24,7 +24,7 @@ from fedopt.data.partition import split_labels
 from fedopt.experiment import Experiment
 from fedopt.models.build import build_model
 from fedopt.parameters import Layout
-from fedopt.rounds import ServerState, play_round, select_cohort
+from fedopt.rounds import ServerState, Terms, play_round, select_cohort
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 from simulations.lanes import choose_lanes
@@ -101,7 +101,9 @@ class Bench:
 
     def by_engine(self) -> Tensor:
         """The model after the round, [P]."""
-        state, _ = play_round(self.state, self.experiment.algorithm, self.federation, self.share_of, COHORT, seed=0)
+        state, _ = play_round(
+            self.state, self.experiment.algorithm, self.federation, self.share_of, Terms.all_of(COHORT), seed=0
+        )
         return state.x
 
     def by_plain_loop(self) -> Tensor:

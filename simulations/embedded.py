@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ import torch
 from clients.gradients import Road
 from fedopt.data.dataset import load_dataset
 from fedopt.data.partition import partition
-from fedopt.errors import InvalidExperiment
+from fedopt.device import choose_device, threads
 from fedopt.evaluation import Evaluator
 from fedopt.experiment import Experiment
 from fedopt.history import History
@@ -28,7 +27,7 @@ def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Obs
     """Runs the experiment into `out` (a new directory below runs/ by default)."""
     if out is not None:
         check_unused(out)  # before the data are read, which may take a while
-    with _threads(experiment.run.threads):
+    with threads(experiment.run.threads):
         parts = prepare(experiment)
         directory = RunDirectory.create(out, experiment)
         try:
@@ -41,7 +40,7 @@ def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ())
     """Continues the run at `path` from its last checkpoint; a finished one is only summed up again."""
     directory = RunDirectory.reopen(path, overrides)
     try:
-        with _threads(directory.experiment.run.threads):
+        with threads(directory.experiment.run.threads):
             continued = Run(directory, *prepare(directory.experiment), observers)
             continued.resume()
             return continued.complete()
@@ -52,7 +51,7 @@ def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ())
 def prepare(experiment: Experiment) -> tuple[Task, VirtualFederation, Evaluator]:
     """All that can fail before a round is played: data, partition, model, device."""
     settings = experiment.run
-    device, dtype = _device(settings.device), getattr(torch, settings.dtype)
+    device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
     dataset = load_dataset(experiment.data, settings.seed)
     parts = partition(dataset, experiment.data, settings.seed)
     module = build_model(experiment.model, dataset.sample_shape, dataset.classes, settings.seed)
@@ -81,22 +80,3 @@ def prepare(experiment: Experiment) -> tuple[Task, VirtualFederation, Evaluator]
 def _best_road(device: torch.device) -> Road:
     """Lane by lane on a CPU; all lanes in one launch on an accelerator (why: `clients.gradients`)."""
     return "each" if device.type == "cpu" else "vmap"
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there[name]:
-        raise InvalidExperiment(f"run.device: torch finds no {name} on this machine; choose cpu, or auto")
-    return torch.device(name)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

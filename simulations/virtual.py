@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ class VirtualFederation:
     def samples(self) -> Sequence[int]:
         return [len(part) for part in self._parts]
 
-    def train(self, orders: Sequence[WorkOrder]) -> Iterator[Update]:
+    def train(self, orders: Sequence[WorkOrder]) -> Generator[Update, None, None]:
         # Clients of like size side by side: lanes then finish together.
         by_size = sorted(orders, key=lambda order: (-len(self._parts[order.client]), order.client))
         for start in range(0, len(by_size), self._lanes):

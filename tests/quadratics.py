@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clients.gradients import Road
 from fedopt.algorithms.base import Algorithm
 from fedopt.optimizers.settings import LocalSettings
-from fedopt.rounds import RoundWork, ServerState, play_rounds
+from fedopt.rounds import RoundWork, ServerState, Terms, play_rounds
 from fedopt.task import Task
 from simulations.virtual import VirtualFederation
 
@@ -109,7 +109,7 @@ class Quadratics:
     ) -> Iterator[tuple[ServerState, RoundWork, VirtualFederation]]:
         """Rounds without end."""
         initial, federation = self.federation(algorithm, local, road=road, seed=seed)
-        for state, work in play_rounds(initial, algorithm, federation, cohort, seed):
+        for state, work in play_rounds(initial, algorithm, federation, Terms.all_of(cohort), seed):
             federation.settle(state.accepted)
             yield state, work, federation
 

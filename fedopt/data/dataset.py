@@ -51,21 +51,22 @@ def from_images(
     train: np.ndarray, y_train: np.ndarray, test: np.ndarray, y_test: np.ndarray, names: tuple[str, ...]
 ) -> Dataset:
     """A data set from uint8 images [n, C, H, W], each channel to mean 0 and variance 1 over the training set."""
-    counts = np.stack([np.bincount(train[:, c].reshape(-1), minlength=256) for c in range(train.shape[1])])
+    return Dataset(
+        normalise_images(train, train),
+        torch.from_numpy(y_train.astype(np.int64)),
+        normalise_images(test, train),
+        torch.from_numpy(y_test.astype(np.int64)),
+        classes=len(names),
+        class_names=names,
+    )
+
+
+def normalise_images(images: np.ndarray, by: np.ndarray) -> Tensor:
+    """uint8 images [n, C, H, W] as floats, scaled so that each channel of `by` has mean 0 and variance 1."""
+    counts = np.stack([np.bincount(by[:, c].reshape(-1), minlength=256) for c in range(by.shape[1])])
     levels = np.arange(256)
     mean = (counts @ levels) / counts.sum(axis=1)
     deviation = np.sqrt((counts @ levels**2) / counts.sum(axis=1) - mean**2)
     shift = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
     scale = torch.tensor(np.where(deviation > 0, deviation, 1.0), dtype=torch.float32).view(1, -1, 1, 1)
-
-    def normalised(images: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(images)).float().sub_(shift).div_(scale)
-
-    return Dataset(
-        normalised(train),
-        torch.from_numpy(y_train.astype(np.int64)),
-        normalised(test),
-        torch.from_numpy(y_test.astype(np.int64)),
-        classes=len(names),
-        class_names=names,
-    )
+    return torch.from_numpy(np.ascontiguousarray(images)).float().sub_(shift).div_(scale)

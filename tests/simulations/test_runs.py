@@ -47,7 +47,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["round"] for line in lines] == [1, 2, 3, 4]
     assert list(lines[0]) == [
-        *("round", "cohort", "samples", "local_steps", "train_loss", "test_loss", "test_accuracy"),
+        *("round", "cohort", "left_out", "samples", "local_steps", "train_loss", "test_loss", "test_accuracy"),
         *("update_norm", "bytes_down", "bytes_up", "seconds"),
     ]
     assert [line["test_accuracy"] is not None for line in lines] == [False, False, True, True]

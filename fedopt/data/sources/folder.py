@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,8 @@ def load(settings: DataSettings, seed: int) -> Dataset:
     strangers = sorted(e.name for e in (root / "test").iterdir() if e.is_dir() and e.name not in names)
     if strangers:
         raise DataUnavailable(f"data.path: class {strangers[0]} is in {root / 'test'} but not in train/")
-    train, y_train = _read(root / "train", names, settings.image_size)
-    test, y_test = _read(root / "test", names, settings.image_size)
+    train, y_train = read_images(root / "train", names, settings.image_size, "data.path")
+    test, y_test = read_images(root / "test", names, settings.image_size, "data.path")
     if train.shape[1:] != test.shape[1:]:
         raise DataUnavailable(
             f"data.path: training images are {_size(train)} and test images {_size(test)}; "
@@ -36,8 +37,11 @@ def load(settings: DataSettings, seed: int) -> Dataset:
     return from_images(train, y_train, test, y_test, names)
 
 
-def _read(part: Path, names: tuple[str, ...], side: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """All images below `part` as uint8 [n, C, H, W] (C is 1 where all are grey) and their labels."""
+def read_images(part: Path, names: Sequence[str], side: int | None, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """All images below `part` as uint8 [n, C, H, W] (C is 1 where all are grey) and their labels.
+
+    `key` is what the user gave the folder by.
+    """
     files = [
         (file, label)
         for label, name in enumerate(names)
@@ -45,7 +49,7 @@ def _read(part: Path, names: tuple[str, ...], side: int | None) -> tuple[np.ndar
         if file.suffix.lower() in ENDINGS
     ]
     if not files:
-        raise DataUnavailable(f"data.path: no images below {part.absolute()}")
+        raise DataUnavailable(f"{key}: no images below {part.absolute()}")
     pixels: list[np.ndarray] = []
     for file, _ in files:
         try:
@@ -53,10 +57,10 @@ def _read(part: Path, names: tuple[str, ...], side: int | None) -> tuple[np.ndar
                 plain = image if image.mode in ("L", "RGB") else image.convert("RGB")
                 pixels.append(np.asarray(plain.resize((side, side)) if side else plain))
         except (UnidentifiedImageError, OSError) as error:
-            raise DataUnavailable(f"data.path: {file} is not an image that can be read") from error
+            raise DataUnavailable(f"{key}: {file} is not an image that can be read") from error
         if pixels[-1].shape[:2] != pixels[0].shape[:2]:
             raise DataUnavailable(
-                f"data.path: {file} is {pixels[-1].shape[1]} x {pixels[-1].shape[0]} pixels, the first image "
+                f"{key}: {file} is {pixels[-1].shape[1]} x {pixels[-1].shape[0]} pixels, the first image "
                 f"{pixels[0].shape[1]} x {pixels[0].shape[0]}; set data.image_size to resize them"
             )
     if any(image.ndim == 3 for image in pixels):

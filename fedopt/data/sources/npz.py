@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,20 +24,13 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 def load(settings: DataSettings, seed: int) -> Dataset:
     file = settings.path
-    if not file.is_file():
-        raise DataUnavailable(f"data.path: there is no file {file.absolute()}")
-    try:
-        with np.load(file, allow_pickle=False) as archive:
-            missing = [name for name in ARRAYS if name not in archive]
-            if missing:
-                raise DataUnavailable(
-                    f"data.path: {file} lacks {', '.join(missing)}; it has {', '.join(archive.files)}"
-                )
-            arrays = {name: archive[name] for name in ARRAYS}
-    except UNREADABLE as error:
-        raise DataUnavailable(f"data.path: {file} is not an .npz file of plain arrays") from error
+    arrays = read_archive(file, "data.path")
+    missing = [name for name in ARRAYS if name not in arrays]
+    if missing:
+        raise DataUnavailable(f"data.path: {file} lacks {', '.join(missing)}; it has {', '.join(arrays)}")
     for part in ("train", "test"):
-        _check(file.name, part, arrays[f"x_{part}"], arrays[f"y_{part}"])
+        names = (f"x_{part}", f"y_{part}")
+        check_arrays(f"data.path: {file.name}", names, *(arrays[name] for name in names))
     if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
         raise DataUnavailable(
             f"data.path: {file.name} has training samples of shape {arrays['x_train'].shape[1:]} "
@@ -44,35 +38,46 @@ def load(settings: DataSettings, seed: int) -> Dataset:
         )
     classes = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
     return Dataset(
-        x_train=_floats(arrays["x_train"]),
+        x_train=as_floats(arrays["x_train"]),
         y_train=torch.from_numpy(arrays["y_train"].astype(np.int64)),
-        x_test=_floats(arrays["x_test"]),
+        x_test=as_floats(arrays["x_test"]),
         y_test=torch.from_numpy(arrays["y_test"].astype(np.int64)),
         classes=classes,
         class_names=tuple(str(label) for label in range(classes)),
     )
 
 
-def _floats(array: np.ndarray) -> torch.Tensor:
+def read_archive(file: Path, key: str) -> dict[str, np.ndarray]:
+    """All arrays of the file; `key` is what the user gave it by."""
+    if not file.is_file():
+        raise DataUnavailable(f"{key}: there is no file {file.absolute()}")
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except UNREADABLE as error:
+        raise DataUnavailable(f"{key}: {file} is not an .npz file of plain arrays") from error
+
+
+def as_floats(array: np.ndarray) -> torch.Tensor:
     """float64 stays float64 until the run's own type is known."""
     return torch.from_numpy(np.ascontiguousarray(array, np.float64 if array.dtype.itemsize >= 8 else np.float32))
 
 
-def _check(file: str, part: str, x: np.ndarray, y: np.ndarray) -> None:
+def check_arrays(place: str, names: tuple[str, str], x: np.ndarray, y: np.ndarray) -> None:
+    """DataUnavailable, which begins with `place`, unless x holds finite features and y a label for each row."""
+    x_name, y_name = names
     if x.dtype.kind != "f":
-        raise DataUnavailable(f"data.path: {file} has x_{part} of type {x.dtype}; features are floats")
+        raise DataUnavailable(f"{place} has {x_name} of type {x.dtype}; features are floats")
     if y.dtype.kind not in "iu" or y.ndim != 1:
         raise DataUnavailable(
-            f"data.path: {file} has y_{part} of type {y.dtype} and shape {y.shape}; labels are one integer a sample"
+            f"{place} has {y_name} of type {y.dtype} and shape {y.shape}; labels are one integer a sample"
         )
     if x.ndim < 2 or len(x) != len(y) or len(x) == 0:
         raise DataUnavailable(
-            f"data.path: {file} has x_{part} of shape {x.shape} for {len(y)} labels; "
+            f"{place} has {x_name} of shape {x.shape} for {len(y)} labels; "
             "there must be one row of features for each label"
         )
     if not np.isfinite(x).all():
-        raise DataUnavailable(f"data.path: {file} has NaN or infinite values in x_{part}")
+        raise DataUnavailable(f"{place} has NaN or infinite values in {x_name}")
     if y.min() < 0 or int(y.max()) >= 1_000_000:
-        raise DataUnavailable(
-            f"data.path: {file} has labels from {y.min()} to {y.max()} in y_{part}; they count from 0"
-        )
+        raise DataUnavailable(f"{place} has labels from {y.min()} to {y.max()} in {y_name}; they count from 0")

@@ -1,0 +1,56 @@
+"""A deployed client's own data: a file or a folder on its machine, which nobody else ever sees.
+
+FILE.npz    x_train [n, ...] floats and y_train [n] integer labels, used as they are (x and y will do)
+FOLDER      CLASS/*.png, or train/CLASS/*.png; the classes are those of the experiment, by name
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedopt.data.dataset import normalise_images
+from fedopt.data.sources.folder import read_images
+from fedopt.data.sources.npz import as_floats, check_arrays, read_archive
+from fedopt.errors import DataUnavailable
+
+
+def read_own_data(path: Path, class_names: Sequence[str], image_size: int | None) -> tuple[Tensor, Tensor]:
+    """Samples and labels; DataUnavailable says what is wrong with them."""
+    if path.is_dir():
+        samples, labels = _folder(path, class_names, image_size)
+    elif path.is_file():
+        samples, labels = _archive(path)
+    else:
+        raise DataUnavailable(f"--data: there is neither a file nor a folder {path.absolute()}")
+    if int(labels.max()) >= len(class_names):
+        raise DataUnavailable(
+            f"--data: {path} has label {int(labels.max())}; the experiment's {len(class_names)} classes count from 0"
+        )
+    return samples, labels
+
+
+def _archive(file: Path) -> tuple[Tensor, Tensor]:
+    arrays = read_archive(file, "--data")
+    names = ("x_train", "y_train") if "x_train" in arrays else ("x", "y")
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise DataUnavailable(f"--data: {file} lacks x_train and y_train; it has {', '.join(arrays) or 'nothing'}")
+    x, y = (arrays[name] for name in names)
+    check_arrays(f"--data: {file}", names, x, y)
+    return as_floats(x), torch.from_numpy(y.astype(np.int64))
+
+
+def _folder(root: Path, class_names: Sequence[str], image_size: int | None) -> tuple[Tensor, Tensor]:
+    root = root / "train" if (root / "train").is_dir() else root
+    strangers = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and entry.name not in class_names)
+    if strangers:
+        raise DataUnavailable(
+            f"--data: {root} has a class {strangers[0]}; the experiment's are {', '.join(class_names[:10])}"
+        )
+    images, labels = read_images(root, class_names, image_size, "--data")
+    return normalise_images(images, images), torch.from_numpy(labels.astype(np.int64))

@@ -1,0 +1,223 @@
+"""What a server and a deployed client say to each other, apart from how it travels.
+
+    hello      server to client: who are you? with the experiment and the shape of the task; no weights
+    greeting   client to server: which client it is and how many samples it holds, or why it cannot take part
+    order      server to client: a round's work, with the vectors x and what the algorithm sends down
+    update     client to server: what came of it
+    farewell   server to client: the run is over, or this client is not welcome
+
+Each is a flat table of plain values (Fields), and orders and updates carry vectors beside it. Whatever arrives
+is read as if a stranger had sent it: Malformed says in a clause what is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedopt.errors import FedoptError
+from fedopt.experiment import Experiment
+from fedopt.experiment_file import as_sections
+from fedopt.federation import Update, WorkOrder
+from fedopt.parameters import Vectors
+
+PROTOCOL = 1
+HELLO, FAREWELL, TRAIN = "query.hello", "query.farewell", "train"
+"""Types of messages."""
+
+Value = int | float | str | bool | list[int] | list[str]
+Fields = Mapping[str, Value]
+Arrays = Mapping[str, np.ndarray]
+
+OWN = {"data": {"path", "download"}, "run": {"device", "threads", "lanes", "gradients"}}
+"""Keys of an experiment that are each machine's own: they never travel, and a client may set them itself."""
+
+
+class Malformed(FedoptError):
+    """A message that is not what it should be."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    federation: str
+    """Names this run among all others: what a client keeps is kept for it alone."""
+    experiment: str
+    """The experiment as JSON, without what is each machine's own."""
+    sample_shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, federation: str, experiment: Experiment, sample_shape: Sequence[int], names: Sequence[str]) -> Hello:
+        sections = {
+            section: {key: value for key, value in keys.items() if key not in OWN.get(section, ())}
+            for section, keys in as_sections(experiment).items()
+        }
+        return cls(federation, json.dumps(sections, sort_keys=True), tuple(sample_shape), tuple(names))
+
+    def fields(self) -> dict[str, Value]:
+        return {
+            "protocol": PROTOCOL,
+            "federation": self.federation,
+            "experiment": self.experiment,
+            "sample_shape": list(self.sample_shape),
+            "class_names": list(self.class_names),
+        }
+
+    @classmethod
+    def read(cls, fields: Fields) -> Hello:
+        if _take(fields, "protocol", int) != PROTOCOL:
+            raise Malformed(f"the server speaks protocol {fields['protocol']}, this client {PROTOCOL}; use one fedopt")
+        return cls(
+            _take(fields, "federation", str),
+            _take(fields, "experiment", str),
+            tuple(_take_list(fields, "sample_shape", int)),
+            tuple(_take_list(fields, "class_names", str)),
+        )
+
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """The experiment's sections, to be completed with what is this machine's own."""
+        try:
+            sections = json.loads(self.experiment)
+        except json.JSONDecodeError as error:
+            raise Malformed("the experiment is not JSON") from error
+        if not isinstance(sections, dict) or not all(isinstance(keys, dict) for keys in sections.values()):
+            raise Malformed("the experiment is not a table of sections")
+        return sections
+
+
+@dataclass(frozen=True)
+class Greeting:
+    client: int
+    samples: int
+    """0 where the client cannot take part."""
+    refusal: str = ""
+    """Why it cannot."""
+
+    def fields(self) -> dict[str, Value]:
+        return {"client": self.client, "samples": self.samples, "refusal": self.refusal}
+
+    @classmethod
+    def read(cls, fields: Fields) -> Greeting:
+        greeting = cls(_take(fields, "client", int), _take(fields, "samples", int), _take(fields, "refusal", str))
+        if greeting.samples < 1 and not greeting.refusal:
+            raise Malformed(f"it reports {greeting.samples} samples")
+        return greeting
+
+
+@dataclass(frozen=True)
+class Farewell:
+    reason: str
+    failed: bool
+    """Whether the client should end as one that was turned away."""
+
+    def fields(self) -> dict[str, Value]:
+        return {"reason": self.reason, "failed": self.failed}
+
+    @classmethod
+    def read(cls, fields: Fields) -> Farewell:
+        return cls(_take(fields, "reason", str), _take(fields, "failed", bool))
+
+
+NEVER = 0
+"""Stands for None where a round is meant: rounds count from 1."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A work order, and which older state of the client's must not be thrown away yet."""
+
+    work: WorkOrder
+    saved: int | None
+    """The last round of this client's that the server's checkpoint knows of: a server that comes back from it
+    asks for the state of that round."""
+
+    def fields(self) -> dict[str, Value]:
+        work = self.work
+        return {
+            "round": work.round,
+            "client": work.client,
+            "accepted": work.accepted or NEVER,
+            "saved": self.saved or NEVER,
+        }
+
+    @property
+    def vectors(self) -> dict[str, Tensor]:
+        return {"x": self.work.x, **{f"down.{name}": vector for name, vector in self.work.down.items()}}
+
+    @classmethod
+    def read(cls, fields: Fields, arrays: Arrays, like: Tensor) -> Order:
+        """`like` is a vector [P] of the model's, for its type, its length and where it is."""
+        vectors = _vectors(arrays, like)
+        if "x" not in vectors:
+            raise Malformed("the order brings no model")
+        work = WorkOrder(
+            round=_take(fields, "round", int),
+            client=_take(fields, "client", int),
+            accepted=_take(fields, "accepted", int) or None,
+            x=vectors.pop("x"),
+            down={name.removeprefix("down."): vector for name, vector in vectors.items()},
+        )
+        return cls(work, _take(fields, "saved", int) or None)
+
+
+def update_fields(update: Update) -> dict[str, Value]:
+    return {
+        "round": update.round,
+        "client": update.client,
+        "samples": update.samples,
+        "steps": update.steps,
+        "loss": update.loss,
+    }
+
+
+def read_update(fields: Fields, arrays: Arrays, like: Tensor, *, names: set[str], traffic: tuple[int, int]) -> Update:
+    """The update, whose vectors must be just `names`; `traffic` is what was measured on the way, down and up."""
+    vectors = _vectors(arrays, like)
+    if vectors.keys() != names:
+        raise Malformed(f"it brings {sorted(vectors)} where {sorted(names)} belong")
+    return Update(
+        round=_take(fields, "round", int),
+        client=_take(fields, "client", int),
+        samples=_take(fields, "samples", int),
+        steps=_take(fields, "steps", int),
+        loss=_take(fields, "loss", float),
+        up=vectors,
+        bytes_down=traffic[0],
+        bytes_up=traffic[1],
+    )
+
+
+def as_arrays(vectors: Vectors) -> dict[str, np.ndarray]:
+    return {name: vector.detach().cpu().contiguous().numpy() for name, vector in vectors.items()}
+
+
+def _vectors(arrays: Arrays, like: Tensor) -> dict[str, Tensor]:
+    expected = np.dtype(str(like.dtype).removeprefix("torch."))
+    for name, array in arrays.items():
+        if array.shape != tuple(like.shape) or array.dtype != expected:
+            raise Malformed(f"{name} is {array.dtype} {array.shape}, the model {expected} {tuple(like.shape)}")
+    # from_numpy shares memory that may be read-only; on the CPU, too, a vector must be the receiver's own.
+    return {name: torch.tensor(array, device=like.device) for name, array in arrays.items()}
+
+
+T = TypeVar("T", int, float, str, bool)
+
+
+def _take(fields: Fields, name: str, kind: type[T]) -> T:
+    value = fields.get(name)
+    if type(value) is not kind:  # and so no bool for an int
+        raise Malformed(f"its {name!r} is {value!r}, where {kind.__name__} is meant")
+    return value
+
+
+def _take_list(fields: Fields, name: str, kind: type[T]) -> list[T]:
+    values = fields.get(name)
+    if not isinstance(values, list) or any(type(value) is not kind for value in values):
+        raise Malformed(f"its {name!r} is {values!r}, where a list of {kind.__name__} is meant")
+    return [value for value in values if isinstance(value, kind)]
