@@ -12,8 +12,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from torch import Tensor
-
 from fedopt.errors import BrokenRun
 from fedopt.parameters import Vectors
 from fedopt.tensor_file import read_tensors, write_tensors
@@ -40,7 +38,7 @@ class DurableState:
             )
         return read_tensors(file, self._initial, {"client": self._client, "round": accepted})
 
-    def put(self, round_: int, keep: dict[str, Tensor]) -> None:
+    def put(self, round_: int, keep: Vectors) -> None:
         """Adds the version made in this round, whole or not at all."""
         if keep:
             self._folder.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,10 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "run": Entry("simulations.commands.run:app", "Run one experiment as virtual clients in this process."),
+    "server": Entry("server.commands.server:app", "Serve a federation: clients join over gRPC, wherever they are."),
+    "client": Entry("clients.commands.client:app", "Take part in a federation, with the data of this machine."),
+    "federation": Entry("server.commands.federation:app", "A server and its clients, all on this machine."),
+    "keys": Entry("server.commands.keys:app", "Make certificates and keys for a federation."),
     "study": Entry("simulations.commands.study:app", "FedAvg against SCAFFOLD on non-IID digits, over seeds."),
     "partition": Entry("fedopt.commands.partition:app", "Show how an experiment spreads its data over clients."),
     "bench": Entry("simulations.commands.bench:app", "Measure this engine against the plain training loop."),

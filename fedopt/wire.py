@@ -31,7 +31,7 @@ PROTOCOL = 1
 HELLO, FAREWELL, TRAIN = "query.hello", "query.farewell", "train"
 """Types of messages."""
 
-Value = int | float | str | bool | list[int] | list[str]
+Value = int | float | str | bytes | bool | list[int] | list[float] | list[str] | list[bytes] | list[bool]
 Fields = Mapping[str, Value]
 Arrays = Mapping[str, np.ndarray]
 
@@ -71,8 +71,9 @@ class Hello:
 
     @classmethod
     def read(cls, fields: Fields) -> Hello:
-        if _take(fields, "protocol", int) != PROTOCOL:
-            raise Malformed(f"the server speaks protocol {fields['protocol']}, this client {PROTOCOL}; use one fedopt")
+        protocol = _take(fields, "protocol", int)
+        if protocol != PROTOCOL:
+            raise Malformed(f"the server speaks protocol {protocol}, this client {PROTOCOL}; use the same fedopt")
         return cls(
             _take(fields, "federation", str),
             _take(fields, "experiment", str),

@@ -1,1 +1,3 @@
-"""The server side; filled by the deployment issue."""
+"""The server's side: the Federation over a Flower Grid, a SuperLink of its own, keys and certificates."""
+
+import fedopt  # noqa: F401 (first of all it keeps Flower, which is imported below, off the network)

@@ -8,16 +8,14 @@ from pathlib import Path
 import torch
 
 from clients.gradients import Road
-from fedopt.data.dataset import load_dataset
 from fedopt.data.partition import partition
-from fedopt.device import choose_device, threads
+from fedopt.device import threads
 from fedopt.evaluation import Evaluator
 from fedopt.experiment import Experiment
 from fedopt.history import History
-from fedopt.models.build import build_model
-from fedopt.parameters import Layout
 from fedopt.runner import Observer, Run
 from fedopt.runs import RunDirectory, check_unused
+from fedopt.setup import set_up
 from fedopt.task import Task
 from simulations.lanes import choose_lanes
 from simulations.virtual import VirtualFederation
@@ -51,15 +49,11 @@ def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ())
 def prepare(experiment: Experiment) -> tuple[Task, VirtualFederation, Evaluator]:
     """All that can fail before a round is played: data, partition, model, device."""
     settings = experiment.run
-    device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
-    dataset = load_dataset(experiment.data, settings.seed)
+    setup = set_up(experiment)
+    task, dataset = setup.task, setup.dataset
     parts = partition(dataset, experiment.data, settings.seed)
-    module = build_model(experiment.model, dataset.sample_shape, dataset.classes, settings.seed)
-    task = Task(module.to(device, dtype))
-    dataset = dataset.to(device, dtype)
-    layout = Layout.of(task.module)
 
-    road: Road = settings.gradients if settings.gradients != "auto" else _best_road(device)
+    road: Road = settings.gradients if settings.gradients != "auto" else _best_road(dataset.x_train.device)
     lanes = settings.lanes
     if lanes == "auto":
         longest = max(len(part) for part in parts)
@@ -74,7 +68,7 @@ def prepare(experiment: Experiment) -> tuple[Task, VirtualFederation, Evaluator]
         lanes=min(lanes, experiment.cohort_size),
         road=road,
     )
-    return task, federation, Evaluator(task, layout, dataset.x_test, dataset.y_test)
+    return task, federation, setup.evaluator
 
 
 def _best_road(device: torch.device) -> Road:

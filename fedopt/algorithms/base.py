@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -100,3 +101,11 @@ def shares(weighting: Weighting, samples: list[int]) -> list[float]:
         return [1.0 / len(samples)] * len(samples)
     everything = sum(samples)
     return [n / everything for n in samples]
+
+
+def names_up(algorithm: Algorithm) -> set[str]:
+    """Names of the vectors that travel up: those that `finish` makes of a model with one parameter."""
+    one = torch.zeros(1)
+    lane = one[None]
+    kept = {name: vector[None] for name, vector in algorithm.client_keeps(one).items()}
+    return set(algorithm.finish(LocalWork(one, lane, kept, lane, lambda: lane)).up)

@@ -1,0 +1,99 @@
+"""The Flower ClientApp: the same code in a resident client, a stock SuperNode and Flower's Ray simulation.
+
+A node learns from the server's hello which federation it is in and keeps that in its context; every later order
+is carried out in the workplace that follows from it, which a process that lives on makes only once.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app.message import Array
+from flwr.clientapp import ClientApp
+
+from clients.workplace import Own, Workplace
+from fedopt.errors import FedoptError
+from fedopt.wire import Farewell, Greeting, Hello, Malformed, Order, as_arrays, update_fields
+
+app = ClientApp()
+
+PLACES = 64
+"""Workplaces that a process keeps; more clients than this in one process take turns."""
+
+
+class NotIntroduced(FedoptError):
+    """An order came before the server's hello."""
+
+
+@app.query("hello")
+def hello(message: Message, context: Context) -> Message:
+    """Says which client this node is. A client that cannot take part says why instead."""
+    said = Hello.read(_fields(message, "hello"))
+    own = own_of(context)
+    try:
+        greeting = Greeting(own.client, workplace(said, own).samples)
+    except FedoptError as error:
+        greeting = Greeting(own.client, 0, str(error))
+    context.state["hello"] = ConfigRecord(said.fields())
+    return Message(RecordDict({"greeting": ConfigRecord(greeting.fields())}), reply_to=message)
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Carries out one order; whatever prevents it is raised, and reaches the server as the reason."""
+    if "hello" not in context.state.config_records:
+        raise NotIntroduced("this node has not been told which federation it is in")
+    place = workplace(Hello.read(context.state.config_records["hello"]), own_of(context))
+    arrays = {name: array.numpy() for name, array in _record(message.content, "vectors").items()}
+    update = place.carry_out(Order.read(_fields(message, "order"), arrays, place.like))
+    vectors = ArrayRecord({name: Array(array) for name, array in as_arrays(update.up).items()})
+    content = RecordDict({"update": ConfigRecord(update_fields(update)), "vectors": vectors})
+    return Message(content, reply_to=message)
+
+
+@app.query("farewell")
+def farewell(message: Message, context: Context) -> Message:
+    """Acknowledges that the server wants nothing more of this node; a resident client then ends."""
+    Farewell.read(_fields(message, "farewell"))
+    return Message(RecordDict(), reply_to=message)
+
+
+workplace = functools.lru_cache(maxsize=PLACES)(Workplace)
+
+
+def own_of(context: Context) -> Own:
+    """What this node decides itself, from its node config; where that is silent, from the environment."""
+    config = context.node_config
+    client = config.get("partition-id")
+    if not isinstance(client, int) or isinstance(client, bool):
+        raise Malformed('this node does not know which client it is: its node config lacks "partition-id"')
+    path = config.get("data-path", os.environ.get("FEDOPT_DATA_PATH"))
+    device = config.get("device", os.environ.get("FEDOPT_DEVICE"))
+    data = config.get("data")
+    overrides = [str(config["set"])] if "set" in config else []
+    return Own(
+        client=client,
+        state=Path(str(config.get("state", os.environ.get("FEDOPT_STATE", "fedopt-state")))),
+        data=None if data is None else Path(str(data)),
+        overrides=(
+            *(f"data.path={path}" for _ in range(path is not None)),
+            *(f"run.device={device}" for _ in range(device is not None)),
+            *(line for text in overrides for line in text.splitlines()),
+        ),
+        alone=bool(config.get("resident", False)),
+    )
+
+
+def _fields(message: Message, name: str) -> ConfigRecord:
+    if not message.has_content() or name not in message.content.config_records:
+        raise Malformed(f"a {message.metadata.message_type} message without its {name!r}")
+    return message.content.config_records[name]
+
+
+def _record(content: RecordDict, name: str) -> ArrayRecord:
+    if name not in content.array_records:
+        raise Malformed(f"an order without its {name!r}")
+    return content.array_records[name]

@@ -1,0 +1,102 @@
+"""`fedopt client`: one client of a deployed federation, resident on the machine that holds its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fedopt.addresses import is_loopback, split_address
+from fedopt.commands.options import Overrides, Quiet, command
+from fedopt.errors import InvalidExperiment
+from fedopt.experiment_file import override
+from fedopt.wire import OWN
+
+app = command("client")
+
+
+@app.command(
+    epilog="Example:  fedopt client --server 192.0.2.1:9092 --client 0 --ca keys/ca.crt --key keys/client-0.key"
+)
+def client(
+    server: Annotated[str, typer.Option("--server", metavar="HOST:PORT", help="Where the server listens.")],
+    number: Annotated[int, typer.Option("--client", metavar="N", min=0, help="Which client this is, from 0.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="FILE|FOLDER",
+            help="Data of this client's own: an .npz with x_train and y_train, or a folder CLASS/*.png. "
+            "Without it, client N of the experiment's partition.",
+        ),
+    ] = None,
+    state: Annotated[
+        Path, typer.Option("--state", metavar="DIR", help="Where to keep what must survive a restart.")
+    ] = Path("fedopt-state"),
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", help="auto (a GPU if there is one), cpu, cuda or mps.")
+    ] = "auto",
+    ca: Annotated[
+        Path | None, typer.Option("--ca", metavar="FILE", help="The authority that signed the server's certificate.")
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="The private key that the server knows this client by.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Send everything in plaintext, to another machine too.")
+    ] = False,
+    overrides: Overrides = None,
+    quiet: Quiet = False,
+) -> None:
+    """Take part in a federation until its run is complete.
+
+    Waits for a server that is not there yet, and comes back after a loss. The experiment comes from the server;
+    paths and devices are this machine's own: `--set` takes data.path, data.download, run.device, run.threads.
+    """
+    host, _ = split_address(server, "--server")
+    if ca is None and not insecure and not is_loopback(host):
+        raise InvalidExperiment(
+            f"--server {server}: this is another machine; give the server's certificate authority with --ca, "
+            "or --insecure to send everything in plaintext"
+        )
+    if ca is None and key is not None:
+        raise InvalidExperiment("--key proves who this client is over TLS alone; give --ca as well")
+    _check_overrides(overrides or [])
+
+    from clients.credentials import read_credentials
+    from clients.fleet import TurnedAway
+    from clients.node import Node
+
+    console = Console(stderr=True)
+
+    def tell(line: str) -> None:
+        if not quiet:
+            console.print(f"client {number}: {line}", highlight=False, soft_wrap=True, markup=False)
+
+    config: dict[str, str | int | bool] = {
+        "partition-id": number,
+        "state": str(state.absolute()),
+        "device": device,
+        "resident": True,
+        "set": "\n".join(overrides or []),
+    }
+    if data is not None:
+        if not data.exists():
+            raise InvalidExperiment(f"--data {data}: there is no such file or folder")
+        config["data"] = str(data.absolute())
+    try:
+        Node(server, read_credentials(ca, key), config, tell).live()
+    except TurnedAway as refusal:
+        raise TurnedAway(f"client {number}: {refusal}") from refusal
+
+
+def _check_overrides(overrides: list[str]) -> None:
+    """A client decides what is its machine's own, and nothing else."""
+    for text in overrides:
+        (section, keys), *_ = override({}, [text]).items()
+        key = next(iter(keys))
+        if key not in OWN.get(section, ()):
+            own = ", ".join(f"{section}.{key}" for section, keys in OWN.items() for key in sorted(keys))
+            raise InvalidExperiment(f"--set {text}: the server decides {section}.{key}; a client may set {own}")

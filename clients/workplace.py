@@ -1,0 +1,132 @@
+"""What a client's process has at hand for one federation: its data, its model, and the trainer that joins them.
+
+Made once from the server's hello and kept for every order that follows. A resident client holds its own samples
+alone; a process that plays several clients in turn (an actor of Flower's simulation) holds those of all.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.durable import DurableState
+from clients.own_data import read_own_data
+from clients.training import Job, LaneTrainer
+from fedopt.data.dataset import Dataset, load_dataset
+from fedopt.data.partition import partition
+from fedopt.data.settings import DataSettings
+from fedopt.device import choose_device
+from fedopt.errors import InvalidExperiment
+from fedopt.experiment import Experiment
+from fedopt.experiment_file import override
+from fedopt.federation import Update
+from fedopt.models.build import build_model
+from fedopt.parameters import Layout
+from fedopt.task import Task
+from fedopt.wire import Hello, Order
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a machine decides for itself."""
+
+    client: int
+    state: Path
+    """Where it keeps what must survive its process."""
+    data: Path | None = None
+    """Its own file or folder of samples; without one, its part of the experiment's data."""
+    overrides: tuple[str, ...] = ()
+    """section.key=value for what the experiment leaves to each machine."""
+    alone: bool = False
+    """Whether this process plays no other client."""
+
+
+class Workplace:
+    """One client of one federation."""
+
+    def __init__(self, hello: Hello, own: Own) -> None:
+        experiment = experiment_of(hello, own)
+        if not 0 <= own.client < experiment.data.clients:
+            raise InvalidExperiment(
+                f"there is no client {own.client}: the federation's clients are 0 to {experiment.data.clients - 1}"
+            )
+        settings = experiment.run
+        torch.set_num_threads(settings.threads)
+        device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
+        samples, targets, indices = _holdings(experiment, hello, own)
+        if tuple(samples.shape[1:]) != hello.sample_shape:
+            raise InvalidExperiment(
+                f"this client's samples are of shape {tuple(samples.shape[1:])}, the server's {hello.sample_shape}"
+            )
+        module = build_model(experiment.model, hello.sample_shape, len(hello.class_names), settings.seed)
+        task = Task(module.to(device, dtype))
+        layout = Layout.of(task.module)
+        self.client, self.samples, self._indices = own.client, len(indices), indices
+        self.like = layout.flatten(task.module)
+        """A vector of the model's length and type, where the model is."""
+        self._state = DurableState(
+            own.state, hello.federation, own.client, experiment.algorithm.client_keeps(self.like)
+        )
+        self._trainer = LaneTrainer(
+            task,
+            layout,
+            experiment.algorithm,
+            experiment.local,
+            (samples.to(device, dtype), targets.to(device)),
+            seed=settings.seed,
+            road="each" if settings.gradients == "auto" else settings.gradients,
+            lanes=1,
+            largest_client=len(indices),
+        )
+
+    def carry_out(self, order: Order) -> Update:
+        """The work of one order. What the client keeps of it is on the disk before this returns."""
+        work = order.work
+        if work.client != self.client:
+            raise InvalidExperiment(f"this is client {self.client}, and the order is for client {work.client}")
+        kept = self._state.at(work.accepted)
+        result = self._trainer.train([Job(work, self._indices, kept)])[0]
+        self._state.put(work.round, result.keep)
+        self._state.keep_only({made for made in (work.round, work.accepted, order.saved) if made is not None})
+        return Update(
+            round=work.round,
+            client=work.client,
+            samples=result.samples,
+            steps=result.steps,
+            loss=result.loss,
+            up=result.up,
+            bytes_down=0,  # the server measures them
+            bytes_up=0,
+        )
+
+
+def experiment_of(hello: Hello, own: Own) -> Experiment:
+    """The server's experiment, completed by what is this machine's own."""
+    sections = override(hello.sections(), own.overrides)
+    if own.data is not None:
+        sections.setdefault("data", {})["path"] = str(own.data)
+    return Experiment(**sections)
+
+
+def _holdings(experiment: Experiment, hello: Hello, own: Own) -> tuple[Tensor, Tensor, np.ndarray]:
+    """Samples, targets, and the positions among them that are this client's."""
+    if own.data is not None:
+        samples, targets = read_own_data(own.data, hello.class_names, experiment.data.image_size)
+        return samples, targets, np.arange(len(targets))
+    read = _read.__wrapped__ if own.alone else _read
+    dataset, parts = read(experiment.data, experiment.run.seed)
+    indices = parts[own.client]
+    if not own.alone:
+        return dataset.x_train, dataset.y_train, indices
+    return dataset.x_train[indices], dataset.y_train[indices], np.arange(len(indices))  # the rest is let go
+
+
+@functools.lru_cache(maxsize=1)
+def _read(settings: DataSettings, seed: int) -> tuple[Dataset, list[np.ndarray]]:
+    dataset = load_dataset(settings, seed)
+    return dataset, partition(dataset, settings, seed)

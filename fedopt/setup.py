@@ -1,0 +1,33 @@
+"""What a run stands on before its first round: data, model, test set, on the device and in the type it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fedopt.data.dataset import Dataset, load_dataset
+from fedopt.device import choose_device
+from fedopt.evaluation import Evaluator
+from fedopt.experiment import Experiment
+from fedopt.models.build import build_model
+from fedopt.parameters import Layout
+from fedopt.task import Task
+
+
+@dataclass(frozen=True)
+class Setup:
+    dataset: Dataset
+    task: Task
+    evaluator: Evaluator
+
+
+def set_up(experiment: Experiment) -> Setup:
+    """Reads, builds and moves; DataUnavailable or InvalidExperiment says what cannot be had."""
+    settings = experiment.run
+    device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
+    dataset = load_dataset(experiment.data, settings.seed)
+    module = build_model(experiment.model, dataset.sample_shape, dataset.classes, settings.seed)
+    task = Task(module.to(device, dtype))
+    dataset = dataset.to(device, dtype)
+    return Setup(dataset, task, Evaluator(task, Layout.of(task.module), dataset.x_test, dataset.y_test))

@@ -1,0 +1,85 @@
+"""The Flower ServerApp: `flwr run .` on a stock SuperLink, or in Flower's Ray simulation.
+
+Run config keys say what `fedopt server` says by options: `experiment` is a TOML file on the server's machine,
+`set` holds section.key=value overrides separated by spaces, `out` or `resume` name the run's directory, and
+every key of an experiment can be given by its own name. What is "" is silent.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.app.user_config import UserConfig
+from flwr.serverapp import Grid, ServerApp
+
+from fedopt.errors import FedoptError
+from fedopt.experiment_file import read_experiment
+from fedopt.history import RoundRecord
+from server.deployment import conduct, open_run
+from server.lines import PolledLine
+
+app = ServerApp()
+
+OPTIONS = ("experiment", "set", "out", "resume")
+"""Run config keys that are not keys of an experiment."""
+
+log = logging.getLogger("flwr")
+
+
+class Logged:
+    """A run's progress as lines of Flower's log. Implements `fedopt.runner.Observer`."""
+
+    def started(self, rounds_done: int, rounds: int) -> None:
+        log.info("rounds %s to %s", rounds_done + 1, rounds)
+
+    def round_done(self, record: RoundRecord) -> None:
+        accuracy = "" if record.test_accuracy is None else f", accuracy {record.test_accuracy:.2%}"
+        log.info("round %s: loss %.4f%s, %.2f s", record.round, record.train_loss, accuracy, record.seconds)
+        for client, reason in record.left_out.items():
+            log.warning("round %s: without client %s: %s", record.round, client, reason)
+
+    def ended(self) -> None:
+        pass
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Runs the experiment that the run config describes, over the nodes of `grid`."""
+    config = context.run_config
+    overrides = overrides_in(config)
+    resume = _path(config, "resume")
+    experiment = None if resume else read_experiment(_path(config, "experiment"), overrides)
+    with open_run(experiment, _path(config, "out"), resume, overrides if resume else []) as (directory, setup):
+        try:
+            history = conduct(
+                directory,
+                setup,
+                PolledLine(grid),
+                owners={},
+                tell=log.info,
+                observers=[Logged()],
+                command="flwr run . --run-config resume=DIR, or fedopt server",
+            )
+        except FedoptError as error:
+            log.error("%s", error)
+            raise
+        final = history.summary.final.test_accuracy
+        log.info("test accuracy %.2f%%; results in %s", 100 * final, history.directory.absolute())
+
+
+def overrides_in(config: UserConfig) -> list[str]:
+    """section.key=value for every key of an experiment that the run config gives."""
+    given = [
+        f"{key}={str(value).lower() if isinstance(value, bool) else value}"
+        for key, value in config.items()
+        if key not in OPTIONS and value != ""
+    ]
+    return given + shlex.split(str(config.get("set", "")))
+
+
+def _path(config: UserConfig, key: str) -> Path | None:
+    value = config.get(key, "")
+    return Path(str(value)) if value != "" else None

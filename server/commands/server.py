@@ -1,0 +1,124 @@
+"""`fedopt server`: a federation's server, whose clients join over gRPC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fedopt.addresses import is_loopback, split_address
+from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, command
+from fedopt.commands.telling import chosen_experiment, conclude, introduce
+from fedopt.errors import InvalidExperiment
+
+app = command("server")
+
+Clients = Annotated[
+    int | None, typer.Option("--clients", metavar="N", min=1, help="How many clients; sets data.clients.")
+]
+
+
+@app.command(epilog="Example:  fedopt server mnist.toml --listen 0.0.0.0:9092 --clients 4 --keys keys")
+def server(
+    experiment: ExperimentFile = None,
+    listen: Annotated[
+        str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients find this server.")
+    ] = "127.0.0.1:9092",
+    clients: Clients = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    resume: Resume = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option("--keys", metavar="DIR", help="What `fedopt keys` made: stands for the four options below."),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", metavar="FILE", help="The server's certificate.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its private key.")] = None,
+    ca: Annotated[Path | None, typer.Option("--ca", metavar="FILE", help="The authority that signed it.")] = None,
+    client_keys: Annotated[
+        Path | None,
+        typer.Option("--client-keys", metavar="DIR", help="client-0.pub, client-1.pub, ...: only these may join."),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Send everything in plaintext, to other machines too.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Serve a federation: wait for its clients, train with them, and send them home.
+
+    Shows and writes what `fedopt run` does, and Flower's own log to flower.log beside it. Killed at any moment, it
+    goes on with --resume, and the clients find back by themselves. How long it waits, and for whom: run.patience,
+    run.deadline, run.min_replies, run.over_select.
+    """
+    tls_cert, tls_key, ca, client_keys = _with_keys(keys, tls_cert, tls_key, ca, client_keys)
+    _check_security(listen, (tls_cert, tls_key, ca), client_keys, insecure)
+    changes = [*(overrides or []), *([f"data.clients={clients}"] if clients is not None else [])]
+    settings = chosen_experiment(experiment, changes, out, resume)
+    console = Console(stderr=True)
+    observers = introduce(settings, console, quiet)
+
+    def tell(line: str) -> None:
+        if not quiet:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    from server.deployment import conduct, open_run
+    from server.superlink import SuperLink, check_free, log_flower_to
+    from server.tls import read_client_keys, read_identity
+
+    check_free(listen)
+    identity = read_identity(tls_cert, tls_key, ca) if tls_cert and tls_key and ca else None
+    known = read_client_keys(client_keys, settings.data.clients) if client_keys else None
+    with open_run(settings, out, resume, changes) as (directory, setup):
+        log_flower_to(directory.path / "flower.log")
+        with SuperLink(listen, identity, known, tell) as superlink:
+            tell(f"listening on {listen}, {_protection(identity is not None, known is not None)}")
+            history = conduct(
+                directory,
+                setup,
+                superlink.line,
+                owners=superlink.owners,
+                tell=tell,
+                observers=observers,
+                command=f"fedopt server --listen {listen}",
+            )
+    conclude(history, console, quiet, as_json)
+
+
+def _with_keys(
+    keys: Path | None, tls_cert: Path | None, tls_key: Path | None, ca: Path | None, client_keys: Path | None
+) -> tuple[Path | None, Path | None, Path | None, Path | None]:
+    """What --keys stands for, where the single options are silent."""
+    if keys is None:
+        return tls_cert, tls_key, ca, client_keys
+    return tls_cert or keys / "server.crt", tls_key or keys / "server.key", ca or keys / "ca.crt", client_keys or keys
+
+
+def _check_security(
+    listen: str, tls: tuple[Path | None, Path | None, Path | None], client_keys: Path | None, insecure: bool
+) -> None:
+    host, _ = split_address(listen, "--listen")
+    given = [file is not None for file in tls]
+    if any(given) and not all(given):
+        raise InvalidExperiment(
+            "TLS takes all three: --tls-cert, --tls-key and --ca (or --keys, which stands for them)"
+        )
+    if any(given) and insecure:
+        raise InvalidExperiment("--insecure means plaintext, and certificates mean TLS; give one or the other")
+    if client_keys is not None and not any(given):
+        raise InvalidExperiment("--client-keys proves who clients are over TLS alone; give certificates as well")
+    if not any(given) and not insecure and not is_loopback(host):
+        raise InvalidExperiment(
+            f"--listen {listen}: other machines can reach this; make certificates with `fedopt keys DIR` and give "
+            "--keys DIR, or --insecure to send everything in plaintext"
+        )
+
+
+def _protection(tls: bool, authenticated: bool) -> str:
+    if authenticated:
+        return "TLS, registered clients only"
+    return "TLS, open to any client" if tls else "plaintext"

@@ -1,0 +1,99 @@
+"""A deployed run: the same round loop as a simulation, over clients behind a Flower Grid."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from fedopt.algorithms.base import names_up
+from fedopt.checkpoint import Checkpoints
+from fedopt.device import threads
+from fedopt.experiment import Experiment
+from fedopt.history import History
+from fedopt.rounds import Terms
+from fedopt.runner import Observer, Run
+from fedopt.runs import RunDirectory, check_unused
+from fedopt.setup import Setup, set_up
+from fedopt.wire import Hello
+from server.grid_federation import GridFederation, read_known
+from server.lines import Line
+from server.roster import Roster
+
+Tell = Callable[[str], None]
+
+
+def terms_of(experiment: Experiment) -> Terms:
+    """In a deployed federation machines come and go: half of the cohort will do unless the experiment says more."""
+    cohort = experiment.cohort_size
+    return Terms(experiment.asked_size, cohort, experiment.run.min_replies or math.ceil(cohort / 2))
+
+
+@contextmanager
+def open_run(
+    experiment: Experiment | None, out: Path | None, resume: Path | None, overrides: list[str]
+) -> Iterator[tuple[RunDirectory, Setup]]:
+    """The run's directory, new or reopened, and what the run stands on; nothing is written if that fails."""
+    if resume is not None:
+        directory = RunDirectory.reopen(resume, overrides)
+        try:
+            with threads(directory.experiment.run.threads):
+                yield directory, set_up(directory.experiment)
+        finally:
+            directory.close()
+        return
+    assert experiment is not None
+    if out is not None:
+        check_unused(out)
+    with threads(experiment.run.threads):
+        setup = set_up(experiment)
+        directory = RunDirectory.create(out, experiment)
+        try:
+            yield directory, setup
+        finally:
+            directory.close()
+
+
+def conduct(
+    directory: RunDirectory,
+    setup: Setup,
+    line: Line,
+    *,
+    owners: Mapping[int, int],
+    tell: Tell,
+    observers: Sequence[Observer],
+    command: str,
+    name: str = GridFederation.name,
+) -> History:
+    """Waits for the clients, plays the rounds that are left, and sends the clients home."""
+    experiment = directory.experiment
+    clients, terms = experiment.data.clients, terms_of(experiment)
+    federation_name, samples = secrets.token_hex(8), dict[int, int]()
+    resumes = Checkpoints(directory.path / "checkpoint", experiment).exists
+    if resumes:
+        federation_name, samples = read_known(directory.path / "checkpoint" / "clients")
+
+    dataset = setup.dataset
+    names = dataset.class_names or tuple(str(label) for label in range(dataset.classes))
+    hello = Hello.of(federation_name, experiment, dataset.sample_shape, names)
+    roster = Roster(line, hello, clients, owners, tell)
+    roster.samples |= samples
+    federation = GridFederation(
+        line,
+        roster,
+        experiment.run,
+        clients=clients,
+        least=terms.least,
+        names=names_up(experiment.algorithm),
+        federation=federation_name,
+        tell=tell,
+    )
+    federation.name = name
+    run = Run(directory, setup.task, federation, setup.evaluator, observers, terms, command)
+    run.resume()
+    federation.gather()
+    history = run.complete()
+    federation.dismiss(f"the run is complete: {history.summary.rounds} rounds")
+    return history

@@ -1,0 +1,149 @@
+"""The Fleet API as this server offers it: Flower's own servicer, made prompt, watchful and able to count.
+
+- A poll is held until there is a message, so that a message starts on its way when it is written and idle
+  nodes cost nothing. (Flower answers at once and lets nodes poll every 3 s; a stock SuperNode works here too.)
+- A held poll that breaks off shows that its node is gone, at once and not after a minute without heartbeats.
+- What travels is counted for each node.
+- Who is refused learns why, and so does the log.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import grpc
+from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    ActivateNodeResponse,
+    PullMessagesRequest,
+    PullMessagesResponse,
+    PushMessagesRequest,
+    PushMessagesResponse,
+    RegisterNodeFleetRequest,
+    RegisterNodeFleetResponse,
+)
+from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse, PushObjectRequest, PushObjectResponse
+from flwr.server.superlink.fleet.grpc_rere.fleet_servicer import FleetServicer
+from flwr.server.superlink.fleet.message_handler import message_handler
+from flwr.server.superlink.linkstate import InMemoryLinkState, LinkStateFactory
+from flwr.supercore.error import ApiErrorCode, FlowerError
+
+from server.post import Post
+
+HOLD = 10.0
+"""Seconds a poll is held at most."""
+
+HOLDERS = 800
+"""Polls held at once; each takes one of the server's 1000 threads, and later ones are answered at once."""
+
+
+class PromptFleetServicer(FleetServicer):
+    """See the module."""
+
+    def __init__(
+        self, states: LinkStateFactory, *, authenticates: bool, post: Post, tell: Callable[[str], None]
+    ) -> None:
+        super().__init__(states, states.objectstore_factory, authenticates)
+        self._post, self._tell = post, tell
+        self._held: dict[int, object] = {}
+        self._holds = threading.Semaphore(HOLDERS)
+
+    @property
+    def _state(self) -> InMemoryLinkState:
+        state = self.state_factory.state()
+        assert isinstance(state, InMemoryLinkState)
+        return state
+
+    def RegisterNode(  # noqa: N802 (the API's name)
+        self, request: RegisterNodeFleetRequest, context: grpc.ServicerContext
+    ) -> RegisterNodeFleetResponse:
+        if self.enable_supernode_auth:
+            self._tell(f"refused a client from {context.peer()}: it came without a registered key")
+        return super().RegisterNode(request, context)
+
+    def ActivateNode(  # noqa: N802
+        self, request: ActivateNodeRequest, context: grpc.ServicerContext
+    ) -> ActivateNodeResponse:
+        node = self._state.get_node_id_by_public_key(request.public_key)
+        if node is None:
+            raise self._refusal(context, "its key is not registered here")
+        if node in self._held:
+            raise self._refusal(context, "a client with its key is connected already")
+        self._state.deactivate_node(node)  # whatever is left of an older connection
+        answer = super().ActivateNode(request, context)
+        self._post.wake()
+        return answer
+
+    def _refusal(self, context: grpc.ServicerContext, reason: str) -> FlowerError:
+        self._tell(f"refused a client from {context.peer()}: {reason}")
+        return FlowerError(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED, reason, public_details=reason)
+
+    def PullMessages(  # noqa: N802
+        self, request: PullMessagesRequest, context: grpc.ServicerContext
+    ) -> PullMessagesResponse:
+        node, until = request.node.node_id, time.monotonic() + HOLD
+        self._state.acknowledge_node_heartbeat(node, HEARTBEAT_DEFAULT_INTERVAL)
+        held = object()
+        self._held[node] = held
+
+        def broken_off() -> None:
+            if self._held.get(node) is held:  # answered calls and later ones have taken it away
+                del self._held[node]
+                self._state.deactivate_node(node)
+                self._post.knock(node)
+                self._post.wake()
+
+        if not context.add_callback(broken_off):
+            broken_off()
+            return PullMessagesResponse()
+        try:
+            while True:
+                seen = self._post.mail(node)
+                response = message_handler.pull_messages(request, self._state, self.objectstore_factory.store())
+                if response.messages_list or time.monotonic() >= until or not context.is_active():
+                    break
+                if not self._holds.acquire(blocking=False):
+                    break
+                try:
+                    self._post.await_mail(node, seen, until, context.is_active)
+                finally:
+                    self._holds.release()
+        finally:
+            if context.is_active() and self._held.get(node) is held:
+                del self._held[node]
+        self._post.count(node, response.ByteSize(), request.ByteSize())
+        return response
+
+    def PushMessages(  # noqa: N802
+        self, request: PushMessagesRequest, context: grpc.ServicerContext
+    ) -> PushMessagesResponse:
+        node = request.node.node_id
+        if len(request.messages_list) != 1 or len(request.message_object_trees) != 1:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "one reply at a time, with its objects")
+        if request.messages_list[0].metadata.src_node_id != node:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a node replies for itself alone")
+        response = message_handler.push_messages(request, self._state)
+        self._post.count(node, response.ByteSize(), request.ByteSize())
+        order = request.messages_list[0].metadata.reply_to_message_id
+        if order in self._state.message_ins_id_to_message_res_id:
+            self._post.announced(response.session_id, order, set(response.objects_to_push))
+        return response
+
+    def PushObject(  # noqa: N802
+        self, request: PushObjectRequest, context: grpc.ServicerContext
+    ) -> PushObjectResponse:
+        response = super().PushObject(request, context)
+        self._post.count(request.node.node_id, response.ByteSize(), request.ByteSize())
+        if response.stored:
+            self._post.uploaded(request.session_id, request.object_id)
+        return response
+
+    def PullObject(  # noqa: N802
+        self, request: PullObjectRequest, context: grpc.ServicerContext
+    ) -> PullObjectResponse:
+        response = super().PullObject(request, context)
+        self._post.count(request.node.node_id, response.ByteSize(), request.ByteSize())
+        return response

@@ -1,0 +1,262 @@
+"""The Federation behind a Flower Grid: work orders leave as messages to nodes, updates come back as replies.
+
+A client that fails is left out. One that is lost gets its order again if it is back while the round is still open,
+that is, until every other client has answered and there are enough updates, or until the deadline.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app.message import Array
+from flwr.common.constant import ErrorCode
+
+from fedopt.errors import BrokenRun, RunStopped
+from fedopt.experiment import RunSettings
+from fedopt.federation import Absence, Update, WorkOrder
+from fedopt.files import replace_file
+from fedopt.wire import TRAIN, Malformed, Order, as_arrays, read_update
+from server.lines import Line
+from server.roster import Roster
+
+LOST = {ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE}
+"""Errors that say nothing about the client but that its answer did not arrive."""
+
+ATTEMPTS = 3
+"""How often a client that is lost and comes back gets the same order."""
+
+
+@dataclass
+class OpenRound:
+    """A round under way."""
+
+    orders: dict[int, WorkOrder]
+    sent: dict[str, int] = field(default_factory=dict)
+    """Messages without an answer, and the client each went to."""
+    before: dict[int, tuple[int, int] | None] = field(default_factory=dict)
+    """The traffic of each client when its order left."""
+    lost: dict[int, str] = field(default_factory=dict)
+    """Clients that are not there, and why: they may come back."""
+    attempts: dict[int, int] = field(default_factory=dict)
+    updates: int = 0
+    told: bool = False
+    """Whether the user knows that the round waits for lost clients."""
+
+
+class GridFederation:
+    """N clients behind a Grid. Implements `fedopt.federation.Federation`."""
+
+    name = "flower"
+
+    def __init__(
+        self,
+        line: Line,
+        roster: Roster,
+        run: RunSettings,
+        *,
+        clients: int,
+        least: int,
+        names: set[str],
+        federation: str,
+        tell: Callable[[str], None],
+    ) -> None:
+        """`least` updates are needed, of vectors with these `names`; `federation` names the run to its clients."""
+        self._line, self._roster, self._run, self._tell = line, roster, run, tell
+        self._clients, self._least, self._names = clients, least, names
+        self._federation = federation
+        self._saved: dict[int, int] = {}
+
+    @property
+    def samples(self) -> Sequence[int]:
+        return [self._roster.samples[client] for client in range(self._clients)]
+
+    def gather(self) -> None:
+        """Waits until every client has been here once, so that all n_i are known, and all are here if possible.
+
+        RunStopped, with those that are missing, when the patience is over.
+        """
+        until, told = time.monotonic() + self._run.patience, False
+        while True:
+            self._roster.update()
+            missing = self._roster.missing()
+            if not missing:
+                return
+            if time.monotonic() >= until:
+                break
+            if not told:
+                self._tell(f"waiting for {_clients(missing)}, at most {self._run.patience:g} s")
+                told = True
+            self._line.wait(until - time.monotonic())
+        unknown = [client for client in missing if client not in self._roster.samples]
+        if unknown:
+            raise RunStopped(
+                f"{_clients(unknown)} did not come within {self._run.patience:g} s (run.patience); nothing was trained"
+            )
+        self._tell(f"going on without {_clients(missing)}")
+
+    def train(self, orders: Sequence[WorkOrder]) -> Generator[Update | Absence, None, None]:
+        round_ = OpenRound({order.client: order for order in orders})
+        round_.lost = {order.client: "it is not connected" for order in orders}
+        try:
+            self._await_enough(round_)
+            deadline = time.monotonic() + self._run.deadline
+            while True:
+                self._send_to_those_present(round_)
+                yield from self._answers(round_)
+                if not round_.sent and not self._worth_waiting(round_):
+                    break
+                if time.monotonic() >= deadline:
+                    late = f"it did not answer within {self._run.deadline:g} s (run.deadline)"
+                    round_.lost |= dict.fromkeys(round_.sent.values(), late)
+                    break
+                self._line.wait(deadline - time.monotonic())
+                self._roster.update()
+            yield from (Absence(client, reason) for client, reason in round_.lost.items())
+        finally:
+            self._line.discard(round_.sent)
+
+    def _await_enough(self, round_: OpenRound) -> None:
+        """Until as many of the cohort are here as there must be updates. RunStopped when patience is over."""
+        until, told = time.monotonic() + self._run.patience, False
+        while True:
+            self._roster.update()
+            missing = [client for client in round_.orders if self._roster.node_of(client) is None]
+            if len(round_.orders) - len(missing) >= self._least:
+                return
+            if time.monotonic() >= until:
+                raise RunStopped(
+                    f"too few clients: of this round's {len(round_.orders)}, {_clients(missing)} did not come within "
+                    f"{self._run.patience:g} s (run.patience), and {self._least} are needed (run.min_replies); "
+                    "the model of the round before is kept"
+                )
+            if not told:
+                self._tell(f"too few clients: waiting for {_clients(missing)}, at most {self._run.patience:g} s")
+                told = True
+            self._line.wait(until - time.monotonic())
+
+    def _send_to_those_present(self, round_: OpenRound) -> None:
+        ready = [
+            (client, node)
+            for client in list(round_.lost)
+            if (node := self._roster.node_of(client)) is not None and round_.attempts.get(client, 0) < ATTEMPTS
+        ]
+        if not ready:
+            return
+        shared: dict[str, Array] = {}  # one object for all clients, and so one upload
+        messages = []
+        for client, node in ready:
+            order = Order(round_.orders[client], self._saved.get(client))
+            for name, array in as_arrays({k: v for k, v in order.vectors.items() if k not in shared}).items():
+                shared[name] = Array(array)
+            content = RecordDict({"order": ConfigRecord(dict(order.fields())), "vectors": ArrayRecord(shared)})
+            group = str(order.work.round)
+            messages.append(Message(content, node, TRAIN, ttl=2 * self._run.deadline + 60, group_id=group))
+            round_.before[client] = self._line.traffic(node)
+        for (client, _), message_id in zip(ready, self._line.push(messages), strict=True):
+            round_.attempts[client] = round_.attempts.get(client, 0) + 1
+            if message_id:
+                round_.sent[message_id] = client
+                del round_.lost[client]
+
+    def _answers(self, round_: OpenRound) -> Iterator[Update | Absence]:
+        for reply in self._line.pull(list(round_.sent)):
+            client = round_.sent.pop(reply.metadata.reply_to_message_id)
+            if reply.has_error():
+                if reply.error.code in LOST:
+                    round_.lost[client] = "its connection was lost"
+                else:
+                    yield Absence(client, f"it failed: {reply.error.reason}")
+                continue
+            try:
+                update = self._read(reply, client, round_)
+            except Malformed as error:
+                yield Absence(client, f"its update was refused: {error}")
+                continue
+            round_.updates += 1
+            yield update
+
+    def _read(self, reply: Message, client: int, round_: OpenRound) -> Update:
+        content = reply.content
+        if "update" not in content.config_records or "vectors" not in content.array_records:
+            raise Malformed("it lacks its update or its vectors")
+        try:
+            arrays = {name: array.numpy() for name, array in content.array_records["vectors"].items()}
+        except (ValueError, TypeError, EOFError, OSError) as error:
+            raise Malformed("its vectors are not plain arrays") from error
+        update = read_update(
+            content.config_records["update"],
+            arrays,
+            round_.orders[client].x,
+            names=self._names,
+            traffic=self._traffic(client, round_, arrays),
+        )
+        if update.client != client:
+            raise Malformed(f"it says it is client {update.client}")
+        return update
+
+    def _traffic(self, client: int, round_: OpenRound, arrays: Mapping[str, object]) -> tuple[int, int]:
+        """Bytes of the client's calls since its order left; where nobody counts, those of the vectors alone."""
+        node, before = self._roster.node_of(client), round_.before[client]
+        now = None if node is None else self._line.traffic(node)
+        if before is None or now is None or now < before:
+            order = round_.orders[client]
+            down = order.x.nbytes + sum(vector.nbytes for vector in order.down.values())
+            return down, len(arrays) * order.x.nbytes
+        return now[0] - before[0], now[1] - before[1]
+
+    def _worth_waiting(self, round_: OpenRound) -> bool:
+        """Whether there are too few updates yet, and clients that may come back and change that."""
+        may_return = [client for client in round_.lost if round_.attempts.get(client, 0) < ATTEMPTS]
+        worth = round_.updates < self._least and bool(may_return)
+        if worth and not round_.told:
+            self._tell(f"too few updates: waiting for {_clients(may_return)} to come back")
+            round_.told = True
+        return worth
+
+    def settle(self, accepted: Mapping[int, int]) -> None:
+        """Nothing: each order tells its client."""
+
+    def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        """Clients keep their own; the server keeps what it must know to find them again."""
+        folder.mkdir(exist_ok=True)
+        known = {"federation": self._federation, "samples": dict(enumerate(self.samples))}
+        replace_file(folder / "federation.json", (json.dumps(known) + "\n").encode())
+
+    def prune(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        """The checkpoint counts from now on: states of rounds before it may go."""
+        self._saved = dict(accepted)
+
+    def restore(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        self._saved = dict(accepted)
+
+    def dismiss(self, reason: str) -> None:
+        """Tells the clients that are there that the run is over, and gives them a moment to hear it."""
+        waiting = {message_id for message_id in self._roster.dismiss(reason) if message_id}
+        until = time.monotonic() + 3.0
+        while waiting and time.monotonic() < until:
+            for reply in self._line.pull(list(waiting)):
+                waiting.discard(reply.metadata.reply_to_message_id)
+            if waiting:
+                self._line.wait(until - time.monotonic())
+
+
+def read_known(folder: Path) -> tuple[str, dict[int, int]]:
+    """What `save` stored: the federation's name, and n_i of its clients."""
+    file = folder / "federation.json"
+    try:
+        known = json.loads(file.read_bytes())
+        return str(known["federation"]), {int(client): int(n) for client, n in known["samples"].items()}
+    except FileNotFoundError as error:
+        raise BrokenRun(f"{file} is missing: this run was not deployed; resume it with fedopt run") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise BrokenRun(f"{file} is torn or was edited") from error
+
+
+def _clients(clients: Sequence[int]) -> str:
+    listed = ", ".join(map(str, clients[:10])) + (f" and {len(clients) - 10} more" if len(clients) > 10 else "")
+    return f"client{'s' * (len(clients) > 1)} {listed}"

@@ -1,0 +1,95 @@
+"""Lines to the nodes: a Flower Grid, and what is needed beside Flower's Grid API.
+
+Over Flower's own Grids one can only ask again after a while; a Grid in the SuperLink's process says when there is
+something, forgets what is no longer wanted, and knows the bytes that travelled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Protocol
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from server.grid import DirectGrid
+
+POLL = 0.1
+"""Seconds between questions to a Grid that cannot say when there is something new."""
+
+AT_ONCE = 16
+"""Replies read into memory at once from a Grid that reads all it is asked for."""
+
+
+class Line(Protocol):
+    def nodes(self) -> set[int]:
+        """The nodes that are on line."""
+        ...
+
+    def push(self, messages: Iterable[Message]) -> list[str]:
+        """Sends messages; their ids, "" for one that cannot be sent."""
+        ...
+
+    def pull(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The replies that are there."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Until there may be something new."""
+        ...
+
+    def discard(self, message_ids: Iterable[str]) -> None:
+        """No answer to these is wanted any more."""
+        ...
+
+    def traffic(self, node: int) -> tuple[int, int] | None:
+        """Bytes that have travelled to the node and from it; None where nobody counts."""
+        ...
+
+
+class PolledLine:
+    """Over any Grid."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def nodes(self) -> set[int]:
+        return set(self._grid.get_node_ids())
+
+    def push(self, messages: Iterable[Message]) -> list[str]:
+        return [message_id or "" for message_id in self._grid.push_messages(messages)]
+
+    def pull(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        ids = list(message_ids)
+        for start in range(0, len(ids), AT_ONCE):
+            yield from self._grid.pull_messages(ids[start : start + AT_ONCE])
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(min(seconds, POLL))
+
+    def discard(self, message_ids: Iterable[str]) -> None:
+        pass  # Flower lets them expire
+
+    def traffic(self, node: int) -> tuple[int, int] | None:
+        return None
+
+
+class DirectLine(PolledLine):
+    """Over a Grid in the SuperLink's own process."""
+
+    def __init__(self, grid: DirectGrid) -> None:
+        super().__init__(grid)
+        self._direct = grid
+
+    def pull(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return self._direct.pull_messages(message_ids)
+
+    def wait(self, seconds: float) -> None:
+        self._direct.wait(seconds)
+
+    def discard(self, message_ids: Iterable[str]) -> None:
+        self._direct.discard(message_ids)
+
+    def traffic(self, node: int) -> tuple[int, int] | None:
+        return self._direct.traffic(node)

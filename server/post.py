@@ -1,0 +1,104 @@
+"""What the Fleet API's servicer and the Grid over the same state tell each other: who has mail, which replies are
+whole, who is gone, and how many bytes have travelled."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+
+class Post:
+    """Shared by the server's threads; one lock, and a condition for whoever waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._news = 0
+        self._news_came = threading.Condition(self._lock)
+        self._mail: dict[int, int] = defaultdict(int)
+        self._doors: dict[int, threading.Condition] = defaultdict(lambda: threading.Condition(self._lock))
+        self._open: dict[str, tuple[str, set[str]]] = {}
+        self._whole: list[str] = []
+        self._traffic: dict[int, tuple[int, int]] = defaultdict(lambda: (0, 0))
+
+    # Mail for nodes
+
+    def post(self, node: int) -> None:
+        """There is a message for the node."""
+        with self._lock:
+            self._mail[node] += 1
+            self._doors[node].notify_all()
+
+    def knock(self, node: int) -> None:
+        """Whoever waits for this node's mail should look whether to go on waiting."""
+        with self._lock:
+            self._doors[node].notify_all()
+
+    def mail(self, node: int) -> int:
+        """How many messages there have been for the node."""
+        with self._lock:
+            return self._mail[node]
+
+    def await_mail(self, node: int, seen: int, until: float, wanted: Callable[[], bool]) -> None:
+        """Until the node has more mail than `seen`, the time comes, or the answer is wanted no more."""
+        with self._lock:
+            while self._mail[node] == seen and wanted() and (left := until - time.monotonic()) > 0:
+                self._doors[node].wait(left)
+
+    # News for the Grid
+
+    def wake(self) -> None:
+        """Something has changed that the Grid's side should look at."""
+        with self._lock:
+            self._news += 1
+            self._news_came.notify_all()
+
+    def await_news(self, seen: int, seconds: float) -> int:
+        """Until there is more news than `seen`, or the time is over; how much there is by then."""
+        until = time.monotonic() + seconds
+        with self._lock:
+            while self._news == seen and (left := until - time.monotonic()) > 0:
+                self._news_came.wait(left)
+            return self._news
+
+    # Replies, which are announced first and then uploaded object by object
+
+    def announced(self, session: str, order: str, objects: set[str]) -> None:
+        """A reply to the message `order` is coming, in these objects."""
+        with self._lock:
+            if objects:
+                self._open[session] = (order, objects)
+            else:
+                self._whole.append(order)
+                self.wake()
+
+    def uploaded(self, session: str, object_id: str) -> None:
+        with self._lock:
+            if session not in self._open:
+                return
+            order, missing = self._open[session]
+            missing.discard(object_id)
+            if not missing:
+                del self._open[session]
+                self._whole.append(order)
+                self.wake()
+
+    def take_whole(self, orders: set[str]) -> list[str]:
+        """Those of `orders` whose replies are whole, each told once, in the order of arrival."""
+        with self._lock:
+            taken = [order for order in self._whole if order in orders]
+            self._whole = [order for order in self._whole if order not in orders]
+            return taken
+
+    # Traffic
+
+    def count(self, node: int, down: int, up: int) -> None:
+        with self._lock:
+            before = self._traffic[node]
+            self._traffic[node] = (before[0] + down, before[1] + up)
+
+    def traffic(self, node: int) -> tuple[int, int]:
+        """Bytes of the node's calls so far, to it and from it."""
+        with self._lock:
+            return self._traffic[node]

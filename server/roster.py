@@ -1,0 +1,102 @@
+"""Which node is which client: the server asks every node that comes, and believes what fits.
+
+Node ids are random and change when a node restarts; a client's number is the experiment's. A node that cannot be a
+client (a number twice or out of range, somebody else's key, data of another shape) is told why and sent away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from fedopt.wire import FAREWELL, HELLO, Farewell, Greeting, Hello, Malformed
+from server.lines import Line
+
+
+class Roster:
+    """The clients that are there."""
+
+    def __init__(
+        self, line: Line, hello: Hello, clients: int, owners: Mapping[int, int], tell: Callable[[str], None]
+    ) -> None:
+        """`owners` are the nodes that must be one certain client, by the key they came with."""
+        self._line, self._clients, self._owners, self._tell = line, clients, owners, tell
+        self._hello = RecordDict({"hello": ConfigRecord(dict(hello.fields()))})
+        self._asked: dict[str, int] = {}
+        self._known: set[int] = set()
+        self._node_of: dict[int, int] = {}
+        self.samples: dict[int, int] = {}
+        """n_i of every client that has ever been here."""
+
+    def update(self) -> None:
+        """Greets who has come, strikes off who has gone."""
+        online = self._line.nodes()
+        for client, node in list(self._node_of.items()):
+            if node not in online:
+                del self._node_of[client]
+                self._tell(f"client {client} is gone")
+        self._known &= online
+        for node in sorted(online - self._known):
+            self._known.add(node)
+            (message_id,) = self._line.push([Message(self._hello, node, HELLO)])
+            if message_id:
+                self._asked[message_id] = node
+        if self._asked:
+            for reply in self._line.pull(list(self._asked)):
+                self._answered(self._asked.pop(reply.metadata.reply_to_message_id), reply)
+
+    def _answered(self, node: int, reply: Message) -> None:
+        if reply.has_error():
+            if node in self._known:
+                self._tell(f"a node cannot say which client it is: {reply.error.reason}")
+            return
+        try:
+            greeting = Greeting.read(reply.content.config_records.get("greeting", ConfigRecord()))
+        except Malformed as error:
+            self._send_away(node, f"its greeting makes no sense: {error}")
+            return
+        refusal = self._refusal(node, greeting)
+        if refusal:
+            self._send_away(node, refusal)
+            return
+        self._node_of[greeting.client] = node
+        self.samples[greeting.client] = greeting.samples
+        self._tell(f"client {greeting.client} is here, with {greeting.samples} samples")
+
+    def _refusal(self, node: int, greeting: Greeting) -> str:
+        client = greeting.client
+        owner = self._owners.get(node)
+        if owner is not None and owner != client:
+            return f"its key is that of client {owner}; it cannot act as client {client}"
+        if not 0 <= client < self._clients:
+            return f"there is no client {client}: the federation's clients are 0 to {self._clients - 1}"
+        if greeting.refusal:
+            return greeting.refusal
+        if client in self._node_of:
+            return f"client {client} is here already; give this one another number"
+        before = self.samples.get(client, greeting.samples)
+        if before != greeting.samples:
+            return f"client {client} had {before} samples before, and comes back with {greeting.samples}"
+        return ""
+
+    def _send_away(self, node: int, reason: str) -> None:
+        self._tell(f"sent a client away: {reason}")
+        self._line.push([_farewell(node, Farewell(reason, failed=True))])
+
+    def dismiss(self, reason: str) -> list[str]:
+        """Tells every client that the run is over; the messages' ids."""
+        nodes = list(self._node_of.values())
+        return self._line.push([_farewell(node, Farewell(reason, failed=False)) for node in nodes])
+
+    def node_of(self, client: int) -> int | None:
+        """Where the client is, if it is there."""
+        return self._node_of.get(client)
+
+    def missing(self) -> list[int]:
+        """Clients that are not there."""
+        return [client for client in range(self._clients) if client not in self._node_of]
+
+
+def _farewell(node: int, farewell: Farewell) -> Message:
+    return Message(RecordDict({"farewell": ConfigRecord(dict(farewell.fields()))}), node, FAREWELL)

@@ -1,0 +1,193 @@
+"""A SuperLink in this process: Flower's link state and object store behind its Fleet API over gRPC.
+
+Nodes cannot tell it from `flower-superlink`; a stock SuperNode joins it too, for which a bundle of the app is at
+hand. One process means that a run starts at once and that nothing is left when it ends.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import io
+import logging
+import socket
+import zipfile
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+
+import grpc
+import tomli_w
+from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SUPERLINK_NODE_ID, SubStatus
+from flwr.proto.fleet_pb2_grpc import add_FleetServicer_to_server
+from flwr.server.superlink.fleet.grpc_rere.node_auth_server_interceptor import NodeAuthServerInterceptor
+from flwr.server.superlink.linkstate import InMemoryLinkState, LinkStateFactory
+from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME, NOOP_FEDERATION_ID, TaskType
+from flwr.supercore.fab import Fab
+from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.interceptors import (
+    RpcErrorTranslationServerInterceptor,
+    create_fleet_runtime_version_server_interceptor,
+)
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.federation import NoOpFederationManager
+
+from fedopt.addresses import split_address
+from fedopt.errors import InvalidExperiment
+from server.fleet import PromptFleetServicer
+from server.grid import DirectGrid
+from server.lines import DirectLine
+from server.post import Post
+from server.tls import ServerIdentity
+
+THREADS = 1000
+
+OPTIONS = [
+    ("grpc.max_concurrent_streams", THREADS),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.keepalive_time_ms", 30_000),  # finds out within a minute that a machine is gone without a word
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.so_reuseport", 0),  # a port in use is an error, not a port to share
+]
+
+
+class SuperLink:
+    """Serves nodes while it is entered, for one run. The clients' keys say which nodes may come, if given."""
+
+    def __init__(
+        self,
+        listen: str,
+        identity: ServerIdentity | None,
+        client_keys: Mapping[int, bytes] | None,
+        tell: Callable[[str], None],
+    ) -> None:
+        check_free(listen)
+        self._post = Post()
+        store = ObjectStoreFactory(FLWR_IN_MEMORY_DB_NAME)
+        states = LinkStateFactory(FLWR_IN_MEMORY_DB_NAME, NoOpFederationManager(), store)
+        state = states.state()
+        assert isinstance(state, InMemoryLinkState)
+        self._state = state
+        self.owners: dict[int, int] = {
+            state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, 0): client
+            for client, key in (client_keys or {}).items()
+        }
+        """Which client each registered node must be; empty where anyone may come."""
+        servicer = PromptFleetServicer(states, authenticates=client_keys is not None, post=self._post, tell=tell)
+        self._server = grpc.server(
+            concurrent.futures.ThreadPoolExecutor(THREADS),
+            options=OPTIONS,
+            maximum_concurrent_rpcs=THREADS,
+            interceptors=[
+                RpcErrorTranslationServerInterceptor(),
+                NodeAuthServerInterceptor(states),
+                create_fleet_runtime_version_server_interceptor(),
+            ],
+        )
+        add_FleetServicer_to_server(servicer, self._server)
+        try:
+            self.port: int = (
+                self._server.add_insecure_port(listen)
+                if identity is None
+                else self._server.add_secure_port(listen, identity.credentials())
+            )
+        except RuntimeError as error:
+            raise InvalidExperiment(f"--listen {listen}: cannot be listened on") from error
+        self._task_id, self._run_id = self._begin_run()
+        self._heartbeat = HeartbeatSender(lambda: self._state.acknowledge_task_heartbeat(self._task_id))
+
+    def _begin_run(self) -> tuple[int, int]:
+        bundle = app_bundle()
+        fab_hash = self._state.store_fab(Fab(hashlib.sha256(bundle).hexdigest(), bundle, {}))
+        run_id = self._state.create_run(
+            fab_id="fedopt/fedopt",
+            fab_version=_version(),
+            fab_hash=fab_hash,
+            override_config={},
+            federation_id=NOOP_FEDERATION_ID,
+            federation_config=None,
+            flwr_aid=NOOP_FLWR_AID,
+            primary_task_type=TaskType.SERVER_APP,
+        )
+        task_id = self._state.get_run_info(run_ids=[run_id])[0].primary_task_id
+        assert task_id is not None
+        assert self._state.claim_task(task_id)
+        assert self._state.activate_task(task_id)
+        TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, SUPERLINK_NODE_ID, task_id
+        return task_id, run_id
+
+    @property
+    def line(self) -> DirectLine:
+        run = self._state.get_run_info(run_ids=[self._run_id])[0]
+        return DirectLine(DirectGrid(self._state, run, self._post))
+
+    def __enter__(self) -> SuperLink:
+        self._server.start()
+        self._heartbeat.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._heartbeat.stop()
+        self._state.finish_task(self._task_id, SubStatus.COMPLETED if error is None else SubStatus.FAILED, "")
+        self._server.stop(grace=0.5).wait()
+
+
+def check_free(listen: str) -> None:
+    """InvalidExperiment unless a server can listen there."""
+    host, port = split_address(listen, "--listen")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except socket.gaierror as error:
+        raise InvalidExperiment(f"--listen {listen}: this machine knows no address {host}") from error
+    except OSError as error:
+        raise InvalidExperiment(f"--listen {listen}: {(error.strerror or str(error)).lower()}") from error
+
+
+def app_bundle() -> bytes:
+    """The app as a stock SuperNode wants it: it names the components, which are installed on the node's machine."""
+    project = {
+        "project": {"name": "fedopt", "version": _version(), "description": "", "license": "Apache-2.0"},
+        "tool": {
+            "flwr": {
+                "app": {
+                    "publisher": "fedopt",
+                    "components": {"serverapp": "server.app:app", "clientapp": "clients.app:app"},
+                }
+            }
+        },
+    }
+    file, content = "pyproject.toml", tomli_w.dumps(project).encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(file), content)
+        line = f"{file},{hashlib.sha256(content).hexdigest()},{len(content) * 8}"
+        archive.writestr(zipfile.ZipInfo(".info/CONTENT"), line)
+    return buffer.getvalue()
+
+
+def _version() -> str:
+    try:
+        return metadata.version("fedopt")
+    except metadata.PackageNotFoundError:
+        return "0.1.0"  # run from its source tree
+
+
+def log_flower_to(file: Path) -> None:
+    """Flower's own log goes to a file: its users read other lines than ours."""
+    logger = logging.getLogger("flwr")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    handler = logging.FileHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
