@@ -268,7 +268,7 @@ def _meaning(error: Any) -> FedoptError:
             return TurnedAway("this machine's clock and the server's differ by minutes; set them right")
         return Forgotten("the server does not know this node any more")
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
-        return Lost(details)
+        return Lost(details.rpartition(": ")[2].rstrip(".").lower() or code.name.lower())
     if code == grpc.StatusCode.UNIMPLEMENTED:
         return TurnedAway("what answers there is no Flower SuperLink")
     return Lost(f"{code.name}: {details}")

@@ -147,7 +147,7 @@ class Node:
                     self._inbox.put(TurnedAway(refusal))
                     return
                 if connected or failures == 0:
-                    self._tell(f"{'lost the server' if connected else 'no server yet'} ({error}); trying on")
+                    self._tell(f"{'lost the server' if connected else 'no server yet'} ({error}); trying again")
                 connected = False
                 self._done.wait(RETRIES[min(failures, len(RETRIES) - 1)])
                 failures += 1

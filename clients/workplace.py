@@ -26,6 +26,7 @@ from fedopt.experiment import Experiment
 from fedopt.experiment_file import override
 from fedopt.federation import Update
 from fedopt.models.build import build_model
+from fedopt.optimizers.stepper import make_optimizer
 from fedopt.parameters import Layout
 from fedopt.task import Task
 from fedopt.wire import Hello, Order
@@ -84,6 +85,8 @@ class Workplace:
             largest_client=len(indices),
         )
 
+        make_optimizer(experiment.local.optimizer, experiment.local, self.like.clone())  # the first loads torch._dynamo
+
     def carry_out(self, order: Order) -> Update:
         """The work of one order. What the client keeps of it is on the disk before this returns."""
         work = order.work
@@ -118,7 +121,7 @@ def _holdings(experiment: Experiment, hello: Hello, own: Own) -> tuple[Tensor, T
     if own.data is not None:
         samples, targets = read_own_data(own.data, hello.class_names, experiment.data.image_size)
         return samples, targets, np.arange(len(targets))
-    read = _read.__wrapped__ if own.alone else _read
+    read = read_data.__wrapped__ if own.alone else read_data
     dataset, parts = read(experiment.data, experiment.run.seed)
     indices = parts[own.client]
     if not own.alone:
@@ -127,6 +130,7 @@ def _holdings(experiment: Experiment, hello: Hello, own: Own) -> tuple[Tensor, T
 
 
 @functools.lru_cache(maxsize=1)
-def _read(settings: DataSettings, seed: int) -> tuple[Dataset, list[np.ndarray]]:
+def read_data(settings: DataSettings, seed: int) -> tuple[Dataset, list[np.ndarray]]:
+    """The experiment's data and each client's part of them; the last are kept."""
     dataset = load_dataset(settings, seed)
     return dataset, partition(dataset, settings, seed)

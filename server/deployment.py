@@ -66,8 +66,12 @@ def conduct(
     observers: Sequence[Observer],
     command: str,
     name: str = GridFederation.name,
+    check: Callable[[], None] = lambda: None,
 ) -> History:
-    """Waits for the clients, plays the rounds that are left, and sends the clients home."""
+    """Waits for the clients, plays the rounds that are left, and sends the clients home.
+
+    `check` is called now and then while the server waits, and may raise what makes that pointless.
+    """
     experiment = directory.experiment
     clients, terms = experiment.data.clients, terms_of(experiment)
     federation_name, samples = secrets.token_hex(8), dict[int, int]()
@@ -89,6 +93,7 @@ def conduct(
         names=names_up(experiment.algorithm),
         federation=federation_name,
         tell=tell,
+        check=check,
     )
     federation.name = name
     run = Run(directory, setup.task, federation, setup.evaluator, observers, terms, command)

@@ -64,9 +64,11 @@ class GridFederation:
         names: set[str],
         federation: str,
         tell: Callable[[str], None],
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """`least` updates are needed, of vectors with these `names`; `federation` names the run to its clients."""
-        self._line, self._roster, self._run, self._tell = line, roster, run, tell
+        self._line, self._roster, self._run = line, roster, run
+        self._tell, self._check = tell, check
         self._clients, self._least, self._names = clients, least, names
         self._federation = federation
         self._saved: dict[int, int] = {}
@@ -91,7 +93,7 @@ class GridFederation:
             if not told:
                 self._tell(f"waiting for {_clients(missing)}, at most {self._run.patience:g} s")
                 told = True
-            self._line.wait(until - time.monotonic())
+            self._wait(until)
         unknown = [client for client in missing if client not in self._roster.samples]
         if unknown:
             raise RunStopped(
@@ -114,7 +116,7 @@ class GridFederation:
                     late = f"it did not answer within {self._run.deadline:g} s (run.deadline)"
                     round_.lost |= dict.fromkeys(round_.sent.values(), late)
                     break
-                self._line.wait(deadline - time.monotonic())
+                self._wait(deadline)
                 self._roster.update()
             yield from (Absence(client, reason) for client, reason in round_.lost.items())
         finally:
@@ -137,7 +139,11 @@ class GridFederation:
             if not told:
                 self._tell(f"too few clients: waiting for {_clients(missing)}, at most {self._run.patience:g} s")
                 told = True
-            self._line.wait(until - time.monotonic())
+            self._wait(until)
+
+    def _wait(self, until: float) -> None:
+        self._check()
+        self._line.wait(max(0.0, until - time.monotonic()))
 
     def _send_to_those_present(self, round_: OpenRound) -> None:
         ready = [

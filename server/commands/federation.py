@@ -1,0 +1,55 @@
+"""`fedopt federation`: a server and its clients on this machine, for a first look."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, command
+from fedopt.commands.telling import chosen_experiment, conclude, introduce
+
+app = command("federation")
+
+
+@app.command(epilog="Example:  fedopt federation --clients 4 --set algorithm.name=scaffold --set run.rounds=20")
+def federation(
+    experiment: ExperimentFile = None,
+    clients: Annotated[
+        int | None,
+        typer.Option("--clients", metavar="N", min=1, help="How many clients; 4 where nothing else is said."),
+    ] = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    resume: Resume = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a real federation on this machine: a server, and a process for each client, over gRPC.
+
+    What `fedopt server` and `fedopt client` do on many machines, and with the same numbers as `fedopt run`. What the
+    clients say is in clients.log of the run's directory, what they keep in client-state.
+    """
+    changes = list(overrides or [])
+    if clients is not None:
+        changes.append(f"data.clients={clients}")
+    elif experiment is None and resume is None and not any(text.startswith("data.clients=") for text in changes):
+        changes.append("data.clients=4")
+    settings = chosen_experiment(experiment, changes, out, resume)
+    console = Console(stderr=True)
+    observers = introduce(settings, console, quiet)
+
+    def tell(line: str) -> None:
+        if not quiet:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    from server.nursery import Nursery
+
+    with Nursery() as nursery:
+        from server.deployment import open_run
+        from server.local import run_locally
+
+        with open_run(settings, out, resume, changes) as (directory, setup):
+            history = run_locally(nursery, directory, setup, tell, observers)
+    conclude(history, console, quiet, as_json)

@@ -1,0 +1,38 @@
+"""A whole federation on this machine: the server in this process, its clients in processes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from fedopt.history import History
+from fedopt.runner import Observer
+from fedopt.runs import RunDirectory
+from fedopt.setup import Setup
+from server.deployment import conduct
+from server.nursery import Nursery
+from server.superlink import SuperLink, log_flower_to
+
+HOST = "127.0.0.1"
+
+
+def run_locally(
+    nursery: Nursery,
+    directory: RunDirectory,
+    setup: Setup,
+    tell: Callable[[str], None],
+    observers: Sequence[Observer],
+) -> History:
+    """Starts server and clients, and plays the run."""
+    log_flower_to(directory.path / "flower.log")
+    with SuperLink(f"{HOST}:0", None, None, tell) as superlink:
+        nursery.start(directory, f"{HOST}:{superlink.port}")
+        return conduct(
+            directory,
+            setup,
+            superlink.line,
+            owners={},
+            tell=tell,
+            observers=observers,
+            command="fedopt federation",
+            check=nursery.check,
+        )
