@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
@@ -18,7 +19,10 @@ from clients.workplace import Own, Workplace
 from fedopt.errors import FedoptError
 from fedopt.wire import Farewell, Greeting, Hello, Malformed, Order, as_arrays, update_fields
 
-app = ClientApp()
+Defaults = Mapping[str, str]
+
+STATE = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state")) / "fedopt"
+"""Where a node keeps its state if nobody says where."""
 
 PLACES = 64
 """Workplaces that a process keeps; more clients than this in one process take turns."""
@@ -28,11 +32,10 @@ class NotIntroduced(FedoptError):
     """An order came before the server's hello."""
 
 
-@app.query("hello")
-def hello(message: Message, context: Context) -> Message:
+def hello(message: Message, context: Context, defaults: Defaults) -> Message:
     """Says which client this node is. A client that cannot take part says why instead."""
     said = Hello.read(_fields(message, "hello"))
-    own = own_of(context)
+    own = own_of(context, defaults)
     try:
         greeting = Greeting(own.client, workplace(said, own).samples)
     except FedoptError as error:
@@ -41,12 +44,11 @@ def hello(message: Message, context: Context) -> Message:
     return Message(RecordDict({"greeting": ConfigRecord(greeting.fields())}), reply_to=message)
 
 
-@app.train()
-def train(message: Message, context: Context) -> Message:
+def train(message: Message, context: Context, defaults: Defaults) -> Message:
     """Carries out one order; whatever prevents it is raised, and reaches the server as the reason."""
     if "hello" not in context.state.config_records:
         raise NotIntroduced("this node has not been told which federation it is in")
-    place = workplace(Hello.read(context.state.config_records["hello"]), own_of(context))
+    place = workplace(Hello.read(context.state.config_records["hello"]), own_of(context, defaults))
     arrays = {name: array.numpy() for name, array in _record(message.content, "vectors").items()}
     update = place.carry_out(Order.read(_fields(message, "order"), arrays, place.like))
     vectors = ArrayRecord({name: Array(array) for name, array in as_arrays(update.up).items()})
@@ -54,8 +56,7 @@ def train(message: Message, context: Context) -> Message:
     return Message(content, reply_to=message)
 
 
-@app.query("farewell")
-def farewell(message: Message, context: Context) -> Message:
+def farewell(message: Message, context: Context, defaults: Defaults) -> Message:
     """Acknowledges that the server wants nothing more of this node; a resident client then ends."""
     Farewell.read(_fields(message, "farewell"))
     return Message(RecordDict(), reply_to=message)
@@ -64,24 +65,22 @@ def farewell(message: Message, context: Context) -> Message:
 workplace = functools.lru_cache(maxsize=PLACES)(Workplace)
 
 
-def own_of(context: Context) -> Own:
-    """What this node decides itself, from its node config; where that is silent, from the environment."""
-    config = context.node_config
+def own_of(context: Context, defaults: Defaults) -> Own:
+    """What this node decides itself, from its node config; where that is silent, from `defaults`."""
+    config = {**defaults, **context.node_config}
     client = config.get("partition-id")
     if not isinstance(client, int) or isinstance(client, bool):
         raise Malformed('this node does not know which client it is: its node config lacks "partition-id"')
-    path = config.get("data-path", os.environ.get("FEDOPT_DATA_PATH"))
-    device = config.get("device", os.environ.get("FEDOPT_DEVICE"))
+    path = config.get("data-path", context.run_config.get("data.path") or None)
+    overrides = {"data.path": path, "run.device": config.get("device")}
     data = config.get("data")
-    overrides = [str(config["set"])] if "set" in config else []
     return Own(
         client=client,
-        state=Path(str(config.get("state", os.environ.get("FEDOPT_STATE", "fedopt-state")))),
+        state=Path(str(config.get("state", STATE))),
         data=None if data is None else Path(str(data)),
         overrides=(
-            *(f"data.path={path}" for _ in range(path is not None)),
-            *(f"run.device={device}" for _ in range(device is not None)),
-            *(line for text in overrides for line in text.splitlines()),
+            *(f"{key}={value}" for key, value in overrides.items() if value is not None),
+            *str(config.get("set", "")).splitlines(),
         ),
         alone=bool(config.get("resident", False)),
     )
@@ -97,3 +96,25 @@ def _record(content: RecordDict, name: str) -> ArrayRecord:
     if name not in content.array_records:
         raise Malformed(f"an order without its {name!r}")
     return content.array_records[name]
+
+
+def make_app(defaults: Defaults) -> ClientApp:
+    """The app, for nodes whose config may be silent about what `defaults` says."""
+    made = ClientApp()
+
+    @made.query("hello")
+    def _hello(message: Message, context: Context) -> Message:
+        return hello(message, context, defaults)
+
+    @made.train()
+    def _train(message: Message, context: Context) -> Message:
+        return train(message, context, defaults)
+
+    @made.query("farewell")
+    def _farewell(message: Message, context: Context) -> Message:
+        return farewell(message, context, defaults)
+
+    return made
+
+
+app = make_app({})

@@ -10,30 +10,45 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
+from fedopt.errors import InvalidExperiment
 from fedopt.experiment import Experiment
 from fedopt.history import History
-from fedopt.registry import Registry
+from fedopt.registry import Registry, UnknownName
 from fedopt.runner import Observer
 
-ENGINES = Registry("engine", {"embedded": "simulations.embedded:run"})
-RESUMERS = Registry("engine", {"embedded": "simulations.embedded:resume"})
+ENGINES = Registry("engine", {"embedded": "simulations.embedded:run", "ray": "server.ray_simulation:run"})
+RESUMERS = Registry("engine", {"embedded": "simulations.embedded:resume", "ray": "server.ray_simulation:resume"})
 
 
 def run(
-    experiment: Experiment, out: str | os.PathLike[str] | None = None, observers: Sequence[Observer] = ()
+    experiment: Experiment,
+    out: str | os.PathLike[str] | None = None,
+    observers: Sequence[Observer] = (),
+    engine: str = "embedded",
 ) -> History:
-    """Runs the experiment as virtual clients in this process and writes its directory.
+    """Runs the experiment as virtual clients and writes its directory.
 
-    `out` is a new directory; by default one below runs/, named by time, data and algorithm. FedoptError, with
-    one sentence, for whatever is wrong with the experiment or goes wrong in the run.
+    `out` is a new directory; by default one below runs/, named by time, data and algorithm. `engine` is "embedded",
+    in this process, or "ray". FedoptError, with one sentence, for whatever is wrong with the experiment or goes
+    wrong in the run.
     """
-    engine = cast(Callable[[Experiment, Path | None, Sequence[Observer]], History], ENGINES.load("embedded"))
-    return engine(experiment, None if out is None else Path(out), observers)
+    play = cast(Callable[[Experiment, Path | None, Sequence[Observer]], History], _load(ENGINES, engine))
+    return play(experiment, None if out is None else Path(out), observers)
 
 
 def resume(
-    directory: str | os.PathLike[str], overrides: Sequence[str] = (), observers: Sequence[Observer] = ()
+    directory: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    observers: Sequence[Observer] = (),
+    engine: str = "embedded",
 ) -> History:
     """Continues a run that was stopped or killed; it ends as if it had never been."""
-    engine = cast(Callable[[Path, list[str], Sequence[Observer]], History], RESUMERS.load("embedded"))
-    return engine(Path(directory), list(overrides), observers)
+    play = cast(Callable[[Path, list[str], Sequence[Observer]], History], _load(RESUMERS, engine))
+    return play(Path(directory), list(overrides), observers)
+
+
+def _load(registry: Registry, engine: str) -> object:
+    try:
+        return registry.load(engine)
+    except UnknownName as error:
+        raise InvalidExperiment(str(error)) from error

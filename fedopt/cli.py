@@ -19,7 +19,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "run": Entry("simulations.commands.run:app", "Run one experiment as virtual clients in this process."),
+    "run": Entry("simulations.commands.run:app", "Run one experiment as virtual clients on this machine."),
     "server": Entry("server.commands.server:app", "Serve a federation: clients join over gRPC, wherever they are."),
     "client": Entry("clients.commands.client:app", "Take part in a federation, with the data of this machine."),
     "federation": Entry("server.commands.federation:app", "A server and its clients, all on this machine."),

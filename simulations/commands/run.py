@@ -1,7 +1,10 @@
-"""`fedopt run`: one experiment as virtual clients in this process."""
+"""`fedopt run`: one experiment as virtual clients."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
 from rich.console import Console
 
 from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, command
@@ -16,10 +19,14 @@ def run(
     overrides: Overrides = None,
     out: Out = None,
     resume: Resume = None,
+    engine: Annotated[
+        str,
+        typer.Option("--engine", metavar="NAME", help="embedded, in this process; or ray, Flower's own simulation."),
+    ] = "embedded",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Run one experiment as virtual clients in this process.
+    """Run one experiment as virtual clients on this machine.
 
     Writes experiment.toml, metrics.jsonl, model.safetensors, summary.json and checkpoint/ into the run's
     directory. Ctrl-C saves first and says how to go on; so does a run that was killed, with --resume.
@@ -28,10 +35,10 @@ def run(
     console = Console(stderr=True)
     observers = introduce(settings, console, quiet)
 
-    from simulations.embedded import resume as resume_run
-    from simulations.embedded import run as start_run
+    from fedopt import api
 
-    history = (
-        resume_run(resume, overrides or [], observers) if resume is not None else start_run(settings, out, observers)
-    )
+    if resume is not None:
+        history = api.resume(resume, overrides or [], observers, engine)
+    else:
+        history = api.run(settings, out, observers, engine)
     conclude(history, console, quiet, as_json)

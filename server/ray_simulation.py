@@ -1,0 +1,133 @@
+"""The experiment in Flower's own simulation, on Ray: the road to a cluster of machines that share their files.
+
+The same ServerApp loop and the same ClientApp as in a deployment; Ray's actors play the clients in turn. On one
+machine the embedded engine is many times faster (README).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from flwr.app import Context
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.simulation import run_simulation
+
+from fedopt.errors import InvalidExperiment, RunStopped
+from fedopt.experiment import Experiment
+from fedopt.history import History
+from fedopt.registry import load_attribute
+from fedopt.runner import Observer
+from fedopt.runs import RunDirectory
+from fedopt.setup import Setup
+from server.deployment import conduct, open_run
+from server.lines import PolledLine
+from server.superlink import log_flower_to
+
+CLIENT_APP = "clients.app:make_app"
+"""By name, as in pyproject.toml: the server's side imports nothing of the clients'."""
+
+GPU_SHARE = 0.25
+"""Of a GPU, for each actor where there is one."""
+
+
+def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Observer] = ()) -> History:
+    """Runs the experiment into `out` (a new directory below runs/ by default)."""
+    _check_ray()
+    with open_run(experiment, out, None, []) as (directory, setup):
+        return _simulate(directory, setup, observers)
+
+
+def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ()) -> History:
+    """Continues the run at `path` from its last checkpoint."""
+    _check_ray()
+    with open_run(None, None, path, overrides) as (directory, setup):
+        return _simulate(directory, setup, observers)
+
+
+def _check_ray() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise InvalidExperiment("--engine ray: Ray is not installed; get it with pip install 'fedopt[ray]'")
+
+
+def _simulate(directory: RunDirectory, setup: Setup, observers: Sequence[Observer]) -> History:
+    log_flower_to(directory.path / "flower.log")
+    histories: list[History] = []
+    server_app = ServerApp()
+
+    with _interruptible() as check:
+
+        @server_app.main()
+        def main(grid: Grid, context: Context) -> None:
+            history = conduct(
+                directory,
+                setup,
+                PolledLine(grid),
+                owners={},
+                tell=lambda line: None,
+                observers=observers,
+                command="fedopt run --engine ray",
+                name="ray",
+                check=check,
+            )
+            histories.append(history)
+
+        try:
+            run_simulation(
+                server_app,
+                _client_app(directory),
+                num_supernodes=directory.experiment.data.clients,
+                backend_config=_backend(directory.experiment),
+            )
+        except RuntimeError as error:  # what Flower makes of anything that goes wrong with Ray
+            raise RunStopped(f"Flower's simulation on Ray failed; why is in {directory.path / 'flower.log'}") from error
+    return histories[0]
+
+
+def _client_app(directory: RunDirectory) -> ClientApp:
+    """The app with its places built in, so that they reach the actors of a cluster too."""
+    make_app = cast(Callable[[Mapping[str, str]], ClientApp], load_attribute(CLIENT_APP))
+    return make_app(
+        {
+            "state": str(directory.path.absolute() / "client-state"),
+            "data-path": str(directory.experiment.data.path),
+            "device": directory.experiment.run.device,
+        }
+    )
+
+
+def _backend(experiment: Experiment) -> dict[str, Any]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    uses_gpu = experiment.run.device != "cpu" and torch.cuda.is_available()
+    return {
+        "init_args": {"include_dashboard": False},
+        "client_resources": {"num_cpus": 1, "num_gpus": GPU_SHARE if uses_gpu else 0.0},
+    }
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """Hands Ctrl-C over to the thread in which Flower runs the server: what is yielded raises it there."""
+    stop = threading.Event()
+
+    def check() -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+    before = signal.signal(signal.SIGINT, lambda number, frame: stop.set())
+    try:
+        yield check
+    finally:
+        stop.set()  # should Ray have failed, the server's thread must not wait for clients any longer
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
