@@ -82,6 +82,7 @@ def own_of(context: Context, defaults: Defaults) -> Own:
             *(f"{key}={value}" for key, value in overrides.items() if value is not None),
             *str(config.get("set", "")).splitlines(),
         ),
+        models=tuple(str(config["models"]).splitlines()) if "models" in config else None,
         alone=bool(config.get("resident", False)),
     )
 

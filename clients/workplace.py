@@ -26,6 +26,7 @@ from fedopt.experiment import Experiment
 from fedopt.experiment_file import override
 from fedopt.federation import Update
 from fedopt.models.build import build_model
+from fedopt.models.custom import CustomModel
 from fedopt.optimizers.stepper import make_optimizer
 from fedopt.parameters import Layout
 from fedopt.task import Task
@@ -43,6 +44,8 @@ class Own:
     """Its own file or folder of samples; without one, its part of the experiment's data."""
     overrides: tuple[str, ...] = ()
     """section.key=value for what the experiment leaves to each machine."""
+    models: tuple[str, ...] | None = None
+    """Factories, package.module:function, that a server may have this machine call; None where any may be."""
     alone: bool = False
     """Whether this process plays no other client."""
 
@@ -113,7 +116,13 @@ def experiment_of(hello: Hello, own: Own) -> Experiment:
     sections = override(hello.sections(), own.overrides)
     if own.data is not None:
         sections.setdefault("data", {})["path"] = str(own.data)
-    return Experiment(**sections)
+    experiment = Experiment(**sections)
+    name = experiment.model.name
+    if isinstance(experiment.model, CustomModel) and own.models is not None and name not in own.models:
+        raise InvalidExperiment(
+            f"the server wants this machine to run {name}; if you trust it, start the client with --allow-model {name}"
+        )
+    return experiment
 
 
 def _holdings(experiment: Experiment, hello: Hello, own: Own) -> tuple[Tensor, Tensor, np.ndarray]:

@@ -103,8 +103,8 @@ class DirectGrid(Grid):
 
     def _with_content(self, header: Message) -> Message:
         """The reply with what was uploaded for it; an error reply where that cannot be read."""
-        if header.has_error() and header.metadata.message_id not in self._state.object_store:
-            return header  # made up by the link state
+        if header.has_error():
+            return header
         store = self._state.object_store
         try:
             tree: ObjectTree = store.get_object_tree(header.metadata.message_id)
@@ -116,8 +116,9 @@ class DirectGrid(Grid):
         # Of the two, the link state has checked the header's metadata alone.
         if isinstance(reply, Message) and reply.has_content():
             return make_message(header.metadata, content=reply.content)
-        told = reply.error.reason if isinstance(reply, Message) and reply.has_error() else "its reply is no message"
-        return make_message(header.metadata, error=Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, told))
+        return make_message(
+            header.metadata, error=Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "its reply is no message")
+        )
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         until = None if timeout is None else time.monotonic() + timeout

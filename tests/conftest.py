@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from tests.processes import Household, household
 
 torch.set_num_threads(1)  # tests run in parallel; more threads than cores would only wait for each other
 
@@ -18,3 +21,10 @@ def shared_data() -> Path:
     if not (folder / "MNIST" / "raw").is_dir():
         pytest.skip(f"no data at {folder}; set FEDOPT_DATA to a folder that holds MNIST/raw")
     return folder
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[Household]:
+    """Real servers and clients for one test; none outlives it."""
+    with household(tmp_path) as made:
+        yield made

@@ -47,6 +47,14 @@ def client(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Send everything in plaintext, to another machine too.")
     ] = False,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-model",
+            metavar="PACKAGE.MODULE:FUNCTION",
+            help="A model factory of this machine that the server may name; may be repeated.",
+        ),
+    ] = None,
     overrides: Overrides = None,
     quiet: Quiet = False,
 ) -> None:
@@ -81,6 +89,7 @@ def client(
         "device": device,
         "resident": True,
         "set": "\n".join(overrides or []),
+        "models": "\n".join(models or []),
     }
     if data is not None:
         if not data.exists():

@@ -1,0 +1,133 @@
+"""Servers and clients as real processes, which a test can read, wait for and kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.commands import FEDOPT, environment
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 90.0
+"""Seconds within which anything a test waits for must happen, on a busy machine too."""
+
+
+class Process:
+    """One `fedopt ...`, whose output goes to a file."""
+
+    def __init__(self, arguments: list[str | Path], log: Path, env: Mapping[str, str] | None = None) -> None:
+        self._log = log
+        with open(log, "wb") as stream:
+            self.popen = subprocess.Popen(
+                [*FEDOPT, *map(str, arguments)],
+                cwd=ROOT,
+                env={**environment(), **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+            )
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def until(self, text: str, times: int = 1) -> None:
+        """Waits until it has said so, that many times."""
+        end = time.monotonic() + PATIENCE
+        while self.said.count(text) < times:
+            assert time.monotonic() < end, f"never said {text!r}:\n{self.said}"
+            assert self.popen.poll() is None or self.said.count(text) >= times, f"ended:\n{self.said}"
+            time.sleep(0.02)
+
+    def ends(self) -> int:
+        try:
+            return self.popen.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"does not end:\n{self.said}") from None
+
+    def kill(self) -> None:
+        """As kill -9 does."""
+        self.popen.kill()
+        self.popen.wait()
+
+    def interrupt(self) -> None:
+        """As Ctrl-C does."""
+        self.popen.send_signal(signal.SIGINT)
+
+
+class Household:
+    """The processes of one test, in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.address = f"127.0.0.1:{free_port()}"
+        self._processes: list[Process] = []
+
+    def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Process:
+        process = Process(list(arguments), self.folder / f"{len(self._processes)}.log", env)
+        self._processes.append(process)
+        return process
+
+    def server(self, *arguments: str | Path) -> Process:
+        return self.start("server", "--listen", self.address, *arguments)
+
+    def client(self, number: int, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Process:
+        state = ("--state", self.folder / "state")
+        return self.start("client", "--server", self.address, "--client", str(number), *state, *arguments, env=env)
+
+    def clear(self) -> None:
+        for process in self._processes:
+            process.kill()
+
+
+@contextmanager
+def household(folder: Path) -> Iterator[Household]:
+    house = Household(folder)
+    try:
+        yield house
+    finally:
+        house.clear()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def descendants(pid: int) -> set[int]:
+    """Processes below `pid`, read from /proc."""
+    parents: dict[int, int] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            parents[int(entry)] = int(fields[1])
+    found: set[int] = set()
+    while True:
+        more = {child for child, parent in parents.items() if parent in found | {pid}} - found
+        if not more:
+            return found
+        found |= more
+
+
+def alive(pids: set[int]) -> set[int]:
+    """Those that still run, zombies aside."""
+    left = set()
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if state != "Z":
+            left.add(pid)
+    return left

@@ -1,0 +1,210 @@
+"""Servers and clients that are killed, hang or misbehave: real processes, real kill -9."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+
+import fedopt
+from fedopt.experiment_file import to_toml
+from tests.processes import Household, Process, alive, descendants
+
+pytestmark = pytest.mark.deployment
+
+
+def write_experiment(folder: Path, **changes: dict[str, object]) -> Path:
+    sections: dict[str, dict[str, object]] = {
+        "data": {"clients": 3, "alpha": 1.0},
+        "model": {"name": "logistic"},
+        "algorithm": {"name": "scaffold"},
+        "local": {"epochs": 20},
+        "run": {"rounds": 12, "participation": 1.0, "dtype": "float64", "checkpoint_every": 3, "patience": 60.0},
+    }
+    for section, keys in changes.items():
+        sections[section] = {**sections[section], **keys}
+    file = folder / "experiment.toml"
+    file.write_text(to_toml(fedopt.Experiment(**sections)))
+    return file
+
+
+def records(run: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights_of(run: Path) -> str:
+    sha: str = json.loads((run / "summary.json").read_text())["weights_sha256"]
+    return sha
+
+
+def control_error(house: Household, run: Path) -> float:
+    """|c - sum p_i c_i|, from the server's checkpoint and the clients' own files."""
+    checkpoint = json.loads((run / "checkpoint" / "checkpoint.json").read_text())
+    known = json.loads((run / "checkpoint" / "clients" / "federation.json").read_text())
+    server = safetensors.torch.load_file(run / "checkpoint" / f"server-round-{checkpoint['round']:06d}.safetensors")
+    total = sum(known["samples"].values())
+    mean = np.zeros_like(server["c"].numpy())
+    for client, round_ in checkpoint["accepted"].items():
+        file = house.folder / "state" / known["federation"] / f"client-{int(client):06d}-round-{round_:06d}.safetensors"
+        mean += known["samples"][client] / total * safetensors.torch.load_file(file)["c_i"].numpy()
+    return float(np.abs(server["c"].numpy() - mean).max())
+
+
+@pytest.mark.parametrize("moment", ["at once", "in a round", "late"])
+def test_a_server_that_is_killed_resumes_to_the_same_weights(moment: str, house: Household) -> None:
+    file, run = write_experiment(house.folder), house.folder / "run"
+    expected = fedopt.run(fedopt.Experiment(**_sections(file)), house.folder / "whole").summary.weights_sha256
+    server = house.server(file, "--out", run)
+    clients = [house.client(number) for number in range(3)]
+    if moment == "at once":
+        server.until("waiting for clients")
+    else:
+        server.until(f"round {2 if moment == 'in a round' else 8}/12")
+        time.sleep(0.05)  # into the round after it
+    server.kill()
+    assert not (run / "summary.json").exists()
+
+    again = house.server("--resume", run)
+    assert again.ends() == 0, again.said
+    assert weights_of(run) == expected
+    assert [client.ends() for client in clients] == [0, 0, 0]
+    if moment != "at once":
+        assert all("lost the server" in client.said for client in clients)
+    assert control_error(house, run) < 1e-12
+
+
+def test_a_client_that_is_killed_is_left_out_and_comes_back_with_its_state(house: Household) -> None:
+    # The other clients are slowed down through many epochs, so that the run outlasts the restart.
+    file, run = write_experiment(house.folder, run={"rounds": 150, "eval_every": 50}), house.folder / "run"
+    server = house.server(file, "--out", run)
+    clients = [house.client(number) for number in range(3)]
+    clients[2].until("round 2:")
+    clients[2].kill()
+    server.until("client 2 is gone")
+    server.until("without client 2")
+    back = house.client(2)
+    assert server.ends() == 0, server.said
+    assert [process.ends() for process in (*clients[:2], back)] == [0, 0, 0]
+
+    left_out = [record["round"] for record in records(run) if record["left_out"]]
+    assert left_out, "the run went on without it"
+    assert all(record["left_out"].keys() == {"2"} for record in records(run) if record["left_out"])  # type: ignore[attr-defined]
+    assert left_out[-1] < 150, "it was back before the end"  # type: ignore[operator]
+    assert control_error(house, run) < 1e-12
+
+
+def test_two_clients_killed_again_and_again_leave_the_controls_whole(house: Household) -> None:
+    file, run = write_experiment(house.folder, run={"rounds": 60, "min_replies": 1}), house.folder / "run"
+    server = house.server(file, "--out", run)
+    clients = {number: house.client(number) for number in range(3)}
+    for number, round_ in ((1, 3), (2, 3)):
+        clients[number].until(f"round {round_}:")
+        clients[number].kill()
+        clients[number] = house.client(number)
+    assert server.ends() == 0, server.said
+    assert control_error(house, run) < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("mood", "reason"),
+    [
+        ("raise", "it failed: RuntimeError: this client is in a mood"),
+        ("leave", "it failed: SystemExit: 3"),
+        ("die", "its connection was lost"),
+        ("hang", "it did not answer within 2 s (run.deadline)"),
+    ],
+)
+def test_a_client_that_misbehaves_is_left_out_and_said_so(mood: str, reason: str, house: Household) -> None:
+    file = write_experiment(
+        house.folder, model={"name": "tests.moody:build"}, run={"rounds": 5, "deadline": 2.0}, local={"epochs": 1}
+    )
+    run, moods = house.folder / "run", house.folder / "mood"
+    server = house.server(file, "--out", run)
+    allowed = ("--allow-model", "tests.moody:build")
+    clients = [house.client(0, *allowed), house.client(1, *allowed)]
+    server.until("client 0 is here")
+    server.until("client 1 is here")
+    moody = house.client(2, *allowed, env={"MOOD": str(moods)})
+    server.until("client 2 is here")
+    moods.write_text(mood)
+    assert server.ends() == 0, server.said
+    assert [client.ends() for client in clients] == [0, 0]
+
+    lines = records(run)
+    assert len(lines) == 5
+    assert reason in [line["left_out"].get("2") for line in lines]  # type: ignore[attr-defined]
+    assert all(line["left_out"].keys() <= {"2"} for line in lines)  # type: ignore[attr-defined]
+    assert f"without client 2: {reason}" in server.said
+    if mood in ("raise", "leave"):
+        assert moody.ends() == 0, "it went on, and was sent home with the others"
+
+
+def test_too_few_clients_are_named_and_waited_for_but_not_for_ever(house: Household) -> None:
+    file = write_experiment(house.folder, run={"patience": 4.0})
+    server = house.server(file, "--out", house.folder / "run")
+    house.client(1)
+    assert server.ends() == 1
+    assert "waiting for clients 0, 1, 2, at most 4 s" in server.said
+    assert "did not come within 4 s (run.patience); nothing was trained" in server.said.replace("\n", " ")
+
+
+def test_a_round_with_too_few_updates_waits_for_who_was_lost(house: Household) -> None:
+    file = write_experiment(house.folder, data={"clients": 2}, run={"min_replies": 2, "rounds": 40})
+    run = house.folder / "run"
+    expected = fedopt.run(fedopt.Experiment(**_sections(file)), house.folder / "whole").summary.weights_sha256
+    server = house.server(file, "--out", run)
+    house.client(0)
+    lost = house.client(1)
+    lost.until("round 3:")
+    lost.kill()
+    server.until("too few")
+    house.client(1)
+    assert server.ends() == 0, server.said
+    assert [line["left_out"] for line in records(run)] == [{}] * 40
+    assert weights_of(run) == expected
+
+
+def test_ctrl_c_saves_and_leaves_no_process(house: Household) -> None:
+    file, run = write_experiment(house.folder, run={"rounds": 500}), house.folder / "run"
+    federation = house.start("federation", file, "--out", run)
+    federation.until("round 25/500")
+    below = descendants(federation.popen.pid)
+    assert len(below) >= 4, "a nursery and three clients"
+    federation.interrupt()
+    assert federation.ends() == 130
+    assert f"continue with: fedopt federation --resume {run}" in federation.said.replace("\n", " ")
+    assert not _still_alive(below)
+
+    again = house.start("federation", "--resume", run, "--set", "run.rounds=30")
+    assert again.ends() in (0, 1)
+
+
+def test_a_federation_that_is_killed_takes_its_clients_along(house: Household) -> None:
+    federation = house.start(
+        "federation", write_experiment(house.folder, run={"rounds": 500}), "--out", house.folder / "run"
+    )
+    federation.until("round 25/500")
+    below = descendants(federation.popen.pid)
+    federation.kill()
+    assert not _still_alive(below)
+
+
+def _still_alive(pids: set[int]) -> set[int]:
+    end = time.monotonic() + 10
+    while (left := alive(pids)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return left
+
+
+def _sections(file: Path) -> dict[str, dict[str, object]]:
+    import tomllib
+
+    return tomllib.loads(file.read_text())
+
+
+def _said(process: Process) -> str:
+    return process.said

@@ -1,0 +1,94 @@
+"""A deployed run computes what the simulation computes: real processes over gRPC, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+import fedopt
+from fedopt.history import History
+from server.deployment import open_run
+from server.local import run_locally
+from server.nursery import Nursery
+
+pytestmark = pytest.mark.deployment
+
+LOCAL: dict[str, dict[str, Any]] = {
+    "sgd": {"optimizer": "sgd", "lr": 0.05},
+    "momentum": {"optimizer": "sgd", "lr": 0.02, "momentum": 0.9},
+    "adam": {"optimizer": "adam", "lr": 0.002},
+    "sam": {"optimizer": "sam", "lr": 0.05, "rho": 0.05},
+}
+
+
+def experiment(algorithm: str, optimizer: str, participation: float, dtype: str, **run: Any) -> fedopt.Experiment:
+    return fedopt.Experiment(
+        data={"clients": 4, "alpha": 0.5},
+        model={"name": "mlp", "hidden": [16]},
+        algorithm={"name": algorithm},
+        local={**LOCAL[optimizer], "epochs": 1, "batch_size": 16},
+        run={"rounds": 3, "participation": participation, "seed": 5, "dtype": dtype, "device": "cpu", **run},
+    )
+
+
+def deployed(settings: fedopt.Experiment, out: Path) -> History:
+    with Nursery() as nursery, open_run(settings, out, None, []) as (directory, setup):
+        return run_locally(nursery, directory, setup, lambda line: None, [])
+
+
+@pytest.mark.parametrize("participation", [1.0, 0.5])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "sam"])
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold"])
+def test_a_federation_over_grpc_ends_with_the_weights_of_the_simulation(
+    algorithm: str, optimizer: str, participation: float, tmp_path: Path
+) -> None:
+    settings = experiment(algorithm, optimizer, participation, "float32")
+    here, there = fedopt.run(settings, tmp_path / "here"), deployed(settings, tmp_path / "there")
+    assert [record.test_accuracy for record in here.records] == [record.test_accuracy for record in there.records]
+    assert [record.cohort for record in here.records] == [record.cohort for record in there.records]
+    for name, weights in here.weights.items():
+        assert torch.allclose(weights, there.weights[name], rtol=1e-6, atol=0), name
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold"])
+def test_in_float64_the_bits_are_the_same(algorithm: str, tmp_path: Path) -> None:
+    settings = experiment(algorithm, "momentum", 0.5, "float64", rounds=6)
+    here, there = fedopt.run(settings, tmp_path / "here"), deployed(settings, tmp_path / "there")
+    assert here.summary.weights_sha256 == there.summary.weights_sha256
+    assert here.summary.final == there.summary.final
+    assert there.summary.engine == "flower"
+
+
+def test_flowers_simulation_on_ray_ends_with_the_same_bits(tmp_path: Path) -> None:
+    settings = experiment("scaffold", "adam", 0.5, "float64")
+    here = fedopt.run(settings, tmp_path / "here")
+    there = fedopt.run(settings, tmp_path / "there", engine="ray")
+    assert here.summary.weights_sha256 == there.summary.weights_sha256
+    assert there.summary.engine == "ray"
+
+
+def test_bytes_in_the_metrics_are_those_that_travelled(tmp_path: Path) -> None:
+    """Measured on the wire: a little more than the vectors, and twice as much with twice the vectors."""
+    history = deployed(experiment("scaffold", "sgd", 1.0, "float32"), tmp_path / "run")
+    weights = safetensors.torch.load_file(tmp_path / "run" / "model.safetensors")
+    vectors = 4 * 2 * 4 * sum(tensor.numel() for tensor in weights.values())  # 4 clients, x and c, 4 bytes each
+    for record in history.records:
+        for travelled in (record.bytes_down, record.bytes_up):
+            assert vectors < travelled < vectors + 4 * 10_000
+
+
+def test_twenty_clients_at_once(tmp_path: Path) -> None:
+    settings = fedopt.Experiment(
+        data={"clients": 20, "alpha": 1.0},
+        model={"name": "logistic"},
+        local={"epochs": 1},
+        run={"rounds": 3, "participation": 1.0},
+    )
+    history = deployed(settings, tmp_path / "run")
+    assert [record.cohort for record in history.records] == [list(range(20))] * 3
+    assert [record.left_out for record in history.records] == [{}] * 3
+    assert history.summary.weights_sha256 == fedopt.run(settings, tmp_path / "here").summary.weights_sha256
