@@ -50,6 +50,9 @@ HEARTBEAT = 30.0
 HELD = 40.0
 """Seconds to wait for an answer to a poll, which a SuperLink may hold back until there is a message."""
 
+WATCHED = (("fedopt-watch", "1"),)
+"""Asks a fedopt server to hold a heartbeat; others do not mind."""
+
 ANSWER = 60.0
 """Seconds to wait for an answer to any other call; an object is at most 5 MB."""
 
@@ -116,7 +119,8 @@ class Connection:
         )
         self._stub: Any = FleetStub(self._channel)
         self._node = Node()
-        self._heard = self._refused_since = 0.0
+        self._refused_since = 0.0
+        self._heart: threading.Thread | None = None
         self._closing = threading.Event()
 
     @property
@@ -138,15 +142,12 @@ class Connection:
                 raise Lost(str(error)) from error
             raise TurnedAway(f"the server refuses this client: {error}") from error
         self._refused_since = 0.0
-        self._heard = time.monotonic()
+        if self._heart is None:
+            self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+            self._heart.start()
 
     def receive(self) -> Message | None:
         """The next message, or None after a while without one."""
-        if time.monotonic() - self._heard > HEARTBEAT / 2:
-            request = SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=HEARTBEAT)
-            if not _result(self._stub.SendNodeHeartbeat.future(request, ANSWER)).success:
-                raise Forgotten("the server does not know this node any more")
-            self._heard = time.monotonic()
         response = _result(self._stub.PullMessages.future(PullMessagesRequest(node=self._node), HELD))
         if not response.messages_list:
             return None
@@ -200,6 +201,16 @@ class Connection:
     def close(self) -> None:
         self._closing.set()
         self._channel.close()
+
+    def _beat(self) -> None:
+        """Keeps the server informed. One that holds heartbeats back sees at once when this process is gone."""
+        while not self._closing.is_set():
+            request = SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=HEARTBEAT)
+            asked = time.monotonic()
+            with suppress(FedoptError):  # whatever is wrong, the next poll meets it too
+                _result(self._stub.SendNodeHeartbeat.future(request, HELD, metadata=WATCHED))
+            if time.monotonic() - asked < 1.0:
+                self._closing.wait(HEARTBEAT / 4)
 
     def _pull(self, run_id: int, ids: list[str]) -> Iterator[bytes]:
         def call(object_id: str) -> Any:

@@ -2,7 +2,8 @@
 
 - A poll is held until there is a message, so that a message starts on its way when it is written and idle
   nodes cost nothing. (Flower answers at once and lets nodes poll every 3 s; a stock SuperNode works here too.)
-- A held poll that breaks off shows that its node is gone, at once and not after a minute without heartbeats.
+- A heartbeat is held too, for a node that asks for it: when it breaks off, the node is gone, which is known at
+  once and not after a minute without heartbeats.
 - What travels is counted for each node.
 - Who is refused learns why, and so does the log.
 """
@@ -14,7 +15,6 @@ import time
 from collections.abc import Callable
 
 import grpc
-from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     ActivateNodeResponse,
@@ -25,6 +25,7 @@ from flwr.proto.fleet_pb2 import (
     RegisterNodeFleetRequest,
     RegisterNodeFleetResponse,
 )
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest, SendNodeHeartbeatResponse
 from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse, PushObjectRequest, PushObjectResponse
 from flwr.server.superlink.fleet.grpc_rere.fleet_servicer import FleetServicer
 from flwr.server.superlink.fleet.message_handler import message_handler
@@ -34,10 +35,13 @@ from flwr.supercore.error import ApiErrorCode, FlowerError
 from server.post import Post
 
 HOLD = 10.0
-"""Seconds a poll is held at most."""
+"""Seconds a call is held at most."""
 
-HOLDERS = 800
-"""Polls held at once; each takes one of the server's 1000 threads, and later ones are answered at once."""
+HOLDERS = 1500
+"""Polls, and heartbeats, held at once; each takes a thread, and what comes later is answered at once."""
+
+WATCHED = "fedopt-watch"
+"""The metadata of a heartbeat that is to be held."""
 
 
 class PromptFleetServicer(FleetServicer):
@@ -48,8 +52,8 @@ class PromptFleetServicer(FleetServicer):
     ) -> None:
         super().__init__(states, states.objectstore_factory, authenticates)
         self._post, self._tell = post, tell
-        self._held: dict[int, object] = {}
-        self._holds = threading.Semaphore(HOLDERS)
+        self._watched: dict[int, object] = {}
+        self._holds, self._watches = threading.Semaphore(HOLDERS), threading.Semaphore(HOLDERS)
 
     @property
     def _state(self) -> InMemoryLinkState:
@@ -70,7 +74,7 @@ class PromptFleetServicer(FleetServicer):
         node = self._state.get_node_id_by_public_key(request.public_key)
         if node is None:
             raise self._refusal(context, "its key is not registered here")
-        if node in self._held:
+        if node in self._watched:
             raise self._refusal(context, "a client with its key is connected already")
         self._state.deactivate_node(node)  # whatever is left of an older connection
         answer = super().ActivateNode(request, context)
@@ -81,39 +85,50 @@ class PromptFleetServicer(FleetServicer):
         self._tell(f"refused a client from {context.peer()}: {reason}")
         return FlowerError(ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED, reason, public_details=reason)
 
-    def PullMessages(  # noqa: N802
-        self, request: PullMessagesRequest, context: grpc.ServicerContext
-    ) -> PullMessagesResponse:
-        node, until = request.node.node_id, time.monotonic() + HOLD
-        self._state.acknowledge_node_heartbeat(node, HEARTBEAT_DEFAULT_INTERVAL)
-        held = object()
-        self._held[node] = held
+    def SendNodeHeartbeat(  # noqa: N802
+        self, request: SendNodeHeartbeatRequest, context: grpc.ServicerContext
+    ) -> SendNodeHeartbeatResponse:
+        response = super().SendNodeHeartbeat(request, context)
+        if response.success and WATCHED in dict(context.invocation_metadata()):
+            self._watch(request.node.node_id, context)
+        return response
 
-        def broken_off() -> None:
-            if self._held.get(node) is held:  # answered calls and later ones have taken it away
-                del self._held[node]
+    def _watch(self, node: int, context: grpc.ServicerContext) -> None:
+        """Holds the call. Should it break off, its node is gone."""
+        held, over = object(), threading.Event()
+        self._watched[node] = held
+
+        def ended() -> None:
+            over.set()
+            if self._watched.get(node) is held:  # neither answered nor followed by another
+                del self._watched[node]
                 self._state.deactivate_node(node)
                 self._post.knock(node)
                 self._post.wake()
 
-        if not context.add_callback(broken_off):
-            broken_off()
-            return PullMessagesResponse()
-        try:
-            while True:
-                seen = self._post.mail(node)
-                response = message_handler.pull_messages(request, self._state, self.objectstore_factory.store())
-                if response.messages_list or time.monotonic() >= until or not context.is_active():
-                    break
-                if not self._holds.acquire(blocking=False):
-                    break
-                try:
-                    self._post.await_mail(node, seen, until, context.is_active)
-                finally:
-                    self._holds.release()
-        finally:
-            if context.is_active() and self._held.get(node) is held:
-                del self._held[node]
+        if not context.add_callback(ended):
+            ended()
+        elif self._watches.acquire(blocking=False):
+            over.wait(HOLD)
+            self._watches.release()
+        if context.is_active() and self._watched.get(node) is held:
+            del self._watched[node]
+
+    def PullMessages(  # noqa: N802
+        self, request: PullMessagesRequest, context: grpc.ServicerContext
+    ) -> PullMessagesResponse:
+        node, until = request.node.node_id, time.monotonic() + HOLD
+        while True:
+            seen = self._post.mail(node)
+            response = message_handler.pull_messages(request, self._state, self.objectstore_factory.store())
+            if response.messages_list or time.monotonic() >= until or not context.is_active():
+                break
+            if not self._holds.acquire(blocking=False):
+                break
+            try:
+                self._post.await_mail(node, seen, until, context.is_active)
+            finally:
+                self._holds.release()
         self._post.count(node, response.ByteSize(), request.ByteSize())
         return response
 

@@ -42,7 +42,8 @@ from server.lines import DirectLine
 from server.post import Post
 from server.tls import ServerIdentity
 
-THREADS = 1000
+THREADS = 4000
+"""At most; they are made when needed. Two are held for each client."""
 
 OPTIONS = [
     ("grpc.max_concurrent_streams", THREADS),

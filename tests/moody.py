@@ -1,4 +1,7 @@
-"""A model whose clients misbehave when told to: a test writes the mood into the file that MOOD names."""
+"""A model whose clients misbehave when told to: a test writes the mood into the file that MOOD names.
+
+With PACE, a number of seconds, they take their time over every minibatch, without taking the processor's.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ class Moody(nn.Module):
         self.layer = nn.Linear(features, classes)
 
     def forward(self, samples: Tensor) -> Tensor:
+        time.sleep(float(os.environ.get("PACE", "0")))
         self._follow(Path(os.environ.get("MOOD", "/nonexistent")))
         logits: Tensor = self.layer(samples.flatten(1))
         return logits

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -61,6 +63,48 @@ class Process:
         self.popen.send_signal(signal.SIGINT)
 
 
+class Flock:
+    """Clients 0 to N - 1 as forks of one process, which start faster than as many commands."""
+
+    def __init__(self, address: str, run: Path, state: Path, count: int, log: Path, env: Mapping[str, str]) -> None:
+        self._log, self._count = log, count
+        end = time.monotonic() + PATIENCE
+        while not (run / "experiment.toml").exists():
+            assert time.monotonic() < end, f"{run} never appeared"
+            time.sleep(0.02)
+        self._nursery = subprocess.Popen(
+            [sys.executable, "-m", "clients.nursery"], cwd=ROOT, env={**environment(), **env}, stdin=subprocess.PIPE
+        )
+        config = {"state": str(state), "device": "cpu"}
+        order = {"address": address, "run": str(run), "clients": count, "log": str(log), "config": config}
+        assert self._nursery.stdin is not None
+        self._nursery.stdin.write(json.dumps(order).encode() + b"\n")
+        self._nursery.stdin.flush()
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text() if self._log.exists() else ""
+
+    def until(self, text: str) -> None:
+        end = time.monotonic() + PATIENCE
+        while text not in self.said:
+            assert time.monotonic() < end, f"never said {text!r}:\n{self.said}"
+            time.sleep(0.02)
+
+    def kill(self, client: int) -> None:
+        """kill -9 of one client."""
+        os.kill(sorted(descendants(self._nursery.pid))[client], signal.SIGKILL)
+
+    def ends(self) -> int:
+        """0 if every client was sent home."""
+        return self._nursery.wait(PATIENCE)
+
+    def clear(self) -> None:
+        assert self._nursery.stdin is not None
+        self._nursery.stdin.close()
+        self._nursery.wait()
+
+
 class Household:
     """The processes of one test, in one folder."""
 
@@ -68,6 +112,7 @@ class Household:
         self.folder = folder
         self.address = f"127.0.0.1:{free_port()}"
         self._processes: list[Process] = []
+        self._flocks: list[Flock] = []
 
     def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Process:
         process = Process(list(arguments), self.folder / f"{len(self._processes)}.log", env)
@@ -81,9 +126,17 @@ class Household:
         state = ("--state", self.folder / "state")
         return self.start("client", "--server", self.address, "--client", str(number), *state, *arguments, env=env)
 
+    def flock(self, run: Path, count: int, env: Mapping[str, str] | None = None) -> Flock:
+        """`count` clients at once, for the run that a server has begun in `run`."""
+        log = self.folder / f"flock-{len(self._flocks)}.log"
+        self._flocks.append(Flock(self.address, run, self.folder / "state", count, log, env or {}))
+        return self._flocks[-1]
+
     def clear(self) -> None:
         for process in self._processes:
             process.kill()
+        for flock in self._flocks:
+            flock.clear()
 
 
 @contextmanager

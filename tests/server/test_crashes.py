@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,23 @@ import safetensors.torch
 
 import fedopt
 from fedopt.experiment_file import to_toml
-from tests.processes import Household, Process, alive, descendants
+from tests.processes import Household, alive, descendants
 
 pytestmark = pytest.mark.deployment
 
 
+PACE = {"PACE": "0.03"}
+"""A round then takes a tenth of a second and the processor is free for what starts meanwhile."""
+
+ALLOWED = ("--allow-model", "tests.moody:build")
+
+
 def write_experiment(folder: Path, **changes: dict[str, object]) -> Path:
     sections: dict[str, dict[str, object]] = {
-        "data": {"clients": 3, "alpha": 1.0},
-        "model": {"name": "logistic"},
+        "data": {"clients": 3, "name": "synthetic", "partition": "iid"},
+        "model": {"name": "tests.moody:build"},
         "algorithm": {"name": "scaffold"},
-        "local": {"epochs": 20},
+        "local": {"steps": 3},
         "run": {"rounds": 12, "participation": 1.0, "dtype": "float64", "checkpoint_every": 3, "patience": 60.0},
     }
     for section, keys in changes.items():
@@ -59,7 +66,7 @@ def test_a_server_that_is_killed_resumes_to_the_same_weights(moment: str, house:
     file, run = write_experiment(house.folder), house.folder / "run"
     expected = fedopt.run(fedopt.Experiment(**_sections(file)), house.folder / "whole").summary.weights_sha256
     server = house.server(file, "--out", run)
-    clients = [house.client(number) for number in range(3)]
+    clients = house.flock(run, 3, PACE)
     if moment == "at once":
         server.until("waiting for clients")
     else:
@@ -71,41 +78,45 @@ def test_a_server_that_is_killed_resumes_to_the_same_weights(moment: str, house:
     again = house.server("--resume", run)
     assert again.ends() == 0, again.said
     assert weights_of(run) == expected
-    assert [client.ends() for client in clients] == [0, 0, 0]
+    assert clients.ends() == 0, clients.said
     if moment != "at once":
-        assert all("lost the server" in client.said for client in clients)
+        assert clients.said.count("lost the server") == 3
     assert control_error(house, run) < 1e-12
 
 
 def test_a_client_that_is_killed_is_left_out_and_comes_back_with_its_state(house: Household) -> None:
-    # The other clients are slowed down through many epochs, so that the run outlasts the restart.
-    file, run = write_experiment(house.folder, run={"rounds": 150, "eval_every": 50}), house.folder / "run"
+    file, run = write_experiment(house.folder, run={"rounds": 1000}), house.folder / "run"
     server = house.server(file, "--out", run)
-    clients = [house.client(number) for number in range(3)]
-    clients[2].until("round 2:")
-    clients[2].kill()
+    clients = house.flock(run, 3, PACE)
+    clients.until("client 2: round 3:")
+    clients.kill(2)
     server.until("client 2 is gone")
     server.until("without client 2")
-    back = house.client(2)
-    assert server.ends() == 0, server.said
-    assert [process.ends() for process in (*clients[:2], back)] == [0, 0, 0]
+    back = house.client(2, *ALLOWED, env=PACE)
+    back.until("loss", times=4)
+    server.interrupt()
+    assert server.ends() == 130, server.said
 
-    left_out = [record["round"] for record in records(run) if record["left_out"]]
-    assert left_out, "the run went on without it"
-    assert all(record["left_out"].keys() == {"2"} for record in records(run) if record["left_out"])  # type: ignore[attr-defined]
-    assert left_out[-1] < 150, "it was back before the end"  # type: ignore[operator]
+    left_out = [record["left_out"] for record in records(run)]
+    assert all(reasons.keys() <= {"2"} for reasons in left_out)  # type: ignore[attr-defined]
+    assert {"2": "its connection was lost"} in left_out or {"2": "it is not connected"} in left_out
+    assert left_out[0] == left_out[-1] == {}, "it was there before and after"
     assert control_error(house, run) < 1e-12
 
 
-def test_two_clients_killed_again_and_again_leave_the_controls_whole(house: Household) -> None:
-    file, run = write_experiment(house.folder, run={"rounds": 60, "min_replies": 1}), house.folder / "run"
+def test_clients_killed_one_after_the_other_leave_the_controls_whole(house: Household) -> None:
+    file, run = write_experiment(house.folder, run={"rounds": 1000, "min_replies": 1}), house.folder / "run"
     server = house.server(file, "--out", run)
-    clients = {number: house.client(number) for number in range(3)}
-    for number, round_ in ((1, 3), (2, 3)):
-        clients[number].until(f"round {round_}:")
-        clients[number].kill()
-        clients[number] = house.client(number)
-    assert server.ends() == 0, server.said
+    clients = house.flock(run, 3, PACE)
+    back = []
+    for number in (1, 2):
+        clients.until(f"client {number}: round {4 * number}:")
+        clients.kill(number)
+        back.append(house.client(number, *ALLOWED, env=PACE))
+    for process in back:
+        process.until("loss", times=3)
+    server.interrupt()
+    assert server.ends() == 130, server.said
     assert control_error(house, run) < 1e-12
 
 
@@ -119,20 +130,15 @@ def test_two_clients_killed_again_and_again_leave_the_controls_whole(house: Hous
     ],
 )
 def test_a_client_that_misbehaves_is_left_out_and_said_so(mood: str, reason: str, house: Household) -> None:
-    file = write_experiment(
-        house.folder, model={"name": "tests.moody:build"}, run={"rounds": 5, "deadline": 2.0}, local={"epochs": 1}
-    )
+    file = write_experiment(house.folder, run={"rounds": 5, "deadline": 2.0})
     run, moods = house.folder / "run", house.folder / "mood"
     server = house.server(file, "--out", run)
-    allowed = ("--allow-model", "tests.moody:build")
-    clients = [house.client(0, *allowed), house.client(1, *allowed)]
-    server.until("client 0 is here")
-    server.until("client 1 is here")
-    moody = house.client(2, *allowed, env={"MOOD": str(moods)})
+    clients = house.flock(run, 2)
+    moody = house.client(2, *ALLOWED, env={"MOOD": str(moods), "PACE": "0.5"})
     server.until("client 2 is here")
     moods.write_text(mood)
     assert server.ends() == 0, server.said
-    assert [client.ends() for client in clients] == [0, 0]
+    assert clients.ends() == 0, clients.said
 
     lines = records(run)
     assert len(lines) == 5
@@ -146,25 +152,23 @@ def test_a_client_that_misbehaves_is_left_out_and_said_so(mood: str, reason: str
 def test_too_few_clients_are_named_and_waited_for_but_not_for_ever(house: Household) -> None:
     file = write_experiment(house.folder, run={"patience": 4.0})
     server = house.server(file, "--out", house.folder / "run")
-    house.client(1)
     assert server.ends() == 1
     assert "waiting for clients 0, 1, 2, at most 4 s" in server.said
     assert "did not come within 4 s (run.patience); nothing was trained" in server.said.replace("\n", " ")
 
 
 def test_a_round_with_too_few_updates_waits_for_who_was_lost(house: Household) -> None:
-    file = write_experiment(house.folder, data={"clients": 2}, run={"min_replies": 2, "rounds": 40})
+    file = write_experiment(house.folder, data={"clients": 2}, run={"min_replies": 2, "rounds": 10})
     run = house.folder / "run"
     expected = fedopt.run(fedopt.Experiment(**_sections(file)), house.folder / "whole").summary.weights_sha256
     server = house.server(file, "--out", run)
-    house.client(0)
-    lost = house.client(1)
-    lost.until("round 3:")
-    lost.kill()
+    clients = house.flock(run, 2, PACE)
+    clients.until("client 1: round 3:")
+    clients.kill(1)
     server.until("too few")
-    house.client(1)
+    house.client(1, *ALLOWED)
     assert server.ends() == 0, server.said
-    assert [line["left_out"] for line in records(run)] == [{}] * 40
+    assert [line["left_out"] for line in records(run)] == [{}] * 10
     assert weights_of(run) == expected
 
 
@@ -179,8 +183,10 @@ def test_ctrl_c_saves_and_leaves_no_process(house: Household) -> None:
     assert f"continue with: fedopt federation --resume {run}" in federation.said.replace("\n", " ")
     assert not _still_alive(below)
 
-    again = house.start("federation", "--resume", run, "--set", "run.rounds=30")
-    assert again.ends() in (0, 1)
+    rounds = len(records(run))
+    again = house.start("federation", "--resume", run, "--set", f"run.rounds={rounds + 3}")
+    assert again.ends() == 0, again.said
+    assert [record["round"] for record in records(run)] == list(range(1, rounds + 4))
 
 
 def test_a_federation_that_is_killed_takes_its_clients_along(house: Household) -> None:
@@ -201,10 +207,4 @@ def _still_alive(pids: set[int]) -> set[int]:
 
 
 def _sections(file: Path) -> dict[str, dict[str, object]]:
-    import tomllib
-
     return tomllib.loads(file.read_text())
-
-
-def _said(process: Process) -> str:
-    return process.said
