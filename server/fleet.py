@@ -78,7 +78,7 @@ class PromptFleetServicer(FleetServicer):
             raise self._refusal(context, "a client with its key is connected already")
         self._state.deactivate_node(node)  # whatever is left of an older connection
         answer = super().ActivateNode(request, context)
-        self._post.wake()
+        self._post.arrived(node)
         return answer
 
     def _refusal(self, context: grpc.ServicerContext, reason: str) -> FlowerError:
@@ -118,10 +118,12 @@ class PromptFleetServicer(FleetServicer):
         self, request: PullMessagesRequest, context: grpc.ServicerContext
     ) -> PullMessagesResponse:
         node, until = request.node.node_id, time.monotonic() + HOLD
-        while True:
+        context.add_callback(lambda: self._post.knock(node))  # so that a poll that broke off takes no mail
+        response = PullMessagesResponse()
+        while context.is_active():
             seen = self._post.mail(node)
             response = message_handler.pull_messages(request, self._state, self.objectstore_factory.store())
-            if response.messages_list or time.monotonic() >= until or not context.is_active():
+            if response.messages_list or time.monotonic() >= until:
                 break
             if not self._holds.acquire(blocking=False):
                 break

@@ -146,6 +146,10 @@ class DirectGrid(Grid):
                 if root is not None:
                     self._state.object_store.delete(root)
 
+    def arrivals(self, node: int) -> int:
+        """How often the node has come on line."""
+        return self._post.arrivals(node)
+
     def traffic(self, node: int) -> tuple[int, int]:
         """Bytes of the node's calls so far, to it and from it."""
         return self._post.traffic(node)

@@ -22,10 +22,12 @@ from fedopt.federation import Absence, Update, WorkOrder
 from fedopt.files import replace_file
 from fedopt.wire import TRAIN, Malformed, Order, as_arrays, read_update
 from server.lines import Line
-from server.roster import Roster
+from server.roster import Place, Roster
 
 LOST = {ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE}
 """Errors that say nothing about the client but that its answer did not arrive."""
+
+LOST_CONNECTION = "its connection was lost"
 
 ATTEMPTS = 3
 """How often a client that is lost and comes back gets the same order."""
@@ -36,8 +38,8 @@ class OpenRound:
     """A round under way."""
 
     orders: dict[int, WorkOrder]
-    sent: dict[str, int] = field(default_factory=dict)
-    """Messages without an answer, and the client each went to."""
+    sent: dict[str, tuple[int, Place]] = field(default_factory=dict)
+    """Messages without an answer: which client each is for, and where it went."""
     before: dict[int, tuple[int, int] | None] = field(default_factory=dict)
     """The traffic of each client when its order left."""
     lost: dict[int, str] = field(default_factory=dict)
@@ -114,10 +116,11 @@ class GridFederation:
                     break
                 if time.monotonic() >= deadline:
                     late = f"it did not answer within {self._run.deadline:g} s (run.deadline)"
-                    round_.lost |= dict.fromkeys(round_.sent.values(), late)
+                    round_.lost |= dict.fromkeys((client for client, _ in round_.sent.values()), late)
                     break
                 self._wait(deadline)
                 self._roster.update()
+                self._give_up_on_the_gone(round_)
             yield from (Absence(client, reason) for client, reason in round_.lost.items())
         finally:
             self._line.discard(round_.sent)
@@ -127,7 +130,7 @@ class GridFederation:
         until, told = time.monotonic() + self._run.patience, False
         while True:
             self._roster.update()
-            missing = [client for client in round_.orders if self._roster.node_of(client) is None]
+            missing = [client for client in round_.orders if self._roster.place_of(client) is None]
             if len(round_.orders) - len(missing) >= self._least:
                 return
             if time.monotonic() >= until:
@@ -147,46 +150,54 @@ class GridFederation:
 
     def _send_to_those_present(self, round_: OpenRound) -> None:
         ready = [
-            (client, node)
+            (client, place)
             for client in list(round_.lost)
-            if (node := self._roster.node_of(client)) is not None and round_.attempts.get(client, 0) < ATTEMPTS
+            if (place := self._roster.place_of(client)) is not None and round_.attempts.get(client, 0) < ATTEMPTS
         ]
         if not ready:
             return
         shared: dict[str, Array] = {}  # one object for all clients, and so one upload
         messages = []
-        for client, node in ready:
+        for client, place in ready:
             order = Order(round_.orders[client], self._saved.get(client))
             for name, array in as_arrays({k: v for k, v in order.vectors.items() if k not in shared}).items():
                 shared[name] = Array(array)
             content = RecordDict({"order": ConfigRecord(dict(order.fields())), "vectors": ArrayRecord(shared)})
             group = str(order.work.round)
-            messages.append(Message(content, node, TRAIN, ttl=2 * self._run.deadline + 60, group_id=group))
-            round_.before[client] = self._line.traffic(node)
-        for (client, _), message_id in zip(ready, self._line.push(messages), strict=True):
+            messages.append(Message(content, place.node, TRAIN, ttl=2 * self._run.deadline + 60, group_id=group))
+            round_.before[client] = self._line.traffic(place.node)
+        for (client, place), message_id in zip(ready, self._line.push(messages), strict=True):
             round_.attempts[client] = round_.attempts.get(client, 0) + 1
             if message_id:
-                round_.sent[message_id] = client
+                round_.sent[message_id] = (client, place)
                 del round_.lost[client]
+
+    def _give_up_on_the_gone(self, round_: OpenRound) -> None:
+        """Clients that are not where their orders went: they are gone, or have come back and know nothing of them."""
+        gone = [key for key, (client, place) in round_.sent.items() if self._roster.place_of(client) != place]
+        self._line.discard(gone)
+        for key in gone:
+            client, _ = round_.sent.pop(key)
+            round_.lost[client] = LOST_CONNECTION
 
     def _answers(self, round_: OpenRound) -> Iterator[Update | Absence]:
         for reply in self._line.pull(list(round_.sent)):
-            client = round_.sent.pop(reply.metadata.reply_to_message_id)
+            client, place = round_.sent.pop(reply.metadata.reply_to_message_id)
             if reply.has_error():
                 if reply.error.code in LOST:
-                    round_.lost[client] = "its connection was lost"
+                    round_.lost[client] = LOST_CONNECTION
                 else:
                     yield Absence(client, f"it failed: {reply.error.reason}")
                 continue
             try:
-                update = self._read(reply, client, round_)
+                update = self._read(reply, client, place, round_)
             except Malformed as error:
                 yield Absence(client, f"its update was refused: {error}")
                 continue
             round_.updates += 1
             yield update
 
-    def _read(self, reply: Message, client: int, round_: OpenRound) -> Update:
+    def _read(self, reply: Message, client: int, place: Place, round_: OpenRound) -> Update:
         content = reply.content
         if "update" not in content.config_records or "vectors" not in content.array_records:
             raise Malformed("it lacks its update or its vectors")
@@ -199,17 +210,16 @@ class GridFederation:
             arrays,
             round_.orders[client].x,
             names=self._names,
-            traffic=self._traffic(client, round_, arrays),
+            traffic=self._traffic(client, place, round_, arrays),
         )
         if update.client != client:
             raise Malformed(f"it says it is client {update.client}")
         return update
 
-    def _traffic(self, client: int, round_: OpenRound, arrays: Mapping[str, object]) -> tuple[int, int]:
+    def _traffic(self, client: int, place: Place, round_: OpenRound, arrays: Mapping[str, object]) -> tuple[int, int]:
         """Bytes of the client's calls since its order left; where nobody counts, those of the vectors alone."""
-        node, before = self._roster.node_of(client), round_.before[client]
-        now = None if node is None else self._line.traffic(node)
-        if before is None or now is None or now < before:
+        before, now = round_.before[client], self._line.traffic(place.node)
+        if before is None or now is None:
             order = round_.orders[client]
             down = order.x.nbytes + sum(vector.nbytes for vector in order.down.values())
             return down, len(arrays) * order.x.nbytes

@@ -7,7 +7,7 @@ something, forgets what is no longer wanted, and knows the bytes that travelled.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from flwr.app import Message
@@ -23,8 +23,8 @@ AT_ONCE = 16
 
 
 class Line(Protocol):
-    def nodes(self) -> set[int]:
-        """The nodes that are on line."""
+    def nodes(self) -> Mapping[int, int]:
+        """The nodes that are on line, and for each how often it has come: a node may leave and return unseen."""
         ...
 
     def push(self, messages: Iterable[Message]) -> list[str]:
@@ -54,8 +54,8 @@ class PolledLine:
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
 
-    def nodes(self) -> set[int]:
-        return set(self._grid.get_node_ids())
+    def nodes(self) -> Mapping[int, int]:
+        return dict.fromkeys(self._grid.get_node_ids(), 1)  # Flower's SuperLink says no more
 
     def push(self, messages: Iterable[Message]) -> list[str]:
         return [message_id or "" for message_id in self._grid.push_messages(messages)]
@@ -81,6 +81,9 @@ class DirectLine(PolledLine):
     def __init__(self, grid: DirectGrid) -> None:
         super().__init__(grid)
         self._direct = grid
+
+    def nodes(self) -> Mapping[int, int]:
+        return {node: self._direct.arrivals(node) for node in self._direct.get_node_ids()}
 
     def pull(self, message_ids: Iterable[str]) -> Iterable[Message]:
         return self._direct.pull_messages(message_ids)

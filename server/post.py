@@ -18,6 +18,7 @@ class Post:
         self._news_came = threading.Condition(self._lock)
         self._mail: dict[int, int] = defaultdict(int)
         self._doors: dict[int, threading.Condition] = defaultdict(lambda: threading.Condition(self._lock))
+        self._arrivals: dict[int, int] = defaultdict(int)
         self._open: dict[str, tuple[str, set[str]]] = {}
         self._whole: list[str] = []
         self._traffic: dict[int, tuple[int, int]] = defaultdict(lambda: (0, 0))
@@ -47,6 +48,17 @@ class Post:
                 self._doors[node].wait(left)
 
     # News for the Grid
+
+    def arrived(self, node: int) -> None:
+        """The node has come on line, perhaps not for the first time."""
+        with self._lock:
+            self._arrivals[node] += 1
+            self.wake()
+
+    def arrivals(self, node: int) -> int:
+        """How often the node has come on line: an answer that is due from before will not come for certain."""
+        with self._lock:
+            return self._arrivals[node]
 
     def wake(self) -> None:
         """Something has changed that the Grid's side should look at."""

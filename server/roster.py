@@ -7,11 +7,19 @@ client (a number twice or out of range, somebody else's key, data of another sha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from fedopt.wire import FAREWELL, HELLO, Farewell, Greeting, Hello, Malformed
 from server.lines import Line
+
+
+class Place(NamedTuple):
+    """Where a client is: a node, and the how manieth time it has come."""
+
+    node: int
+    arrival: int
 
 
 class Roster:
@@ -23,44 +31,48 @@ class Roster:
         """`owners` are the nodes that must be one certain client, by the key they came with."""
         self._line, self._clients, self._owners, self._tell = line, clients, owners, tell
         self._hello = RecordDict({"hello": ConfigRecord(dict(hello.fields()))})
-        self._asked: dict[str, int] = {}
-        self._known: set[int] = set()
-        self._node_of: dict[int, int] = {}
+        self._asked: dict[str, Place] = {}
+        self._known: set[Place] = set()
+        self._place_of: dict[int, Place] = {}
         self.samples: dict[int, int] = {}
         """n_i of every client that has ever been here."""
 
     def update(self) -> None:
         """Greets who has come, strikes off who has gone."""
-        online = self._line.nodes()
-        for client, node in list(self._node_of.items()):
-            if node not in online:
-                del self._node_of[client]
+        online = {Place(node, arrival) for node, arrival in self._line.nodes().items()}
+        for client, place in list(self._place_of.items()):
+            if place not in online:
+                del self._place_of[client]
                 self._tell(f"client {client} is gone")
         self._known &= online
-        for node in sorted(online - self._known):
-            self._known.add(node)
-            (message_id,) = self._line.push([Message(self._hello, node, HELLO)])
+        for place in sorted(online - self._known):
+            self._known.add(place)
+            (message_id,) = self._line.push([Message(self._hello, place.node, HELLO)])
             if message_id:
-                self._asked[message_id] = node
+                self._asked[message_id] = place
+        stale = [message_id for message_id, place in self._asked.items() if place not in online]
+        self._line.discard(stale)
+        for message_id in stale:
+            del self._asked[message_id]
         if self._asked:
             for reply in self._line.pull(list(self._asked)):
                 self._answered(self._asked.pop(reply.metadata.reply_to_message_id), reply)
 
-    def _answered(self, node: int, reply: Message) -> None:
+    def _answered(self, place: Place, reply: Message) -> None:
         if reply.has_error():
-            if node in self._known:
+            if place in self._known:
                 self._tell(f"a node cannot say which client it is: {reply.error.reason}")
             return
         try:
             greeting = Greeting.read(reply.content.config_records.get("greeting", ConfigRecord()))
         except Malformed as error:
-            self._send_away(node, f"its greeting makes no sense: {error}")
+            self._send_away(place.node, f"its greeting makes no sense: {error}")
             return
-        refusal = self._refusal(node, greeting)
+        refusal = self._refusal(place.node, greeting)
         if refusal:
-            self._send_away(node, refusal)
+            self._send_away(place.node, refusal)
             return
-        self._node_of[greeting.client] = node
+        self._place_of[greeting.client] = place
         self.samples[greeting.client] = greeting.samples
         self._tell(f"client {greeting.client} is here, with {greeting.samples} samples")
 
@@ -73,7 +85,7 @@ class Roster:
             return f"there is no client {client}: the federation's clients are 0 to {self._clients - 1}"
         if greeting.refusal:
             return greeting.refusal
-        if client in self._node_of:
+        if client in self._place_of:
             return f"client {client} is here already; give this one another number"
         before = self.samples.get(client, greeting.samples)
         if before != greeting.samples:
@@ -86,16 +98,16 @@ class Roster:
 
     def dismiss(self, reason: str) -> list[str]:
         """Tells every client that the run is over; the messages' ids."""
-        nodes = list(self._node_of.values())
-        return self._line.push([_farewell(node, Farewell(reason, failed=False)) for node in nodes])
+        places = list(self._place_of.values())
+        return self._line.push([_farewell(place.node, Farewell(reason, failed=False)) for place in places])
 
-    def node_of(self, client: int) -> int | None:
+    def place_of(self, client: int) -> Place | None:
         """Where the client is, if it is there."""
-        return self._node_of.get(client)
+        return self._place_of.get(client)
 
     def missing(self) -> list[int]:
         """Clients that are not there."""
-        return [client for client in range(self._clients) if client not in self._node_of]
+        return [client for client in range(self._clients) if client not in self._place_of]
 
 
 def _farewell(node: int, farewell: Farewell) -> Message:

@@ -43,7 +43,7 @@ class Process:
         """Waits until it has said so, that many times."""
         end = time.monotonic() + PATIENCE
         while self.said.count(text) < times:
-            assert time.monotonic() < end, f"never said {text!r}:\n{self.said}"
+            assert time.monotonic() < end, f"never said {text!r}:\n{self._everything()}"
             assert self.popen.poll() is None or self.said.count(text) >= times, f"ended:\n{self.said}"
             time.sleep(0.02)
 
@@ -51,7 +51,12 @@ class Process:
         try:
             return self.popen.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"does not end:\n{self.said}") from None
+            raise AssertionError(f"does not end:\n{self._everything()}") from None
+
+    def _everything(self) -> str:
+        """All that was said by the processes of this test."""
+        logs = sorted(self._log.parent.glob("*.log"))
+        return "\n".join(f"--- {log.name}{' (this one)' * (log == self._log)}\n{log.read_text()}" for log in logs)
 
     def kill(self) -> None:
         """As kill -9 does."""

@@ -1,0 +1,122 @@
+"""What travels is read as if a stranger had sent it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fedopt
+from fedopt.experiment import Experiment
+from fedopt.federation import Update, WorkOrder
+from fedopt.wire import (
+    Farewell,
+    Greeting,
+    Hello,
+    Malformed,
+    Order,
+    as_arrays,
+    read_update,
+    update_fields,
+)
+
+LIKE = torch.zeros(3, dtype=torch.float64)
+VALUES = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.text(),
+    st.booleans(),
+    st.binary(),
+    st.lists(st.integers()),
+    st.lists(st.text()),
+)
+NAMES = st.sampled_from(
+    [
+        *("protocol", "federation", "experiment", "sample_shape", "class_names", "client", "samples", "refusal"),
+        *("reason", "failed", "round", "accepted", "saved", "steps", "loss", "other"),
+    ]
+)
+FIELDS: Any = st.dictionaries(NAMES, VALUES)
+ARRAYS: Any = st.dictionaries(
+    st.sampled_from(["x", "down.c", "dx"]),
+    st.sampled_from([np.zeros(3), np.zeros(3, np.float32), np.zeros((3, 1)), np.zeros(0), np.full(3, np.nan)]),
+)
+
+
+def test_an_order_arrives_as_it_left() -> None:
+    work = WorkOrder(7, 3, 5, torch.tensor([1.0, 2, 3]).double(), {"c": torch.tensor([4.0, 5, 6]).double()})
+    sent = Order(work, saved=2)
+    got = Order.read(sent.fields(), as_arrays(sent.vectors), LIKE)
+    assert (got.work.round, got.work.client, got.work.accepted, got.saved) == (7, 3, 5, 2)
+    assert torch.equal(got.work.x, work.x)
+    assert torch.equal(got.work.down["c"], work.down["c"])
+    first = Order.read(Order(WorkOrder(1, 0, None, LIKE, {}), None).fields(), {"x": np.zeros(3)}, LIKE)
+    assert (first.work.accepted, first.saved) == (None, None)
+
+
+def test_a_vector_that_arrives_is_the_receivers_own() -> None:
+    array = np.zeros(3)
+    array.flags.writeable = False
+    order = Order.read(Order(WorkOrder(1, 0, None, LIKE, {}), None).fields(), {"x": array}, LIKE)
+    order.work.x.add_(1)
+    assert array.sum() == 0
+
+
+def test_an_update_arrives_as_it_left() -> None:
+    update = Update(7, 3, 10, 4, 0.25, {"dx": torch.tensor([1.0, -2, 3]).double()}, 0, 0)
+    got = read_update(update_fields(update), as_arrays(update.up), LIKE, names={"dx"}, traffic=(11, 22))
+    assert (got.round, got.client, got.samples, got.steps, got.loss) == (7, 3, 10, 4, 0.25)
+    assert (got.bytes_down, got.bytes_up) == (11, 22)
+    assert torch.equal(got.up["dx"], update.up["dx"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "arrays", "complaint"),
+    [
+        ({"steps": 4.0}, {}, "its 'steps' is 4.0, where int is meant"),
+        ({"samples": True}, {}, "its 'samples' is True, where int is meant"),
+        ({"loss": None}, {}, "its 'loss' is None, where float is meant"),
+        ({}, {"dx": np.zeros(4)}, r"dx is float64 \(4,\), the model float64 \(3,\)"),
+        ({}, {"dx": np.zeros(3, np.float32)}, "dx is float32"),
+        ({}, {"dx": np.zeros(1)}, "dx is float64"),
+        ({}, {"dy": np.zeros(3)}, r"it brings \['dx', 'dy'\] where \['dx'\] belong"),
+    ],
+)
+def test_an_update_that_is_not_one_is_refused(fields: dict[str, Any], arrays: dict[str, Any], complaint: str) -> None:
+    update = Update(7, 3, 10, 4, 0.25, {"dx": LIKE}, 0, 0)
+    given_fields = {**update_fields(update), **fields}
+    with pytest.raises(Malformed, match=complaint):
+        read_update(given_fields, {**as_arrays(update.up), **arrays}, LIKE, names={"dx"}, traffic=(0, 0))
+
+
+@given(fields=FIELDS, arrays=ARRAYS)
+def test_whatever_arrives_is_read_or_malformed(fields: Any, arrays: Any) -> None:
+    for read in (
+        lambda: Hello.read(fields).sections(),
+        lambda: Greeting.read(fields),
+        lambda: Farewell.read(fields),
+        lambda: Order.read(fields, arrays, LIKE),
+        lambda: read_update(fields, arrays, LIKE, names={"dx"}, traffic=(0, 0)),
+    ):
+        try:
+            read()
+        except Malformed as error:
+            assert str(error)
+
+
+def test_the_experiment_travels_without_what_is_each_machines_own(tmp_path: Any) -> None:
+    experiment = fedopt.Experiment(
+        data={"name": "npz", "path": str(tmp_path / "secret.npz")}, run={"device": "cpu", "threads": 2}
+    )
+    hello = Hello.of("f", experiment, (4,), ("a", "b"))
+    assert "secret" not in hello.experiment
+    assert "device" not in hello.experiment
+    again = Hello.read(hello.fields())
+    assert again == hello
+    sections = again.sections()
+    sections["data"]["path"] = str(tmp_path / "mine.npz")
+    assert Experiment(**sections).data.path == tmp_path / "mine.npz"

@@ -1,0 +1,246 @@
+"""Who may take part: certificates and keys made by the test, real TLS on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fedopt.errors import InvalidExperiment
+from server.keys import make_keys
+from server.tls import read_client_keys, read_identity
+from tests.commands import fedopt
+from tests.processes import Household, Process, household
+
+EXPERIMENT = ("--set", "data.name=synthetic", "--set", "data.partition=iid", "--set", "run.rounds=2")
+
+
+def key(folder: Path, client: int) -> tuple[str, Path]:
+    return "--key", folder / f"client-{client}.key"
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For two clients, and keys of others that sign and know nothing here."""
+    folder = tmp_path_factory.mktemp("security")
+    make_keys(folder / "ours", 2, [], 1)
+    make_keys(folder / "others", 2, [], 1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def guarded(keys: Path) -> Iterator[tuple[Household, Process]]:
+    """A server with TLS that knows two clients and waits for them."""
+    with household(keys) as house:
+        server = house.server("--clients", "2", "--keys", keys / "ours", "--out", keys / "run", *EXPERIMENT)
+        server.until("listening on")
+        assert "TLS, registered clients only" in server.said
+        yield house, server
+
+
+@pytest.mark.deployment
+@pytest.mark.xdist_group("security")
+@pytest.mark.parametrize(
+    ("who", "sentence"),
+    [
+        ("plaintext", "speaks TLS; give its certificate authority with --ca"),
+        ("another authority", "is not to be trusted: "),
+        ("no key", "the server takes only clients whose keys it knows; give this client's with --key"),
+        ("an unknown key", "the server refuses this client: its key is not registered here"),
+        ("another client's key", "its key is that of client 1; it cannot act as client 0"),
+        ("a number out of range", "the federation's clients are 0 to 1"),
+    ],
+)
+def test_whoever_does_not_belong_is_refused_before_any_weight_is_sent(
+    who: str, sentence: str, guarded: tuple[Household, Process], keys: Path
+) -> None:
+    house, server = guarded
+    trusted = ("--ca", keys / "ours" / "ca.crt")
+    options: dict[str, tuple[str | Path, ...]] = {
+        "plaintext": (),
+        "another authority": ("--ca", keys / "others" / "ca.crt", *key(keys / "ours", 0)),
+        "no key": trusted,
+        "an unknown key": (*trusted, *key(keys / "others", 0)),
+        "another client's key": (*trusted, *key(keys / "ours", 1)),
+        "a number out of range": (*trusted, *key(keys / "ours", 0)),
+    }
+    client = house.client(7 if who == "a number out of range" else 0, *options[who])
+    assert client.ends() == 1
+    assert sentence in client.said.replace("\n", " ")
+    assert "Traceback" not in client.said
+    assert "loss" not in client.said
+    if who in ("no key", "an unknown key"):
+        assert "refused a client from ipv4:127.0.0.1" in server.said
+    if who in ("another client's key", "a number out of range"):
+        assert "sent a client away: " in server.said
+    assert not (keys / "run" / "metrics.jsonl").exists(), "nobody has been sent any weights"
+
+
+@pytest.mark.deployment
+@pytest.mark.xdist_group("security")
+def test_clients_with_their_keys_train_over_tls_and_a_number_is_given_once(
+    guarded: tuple[Household, Process], keys: Path
+) -> None:
+    house, server = guarded
+    trusted = ("--ca", keys / "ours" / "ca.crt")
+    first = house.client(0, *trusted, *key(keys / "ours", 0))
+    server.until("client 0 is here")
+    double = house.client(0, *trusted, *key(keys / "ours", 0))
+    assert double.ends() == 1
+    assert "a client with its key is connected already" in double.said.replace("\n", " ")
+    second = house.client(1, *trusted, *key(keys / "ours", 1))
+    assert server.ends() == 0, server.said
+    assert [first.ends(), second.ends()] == [0, 0]
+    assert json.loads((keys / "run" / "summary.json").read_text())["rounds"] == 2
+
+
+@pytest.mark.deployment
+def test_a_server_whose_certificate_has_expired_is_not_trusted(tmp_path: Path) -> None:
+    """The server itself would refuse to start; a clock set right later is what a client meets."""
+    import ssl
+    import threading
+
+    make_keys(tmp_path / "old", 1, [], 1, starts=datetime.now(UTC) - timedelta(days=3))
+    with household(tmp_path) as house:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(tmp_path / "old" / "server.crt", tmp_path / "old" / "server.key")
+        context.set_alpn_protocols(["h2"])
+        import socket
+
+        listener = socket.create_server(("127.0.0.1", int(house.address.rpartition(":")[2])))
+
+        def greet() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    try:
+                        context.wrap_socket(connection, server_side=True).close()
+                    except (ssl.SSLError, OSError):
+                        continue
+
+        threading.Thread(target=greet, daemon=True).start()
+        client = house.client(0, "--ca", tmp_path / "old" / "ca.crt", *key(tmp_path / "old", 0))
+        assert client.ends() == 1
+        listener.close()
+        assert "is not to be trusted: certificate has expired" in client.said.replace("\n", " ")
+
+
+@pytest.mark.deployment
+def test_two_clients_with_one_number_and_no_keys(house: Household) -> None:
+    server = house.server("--clients", "2", "--out", house.folder / "run", *EXPERIMENT)
+    first = house.client(0)
+    server.until("client 0 is here")
+    second = house.client(0)
+    assert second.ends() == 1
+    assert "client 0 is here already; give this one another number" in second.said.replace("\n", " ")
+    last = house.client(1)
+    assert [server.ends(), first.ends(), last.ends()] == [0, 0, 0]
+
+
+# What a server refuses before it listens
+
+
+def test_certificates_that_are_no_use_are_refused(tmp_path: Path) -> None:
+    make_keys(tmp_path / "a", 2, [], 1)
+    make_keys(tmp_path / "b", 1, [], 1)
+    make_keys(tmp_path / "old", 1, [], 1, starts=datetime.now(UTC) - timedelta(days=3))
+    (tmp_path / "junk").write_bytes(b"\x00 not a certificate")
+    a, b, old = tmp_path / "a", tmp_path / "b", tmp_path / "old"
+    for certificate, private, ca, sentence in [
+        (a / "server.crt", b / "server.key", a / "ca.crt", "is not the key of"),
+        (a / "server.crt", a / "server.key", b / "ca.crt", "was not signed by"),
+        (old / "server.crt", old / "server.key", old / "ca.crt", "make a new one"),
+        (tmp_path / "junk", a / "server.key", a / "ca.crt", "is not a certificate in PEM"),
+        (a / "server.crt", tmp_path / "junk", a / "ca.crt", "is not a private key"),
+        (a / "server.crt", tmp_path / "none", a / "ca.crt", "cannot be read: No such file"),
+    ]:
+        with pytest.raises(InvalidExperiment, match=sentence):
+            read_identity(certificate, private, ca)
+    assert read_identity(a / "server.crt", a / "server.key", a / "ca.crt").certificate
+
+
+def test_client_keys_must_be_there_be_keys_and_differ(tmp_path: Path) -> None:
+    make_keys(tmp_path / "a", 2, [], 1)
+    assert sorted(read_client_keys(tmp_path / "a", 2)) == [0, 1]
+    with pytest.raises(InvalidExperiment, match=r"there is no client-2\.pub"):
+        read_client_keys(tmp_path / "a", 3)
+    (tmp_path / "a" / "client-1.pub").write_bytes((tmp_path / "a" / "client-0.pub").read_bytes())
+    with pytest.raises(InvalidExperiment, match="clients 0 and 1 have the same key"):
+        read_client_keys(tmp_path / "a", 2)
+    (tmp_path / "a" / "client-1.pub").write_text("ssh-ed25519 AAAA")
+    with pytest.raises(InvalidExperiment, match=r"client-1\.pub is not an elliptic-curve public key"):
+        read_client_keys(tmp_path / "a", 2)
+
+
+def test_a_key_that_ssh_keygen_made_will_do(tmp_path: Path) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    public = ec.generate_private_key(ec.SECP384R1()).public_key()
+    (tmp_path / "client-0.pub").write_bytes(
+        public.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH) + b" me@here\n"
+    )
+    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    assert read_client_keys(tmp_path, 1) == {0: pem}
+
+
+def test_keys_are_private_complete_and_never_written_over(tmp_path: Path) -> None:
+    done = fedopt("keys", tmp_path / "keys", "--clients", "2", "--host", "192.0.2.7", "--host", "fed.example.org")
+    assert done.returncode == 0
+    names = {file.name for file in (tmp_path / "keys").iterdir()}
+    assert names == {
+        *("ca.crt", "ca.key", "server.crt", "server.key"),
+        *("client-0.key", "client-0.pub", "client-1.key", "client-1.pub"),
+    }
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "keys").glob("*.key")} == {0o600}
+    again = fedopt("keys", tmp_path / "keys")
+    assert again.returncode == 2
+    assert "never written over" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("server", "--listen", "0.0.0.0:9092"), "other machines can reach this; make certificates with `fedopt keys"),
+        (("server", "--listen", "9092"), "an address is HOST:PORT"),
+        (("server", "--listen", "127.0.0.1:99999"), "an address is HOST:PORT"),
+        (("server", "--tls-cert", "a.crt"), "TLS takes all three"),
+        (("server", "--keys", "nowhere"), "cannot be read"),
+        (("server", "--client-keys", "nowhere"), "give certificates as well"),
+        (("server", "--insecure", "--keys", "nowhere"), "give one or the other"),
+        (("server", "--clients", "4", "--set", "run.cohort=5", "--listen", "127.0.0.1:0"), "data.clients is 4"),
+        (("client", "--server", "example.org:9092", "--client", "0"), "or --insecure to send everything in plaintext"),
+        (("client", "--server", "127.0.0.1:9", "--client", "0", "--key", "k"), "give --ca as well"),
+        (("client", "--server", "127.0.0.1:9", "--client", "0", "--ca", "none.crt"), "cannot be read"),
+        (("client", "--server", "127.0.0.1:9", "--client", "0", "--data", "none"), "no such file or folder"),
+        (
+            ("client", "--server", "127.0.0.1:9", "--client", "0", "--set", "local.lr=1.0"),
+            "the server decides local.lr; a client may set data.download, data.path, run.device",
+        ),
+    ],
+)
+def test_a_mistaken_command_line_is_answered_in_a_sentence(
+    arguments: tuple[str, ...], sentence: str, tmp_path: Path
+) -> None:
+    done = fedopt(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert sentence in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_port_in_use_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = fedopt("server", "--listen", address, "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert f"--listen {address}: address already in use" in done.stderr
+    assert not (tmp_path / "run").exists()
