@@ -162,6 +162,7 @@ def app_bundle() -> bytes:
                 "app": {
                     "publisher": "fedopt",
                     "components": {"serverapp": "server.app:app", "clientapp": "clients.app:app"},
+                    "config": dict.fromkeys(("experiment", "set", "out", "resume"), ""),
                 }
             }
         },

@@ -1,4 +1,4 @@
-"""`fedopt bench`: speed as ratios, measured here and now."""
+"""`fedopt bench engine`: virtual clients against the plain training loop."""
 
 from __future__ import annotations
 
@@ -17,14 +17,9 @@ from fedopt.models import MODELS
 from fedopt.registry import nearest
 from simulations.bench import Cell, as_json, machine, measure
 
-app = command("bench")
+app = command("engine")
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
-
-
-@app.callback()
-def bench() -> None:
-    """Measure this engine against the plain training loop."""
 
 
 @app.command(epilog="Example:  fedopt bench engine --model mlp --batch 10 --repeats 9")

@@ -1,0 +1,18 @@
+"""`fedopt bench`: speed as ratios, measured here and now."""
+
+from __future__ import annotations
+
+from fedopt.lazy import Entry, lazy_group
+
+app = lazy_group(
+    "bench",
+    {
+        "engine": Entry("simulations.commands.bench:app", "Virtual clients against the plain training loop."),
+        "federation": Entry("server.commands.bench:app", "Seconds a round of a deployed federation."),
+    },
+)
+
+
+@app.callback()
+def bench() -> None:
+    """Measure what this machine makes of fedopt. Everything is compared within one run, by medians."""

@@ -1,0 +1,184 @@
+"""Seconds a round of a deployed federation on this machine, with trivial clients: what the federation itself costs.
+
+Resident clients are those of `fedopt federation`; the stock way is Flower's own, `flwr run` on a SuperLink with
+SuperNodes, of the same app and the same experiment.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedopt.errors import RunStopped
+from fedopt.history import RoundRecord
+from server.superlink import app_bundle
+
+STOCK_ROUNDS, STOCK_SECONDS = 3, 300.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One line of the table."""
+
+    clients: int
+    nodes: str
+    """resident, or stock."""
+    round_seconds: float
+    """Median over rounds, the first aside."""
+    round_min: float
+    round_max: float
+    first_round_seconds: float
+    """From the command's start until the first round is done."""
+    server_mib: float | None
+    """The server's peak memory; for resident clients alone."""
+
+
+def measure_resident(clients: int, rounds: int) -> Cell:
+    """`fedopt federation`, as a user starts it."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) / "run"
+        arguments = [f"--set={key}" for key in _settings(clients, rounds)]
+        start = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fedopt", "federation", "--quiet", "--out", str(run), *arguments]
+        )
+        first: float | None = None
+        peak: float | None = None
+        while process.poll() is None:
+            if first is None and (run / "metrics.jsonl").exists():
+                first = time.monotonic() - start
+            peak = _peak_mib(process.pid) or peak
+            time.sleep(0.01)
+        if process.wait() or first is None:
+            raise RunStopped(f"the federation of {clients} clients failed")
+        return _cell(clients, "resident", run, first, peak)
+
+
+def measure_stock(clients: int) -> Cell:
+    """Flower's SuperLink, SuperNodes and `flwr run`, of the same app and experiment."""
+    with tempfile.TemporaryDirectory() as folder, _stock_processes(Path(folder), clients) as environment:
+        run, app = Path(folder) / "run", Path(folder) / "app"
+        config = " ".join([f'out="{run}"', f"set='{' '.join(_settings(clients, STOCK_ROUNDS))}'"])
+        start = time.monotonic()
+        _check(["flwr", "run", str(app), "bench", "--run-config", config], environment)
+        first: float | None = None
+        while len(_records(run)) < STOCK_ROUNDS:
+            if first is None and _records(run):
+                first = time.monotonic() - start
+            if time.monotonic() - start > STOCK_SECONDS:
+                raise RunStopped(f"{clients} stock SuperNodes did not get {STOCK_ROUNDS} rounds done")
+            time.sleep(0.1)
+        return _cell(clients, "stock", run, first or time.monotonic() - start, None)
+
+
+def _settings(clients: int, rounds: int) -> list[str]:
+    return [
+        *("data.name=synthetic", "data.partition=iid", f"data.clients={clients}", "model.name=logistic"),
+        *("local.steps=1", f"run.rounds={rounds}", "run.participation=1.0", f"run.eval_every={rounds}"),
+        "run.device=cpu",
+    ]
+
+
+def _records(run: Path) -> list[RoundRecord]:
+    file = run / "metrics.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [RoundRecord.model_validate_json(line) for line in lines]
+
+
+def _cell(clients: int, nodes: str, run: Path, first: float, mib: float | None) -> Cell:
+    seconds = [record.seconds for record in _records(run)][1:]
+    return Cell(clients, nodes, statistics.median(seconds), min(seconds), max(seconds), first, mib)
+
+
+@contextmanager
+def _stock_processes(folder: Path, clients: int) -> Iterator[dict[str, str]]:
+    """SuperLink and SuperNodes as their manuals have them; the environment for `flwr`."""
+    control, fleet, *own = (_free_port() for _ in range(clients + 2))
+    binaries = Path(sys.executable).parent
+    environment = {**os.environ, "FLWR_HOME": str(folder / "home"), "PATH": f"{binaries}:{os.environ.get('PATH', '')}"}
+    (folder / "home").mkdir()
+    (folder / "home" / "config.toml").write_text(
+        f'[superlink]\ndefault = "bench"\n[superlink.bench]\naddress = "127.0.0.1:{control}"\ninsecure = true\n'
+    )
+    with zipfile.ZipFile(io.BytesIO(app_bundle())) as bundle:
+        bundle.extractall(folder / "app")
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(*command: str) -> None:
+        with open(folder / f"{len(processes)}.log", "wb") as log:
+            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
+
+    try:
+        start(
+            *("flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(control)),
+            *("--fleet-api-address", f"127.0.0.1:{fleet}", "--disable-runtime-dependency-installation"),
+        )
+        _until(lambda: _listens(control) and _listens(fleet), "SuperLink")
+        for client, port in enumerate(own):
+            start(
+                *("flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{fleet}", "--host", "127.0.0.1"),
+                *("--port", str(port), "--node-config", f"partition-id={client}"),
+            )
+        yield environment
+    finally:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in processes:
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def _peak_mib(pid: int) -> float | None:
+    """The most memory a process has had, where the system tells."""
+    with suppress(OSError):
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+        return int(found[1]) / 1024 if found else None
+    return None
+
+
+def _check(command: list[str], environment: dict[str, str]) -> None:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RunStopped(f"{' '.join(command[:2])} failed: {(done.stderr or done.stdout).strip()[-300:]}")
+
+
+def _until(there: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + 60
+    while not there():
+        if time.monotonic() > end:
+            raise RunStopped(f"{what} does not start")
+        time.sleep(0.1)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def machine() -> dict[str, object]:
+    return {"cores": os.cpu_count(), "python": platform.python_version(), "processor": platform.machine()}

@@ -1,0 +1,66 @@
+"""`fedopt bench federation`: what a deployed federation costs on this machine, and what Flower's own way costs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import date
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from fedopt.commands.options import command
+from server.bench import Cell, machine, measure_resident, measure_stock
+
+app = command("federation")
+
+
+@app.command(epilog="Example:  fedopt bench federation --clients 2 --clients 4 --stock 4")
+def federation(
+    clients: Annotated[
+        list[int] | None, typer.Option("--clients", min=1, help="How many clients; may be repeated. [2, 4, 8, 20]")
+    ] = None,
+    stock: Annotated[
+        list[int] | None,
+        typer.Option("--stock", min=1, help="With so many stock SuperNodes too (a minute each); may be repeated."),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds of resident clients.")] = 30,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+) -> None:
+    """Seconds a round with trivial clients, all on this machine: what the federation itself costs.
+
+    Resident clients are those of `fedopt federation`. Stock is Flower's own way: `flwr run` on a SuperLink with
+    SuperNodes, of the same app and experiment.
+    """
+    work = [("resident", n) for n in clients or [2, 4, 8, 20]] + [("stock", n) for n in stock or []]
+    console = Console(stderr=True)
+    cells = [
+        measure_stock(n) if kind == "stock" else measure_resident(n, rounds)
+        for kind, n in track(work, "measuring", console=console, transient=True)
+    ]
+    if json_output:
+        print(json.dumps({"cells": [asdict(cell) for cell in cells], "machine": machine()}))
+        return
+    print_table(cells)
+
+
+def print_table(cells: list[Cell]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("clients", "nodes", "s a round", "range", "s a client", "s to round 1", "server MiB"):
+        table.add_column(title, justify="left" if title == "nodes" else "right", no_wrap=True)
+    for cell in cells:
+        table.add_row(
+            str(cell.clients),
+            cell.nodes,
+            f"{cell.round_seconds:.3f}",
+            f"{cell.round_min:.3f} - {cell.round_max:.3f}",
+            f"{cell.round_seconds / cell.clients:.3f}",
+            f"{cell.first_round_seconds:.1f}",
+            "" if cell.server_mib is None else f"{cell.server_mib:.0f}",
+        )
+    Console().print(table)
+    about = machine()
+    print(f"{date.today()}, {about['cores']} cores, Python {about['python']}; medians over rounds")
