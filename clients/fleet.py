@@ -56,6 +56,9 @@ WATCHED = (("fedopt-watch", "1"),)
 ANSWER = 60.0
 """Seconds to wait for an answer to any other call; an object is at most 5 MB."""
 
+TURN = 3600.0
+"""Seconds to wait until a server has room for this node's answer."""
+
 IN_FLIGHT = 8
 """Objects on the way at once: enough to hide the way's latency."""
 
@@ -174,7 +177,7 @@ class Connection:
                 message_object_trees=[get_object_tree(reply)],
                 clientapp_runtime_list=[seconds],
             )
-            response = _result(self._stub.PushMessages.future(request, ANSWER))
+            response = _result(self._stub.PushMessages.future(request, TURN))
             wanted = set(response.objects_to_push)
             pushes = (
                 self._stub.PushObject.future(

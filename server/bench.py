@@ -70,7 +70,7 @@ def measure_resident(clients: int, rounds: int) -> Cell:
 
 def measure_stock(clients: int) -> Cell:
     """Flower's SuperLink, SuperNodes and `flwr run`, of the same app and experiment."""
-    with tempfile.TemporaryDirectory() as folder, _stock_processes(Path(folder), clients) as environment:
+    with tempfile.TemporaryDirectory() as folder, stock_processes(Path(folder), clients) as environment:
         run, app = Path(folder) / "run", Path(folder) / "app"
         config = " ".join([f'out="{run}"', f"set='{' '.join(_settings(clients, STOCK_ROUNDS))}'"])
         start = time.monotonic()
@@ -105,8 +105,11 @@ def _cell(clients: int, nodes: str, run: Path, first: float, mib: float | None) 
 
 
 @contextmanager
-def _stock_processes(folder: Path, clients: int) -> Iterator[dict[str, str]]:
-    """SuperLink and SuperNodes as their manuals have them; the environment for `flwr`."""
+def stock_processes(folder: Path, clients: int, superlink: str | None = None) -> Iterator[dict[str, str]]:
+    """SuperNodes as their manual has them, of the SuperLink at that address, or of one of their own.
+
+    Yields the environment in which `flwr` finds the latter as "bench".
+    """
     control, fleet, *own = (_free_port() for _ in range(clients + 2))
     binaries = Path(sys.executable).parent
     environment = {**os.environ, "FLWR_HOME": str(folder / "home"), "PATH": f"{binaries}:{os.environ.get('PATH', '')}"}
@@ -123,14 +126,16 @@ def _stock_processes(folder: Path, clients: int) -> Iterator[dict[str, str]]:
             processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
 
     try:
-        start(
-            *("flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(control)),
-            *("--fleet-api-address", f"127.0.0.1:{fleet}", "--disable-runtime-dependency-installation"),
-        )
-        _until(lambda: _listens(control) and _listens(fleet), "SuperLink")
+        if superlink is None:
+            superlink = f"127.0.0.1:{fleet}"
+            start(
+                *("flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(control)),
+                *("--fleet-api-address", f"127.0.0.1:{fleet}", "--disable-runtime-dependency-installation"),
+            )
+            _until(lambda: _listens(control) and _listens(fleet), "SuperLink")
         for client, port in enumerate(own):
             start(
-                *("flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{fleet}", "--host", "127.0.0.1"),
+                *("flower-supernode", "--insecure", "--superlink", superlink, "--host", "127.0.0.1"),
                 *("--port", str(port), "--node-config", f"partition-id={client}"),
             )
         yield environment

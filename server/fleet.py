@@ -4,6 +4,7 @@
   nodes cost nothing. (Flower answers at once and lets nodes poll every 3 s; a stock SuperNode works here too.)
 - A heartbeat is held too, for a node that asks for it: when it breaks off, the node is gone, which is known at
   once and not after a minute without heartbeats.
+- A reply waits with its client while there are as many on the server as it has room for.
 - What travels is counted for each node.
 - Who is refused learns why, and so does the log.
 """
@@ -32,6 +33,7 @@ from flwr.server.superlink.fleet.message_handler import message_handler
 from flwr.server.superlink.linkstate import InMemoryLinkState, LinkStateFactory
 from flwr.supercore.error import ApiErrorCode, FlowerError
 
+from fedopt.wire import TRAIN
 from server.post import Post
 
 HOLD = 10.0
@@ -39,6 +41,9 @@ HOLD = 10.0
 
 HOLDERS = 1500
 """Polls, and heartbeats, held at once; each takes a thread, and what comes later is answered at once."""
+
+SMALL, DOWNLOADS = 2**16, 12
+"""Objects above so many bytes (they have 5 MB at most) go down so many at a time."""
 
 WATCHED = "fedopt-watch"
 """The metadata of a heartbeat that is to be held."""
@@ -52,6 +57,7 @@ class PromptFleetServicer(FleetServicer):
     ) -> None:
         super().__init__(states, states.objectstore_factory, authenticates)
         self._post, self._tell = post, tell
+        self._downloads = threading.Semaphore(DOWNLOADS)
         self._watched: dict[int, object] = {}
         self._holds, self._watches = threading.Semaphore(HOLDERS), threading.Semaphore(HOLDERS)
 
@@ -142,11 +148,16 @@ class PromptFleetServicer(FleetServicer):
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "one reply at a time, with its objects")
         if request.messages_list[0].metadata.src_node_id != node:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a node replies for itself alone")
+        reply = request.messages_list[0].metadata
+        order, brings_vectors = reply.reply_to_message_id, reply.message_type == TRAIN
+        if brings_vectors:
+            self._post.await_room(order, lambda: context.is_active() and order in self._state.message_ins_store)
         response = message_handler.push_messages(request, self._state)
         self._post.count(node, response.ByteSize(), request.ByteSize())
-        order = request.messages_list[0].metadata.reply_to_message_id
         if order in self._state.message_ins_id_to_message_res_id:
             self._post.announced(response.session_id, order, set(response.objects_to_push))
+        else:
+            self._post.dealt_with(order)
         return response
 
     def PushObject(  # noqa: N802
@@ -161,6 +172,10 @@ class PromptFleetServicer(FleetServicer):
     def PullObject(  # noqa: N802
         self, request: PullObjectRequest, context: grpc.ServicerContext
     ) -> PullObjectResponse:
+        if len(self._state.object_store.get(request.object_id) or b"") > SMALL:
+            self._downloads.acquire()  # an answer takes memory until it is sent, and so for as long as its call lasts
+            if not context.add_callback(self._downloads.release):
+                self._downloads.release()
         response = super().PullObject(request, context)
         self._post.count(request.node.node_id, response.ByteSize(), request.ByteSize())
         return response

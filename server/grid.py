@@ -97,9 +97,9 @@ class DirectGrid(Grid):
         for message_id in ids:
             for header in self._state.get_message_res(message_ids={message_id}, run_id=self._run.run_id):
                 reply = self._with_content(header)
-                self.discard([message_id])
                 yield reply
                 del reply
+                self.discard([message_id])
 
     def _with_content(self, header: Message) -> Message:
         """The reply with what was uploaded for it; an error reply where that cannot be read."""
@@ -145,6 +145,11 @@ class DirectGrid(Grid):
             for root in (message_id, answer):
                 if root is not None:
                     self._state.object_store.delete(root)
+            self._post.dealt_with(message_id)
+
+    def make_room(self, slots: int) -> None:
+        """How many answers to orders may be here at once."""
+        self._post.make_room(slots)
 
     def arrivals(self, node: int) -> int:
         """How often the node has come on line."""

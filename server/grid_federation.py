@@ -106,6 +106,7 @@ class GridFederation:
     def train(self, orders: Sequence[WorkOrder]) -> Generator[Update | Absence, None, None]:
         round_ = OpenRound({order.client: order for order in orders})
         round_.lost = {order.client: "it is not connected" for order in orders}
+        self._line.make_room(len(self._names) * orders[0].x.nbytes)
         try:
             self._await_enough(round_)
             deadline = time.monotonic() + self._run.deadline

@@ -18,6 +18,9 @@ from server.grid import DirectGrid
 POLL = 0.1
 """Seconds between questions to a Grid that cannot say when there is something new."""
 
+LEAST_ROOM, ROOM_BYTES = 4, 2**26
+"""Answers that may be on the server at once, uploaded or on their way: four, or as many as fit 64 MiB."""
+
 AT_ONCE = 16
 """Replies read into memory at once from a Grid that reads all it is asked for."""
 
@@ -37,6 +40,10 @@ class Line(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Until there may be something new."""
+        ...
+
+    def make_room(self, reply_bytes: int) -> None:
+        """Answers of this size are coming; no more of them should be held at once than there is room for."""
         ...
 
     def discard(self, message_ids: Iterable[str]) -> None:
@@ -68,6 +75,9 @@ class PolledLine:
     def wait(self, seconds: float) -> None:
         time.sleep(min(seconds, POLL))
 
+    def make_room(self, reply_bytes: int) -> None:
+        pass  # Flower's SuperLink takes what comes
+
     def discard(self, message_ids: Iterable[str]) -> None:
         pass  # Flower lets them expire
 
@@ -90,6 +100,9 @@ class DirectLine(PolledLine):
 
     def wait(self, seconds: float) -> None:
         self._direct.wait(seconds)
+
+    def make_room(self, reply_bytes: int) -> None:
+        self._direct.make_room(max(LEAST_ROOM, ROOM_BYTES // max(1, reply_bytes)))
 
     def discard(self, message_ids: Iterable[str]) -> None:
         self._direct.discard(message_ids)

@@ -19,6 +19,9 @@ class Post:
         self._mail: dict[int, int] = defaultdict(int)
         self._doors: dict[int, threading.Condition] = defaultdict(lambda: threading.Condition(self._lock))
         self._arrivals: dict[int, int] = defaultdict(int)
+        self._slots = 1
+        self._holding: set[str] = set()
+        self._room = threading.Condition(self._lock)
         self._open: dict[str, tuple[str, set[str]]] = {}
         self._whole: list[str] = []
         self._traffic: dict[int, tuple[int, int]] = defaultdict(lambda: (0, 0))
@@ -102,6 +105,28 @@ class Post:
             taken = [order for order in self._whole if order in orders]
             self._whole = [order for order in self._whole if order not in orders]
             return taken
+
+    # Room for replies, so that a server which sums them one by one need not hold them all
+
+    def make_room(self, slots: int) -> None:
+        """So many answers to orders may be on the server at once; others wait with their clients."""
+        with self._lock:
+            self._slots = slots
+            self._room.notify_all()
+
+    def await_room(self, order: str, wanted: Callable[[], bool]) -> None:
+        """Until an answer to this order may come up, or is wanted no more."""
+        with self._lock:
+            while len(self._holding) >= self._slots and order not in self._holding and wanted():
+                self._room.wait(1.0)
+            self._holding.add(order)
+
+    def dealt_with(self, order: str) -> None:
+        """An answer to this order is not on the server any more."""
+        with self._lock:
+            if order in self._holding:
+                self._holding.remove(order)
+                self._room.notify()
 
     # Traffic
 

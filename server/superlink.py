@@ -39,6 +39,7 @@ from fedopt.errors import InvalidExperiment
 from server.fleet import PromptFleetServicer
 from server.grid import DirectGrid
 from server.lines import DirectLine
+from server.memory import return_large_blocks
 from server.post import Post
 from server.tls import ServerIdentity
 
@@ -127,6 +128,7 @@ class SuperLink:
         return DirectLine(DirectGrid(self._state, run, self._post))
 
     def __enter__(self) -> SuperLink:
+        return_large_blocks()
         self._server.start()
         self._heartbeat.start()
         return self

@@ -1,0 +1,105 @@
+"""The same app with Flower's own parts: `flwr run .`, stock SuperLink, stock SuperNodes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import fedopt
+from fedopt.experiment_file import override
+from server.app import OPTIONS, overrides_in
+from server.bench import stock_processes
+from tests.processes import Household
+
+ROOT = Path(__file__).parents[2]
+CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+
+
+def flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in table.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def test_every_run_config_key_is_a_key_of_an_experiment() -> None:
+    for key, value in flat(CONFIG).items():
+        assert value == ""
+        if key not in OPTIONS:
+            section, _, name = key.partition(".")
+            fields = type(getattr(fedopt.Experiment(algorithm={"name": "scaffold"}), section)).model_fields
+            assert name in fields, key
+
+
+def test_run_config_overrides_the_experiment() -> None:
+    config = {**flat(CONFIG), "run.rounds": 3, "algorithm.name": "scaffold", "set": "model.hidden=[5] data.alpha=2.5"}
+    experiment = fedopt.Experiment(**override({}, overrides_in(config)))  # type: ignore[arg-type]
+    assert experiment.run.rounds == 3
+    assert experiment.algorithm.name == "scaffold"
+    assert experiment.data.alpha == 2.5
+    assert experiment.model.model_dump()["hidden"] == (5,)
+
+
+@pytest.mark.deployment
+def test_flwr_run_on_stock_superlink_and_supernodes(tmp_path: Path) -> None:
+    """Two stock SuperNodes, a minute of Flower's own pace, and the weights of the simulation."""
+    checkout = tmp_path / "checkout"
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for file in files:
+        if not file.startswith("tests/") and (ROOT / file).is_file():
+            (checkout / file).parent.mkdir(parents=True, exist_ok=True)
+            (checkout / file).write_bytes((ROOT / file).read_bytes())
+    (tmp_path / "stock").mkdir()
+    settings = (
+        "data.clients=2 data.alpha=1.0 algorithm.name='scaffold' run.rounds=2 run.participation=1.0 run.dtype='float64'"
+    )
+    with stock_processes(tmp_path / "stock", 2) as environment:
+        done = subprocess.run(
+            [
+                *(str(Path(sys.executable).with_name("flwr")), "run", str(checkout), "bench"),
+                *("--run-config", f"{settings} out='{tmp_path / 'run'}'", "--stream"),
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+    assert (tmp_path / "run" / "summary.json").exists(), done.stdout + done.stderr
+    there = json.loads((tmp_path / "run" / "summary.json").read_text())
+    experiment = fedopt.Experiment(
+        data={"clients": 2, "alpha": 1.0},
+        algorithm={"name": "scaffold"},
+        run={"rounds": 2, "participation": 1.0, "dtype": "float64"},
+    )
+    assert there["weights_sha256"] == fedopt.run(experiment, tmp_path / "here").summary.weights_sha256
+
+
+@pytest.mark.deployment
+def test_a_stock_supernode_joins_a_fedopt_server(house: Household) -> None:
+    settings = ("--set", "data.name=synthetic", "--set", "data.partition=iid", "--set", "run.participation=1.0")
+    server = house.server("--clients", "2", "--out", house.folder / "run", *settings, "--set", "run.rounds=2")
+    server.until("listening on")
+    resident = house.client(1)
+    with stock_processes(house.folder, 1, house.address):
+        assert server.ends() == 0, server.said
+    assert resident.ends() == 0
+    lines = [json.loads(line) for line in (house.folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["left_out"] for line in lines] == [{}, {}]
+
+
+def test_the_bundle_names_the_app() -> None:
+    import io
+
+    from server.superlink import app_bundle
+
+    with zipfile.ZipFile(io.BytesIO(app_bundle())) as bundle:
+        app = tomllib.loads(bundle.read("pyproject.toml").decode())["tool"]["flwr"]["app"]
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]
+    assert app["components"] == ours["components"]

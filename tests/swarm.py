@@ -1,0 +1,48 @@
+"""Very many clients in one process, over real gRPC, that answer at once without any training.
+
+python -m tests.swarm HOST:PORT COUNT
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app.message import Array
+
+from clients.fleet import Connection, Credentials
+from fedopt.wire import FAREWELL, HELLO, Greeting
+
+
+def answer(message: Message, client: int) -> RecordDict:
+    if message.metadata.message_type == FAREWELL:
+        return RecordDict()
+    if message.metadata.message_type == HELLO:
+        return RecordDict({"greeting": ConfigRecord(dict(Greeting(client, 1).fields()))})
+    order = message.content.config_records["order"]
+    x = message.content.array_records["vectors"]["x"].numpy()
+    update = {"round": order["round"], "client": client, "samples": 1, "steps": 1, "loss": 1.0}
+    dx = np.full_like(x, 1e-3 * (client + 1))
+    return RecordDict({"update": ConfigRecord(update), "vectors": ArrayRecord({"dx": Array(dx)})})
+
+
+def play(address: str, client: int) -> None:
+    connection = Connection(address, Credentials(None, None))
+    connection.join()
+    while True:
+        message = connection.receive()
+        if message is None:
+            continue
+        connection.send(Message(answer(message, client), reply_to=message), 0.0)
+        if message.metadata.message_type == FAREWELL:
+            return
+
+
+if __name__ == "__main__":
+    threads = [threading.Thread(target=play, args=(sys.argv[1], client)) for client in range(int(sys.argv[2]))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
