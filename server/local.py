@@ -9,8 +9,9 @@ from fedopt.runner import Observer
 from fedopt.runs import RunDirectory
 from fedopt.setup import Setup
 from server.deployment import conduct
+from server.journal import log_to
 from server.nursery import Nursery
-from server.superlink import SuperLink, log_flower_to
+from server.superlink import SuperLink
 
 HOST = "127.0.0.1"
 
@@ -23,7 +24,7 @@ def run_locally(
     observers: Sequence[Observer],
 ) -> History:
     """Starts server and clients, and plays the run."""
-    log_flower_to(directory.path / "flower.log")
+    log_to(directory.path / "server.log")
     with SuperLink(f"{HOST}:0", None, None, tell) as superlink:
         nursery.start(directory, f"{HOST}:{superlink.port}")
         return conduct(

@@ -29,8 +29,8 @@ from fedopt.runner import Observer
 from fedopt.runs import RunDirectory
 from fedopt.setup import Setup
 from server.deployment import conduct, open_run
+from server.journal import log_to
 from server.lines import PolledLine
-from server.superlink import log_flower_to
 
 CLIENT_APP = "clients.app:make_app"
 """By name, as in pyproject.toml: the server's side imports nothing of the clients'."""
@@ -59,7 +59,7 @@ def _check_ray() -> None:
 
 
 def _simulate(directory: RunDirectory, setup: Setup, observers: Sequence[Observer]) -> History:
-    log_flower_to(directory.path / "flower.log")
+    log_to(directory.path / "server.log")
     histories: list[History] = []
     server_app = ServerApp()
 
@@ -88,7 +88,7 @@ def _simulate(directory: RunDirectory, setup: Setup, observers: Sequence[Observe
                 backend_config=_backend(directory.experiment),
             )
         except RuntimeError as error:  # what Flower makes of anything that goes wrong with Ray
-            raise RunStopped(f"Flower's simulation on Ray failed; why is in {directory.path / 'flower.log'}") from error
+            raise RunStopped(f"Flower's simulation on Ray failed; why is in {directory.path / 'server.log'}") from error
     return histories[0]
 
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import io
-import logging
 import socket
 import zipfile
 from collections.abc import Callable, Mapping
 from importlib import metadata
-from pathlib import Path
 from types import TracebackType
 
 import grpc
@@ -183,15 +181,3 @@ def _version() -> str:
         return metadata.version("fedopt")
     except metadata.PackageNotFoundError:
         return "0.1.0"  # run from its source tree
-
-
-def log_flower_to(file: Path) -> None:
-    """Flower's own log goes to a file: its users read other lines than ours."""
-    logger = logging.getLogger("flwr")
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-    handler = logging.FileHandler(file)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False

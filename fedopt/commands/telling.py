@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +16,8 @@ from fedopt.history import History
 from fedopt.progress import progress
 from fedopt.runner import Observer
 from fedopt.runs import read_run_experiment
+
+log = logging.getLogger("fedopt")
 
 
 def chosen_experiment(
@@ -35,6 +39,17 @@ def introduce(experiment: Experiment, console: Console, quiet: bool) -> list[Obs
         console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
     console.print(describe(experiment), highlight=False, soft_wrap=True)
     return [progress(console)]
+
+
+def teller(console: Console, quiet: bool) -> Callable[[str], None]:
+    """Says lines to whoever watches, and to the log."""
+
+    def say(line: str) -> None:
+        log.info("%s", line)
+        if not quiet:
+            console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+    return say
 
 
 def conclude(history: History, console: Console, quiet: bool, as_json: bool) -> None:

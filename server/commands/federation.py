@@ -8,9 +8,11 @@ import typer
 from rich.console import Console
 
 from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, command
-from fedopt.commands.telling import chosen_experiment, conclude, introduce
+from fedopt.commands.telling import chosen_experiment, conclude, introduce, teller
 
 app = command("federation")
+
+PARTICIPATION = ("run.participation=", "run.cohort=")
 
 
 @app.command(epilog="Example:  fedopt federation --clients 4 --set algorithm.name=scaffold --set run.rounds=20")
@@ -29,20 +31,20 @@ def federation(
     """Run a real federation on this machine: a server, and a process for each client, over gRPC.
 
     What `fedopt server` and `fedopt client` do on many machines, and with the same numbers as `fedopt run`. What the
-    clients say is in clients.log of the run's directory, what they keep in client-state.
+    clients say is in clients.log of the run's directory, what they keep in client-state. Without an experiment, four
+    clients that all take part in every round.
     """
     changes = list(overrides or [])
     if clients is not None:
         changes.append(f"data.clients={clients}")
     elif experiment is None and resume is None and not any(text.startswith("data.clients=") for text in changes):
         changes.append("data.clients=4")
+    if experiment is None and resume is None and not any(text.startswith(PARTICIPATION) for text in changes):
+        changes.append("run.participation=1.0")
     settings = chosen_experiment(experiment, changes, out, resume)
     console = Console(stderr=True)
     observers = introduce(settings, console, quiet)
-
-    def tell(line: str) -> None:
-        if not quiet:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+    tell = teller(console, quiet)
 
     from server.nursery import Nursery
 

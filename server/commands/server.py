@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fedopt.addresses import is_loopback, split_address
 from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, command
-from fedopt.commands.telling import chosen_experiment, conclude, introduce
+from fedopt.commands.telling import chosen_experiment, conclude, introduce, teller
 from fedopt.errors import InvalidExperiment
 
 app = command("server")
@@ -51,7 +51,7 @@ def server(
 ) -> None:
     """Serve a federation: wait for its clients, train with them, and send them home.
 
-    Shows and writes what `fedopt run` does, and Flower's own log to flower.log beside it. Killed at any moment, it
+    Shows and writes what `fedopt run` does, and server.log beside it. Killed at any moment, it
     goes on with --resume, and the clients find back by themselves. How long it waits, and for whom: run.patience,
     run.deadline, run.min_replies, run.over_select.
     """
@@ -61,20 +61,18 @@ def server(
     settings = chosen_experiment(experiment, changes, out, resume)
     console = Console(stderr=True)
     observers = introduce(settings, console, quiet)
-
-    def tell(line: str) -> None:
-        if not quiet:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+    tell = teller(console, quiet)
 
     from server.deployment import conduct, open_run
-    from server.superlink import SuperLink, check_free, log_flower_to
+    from server.journal import log_to
+    from server.superlink import SuperLink, check_free
     from server.tls import read_client_keys, read_identity
 
     check_free(listen)
     identity = read_identity(tls_cert, tls_key, ca) if tls_cert and tls_key and ca else None
     known = read_client_keys(client_keys, settings.data.clients) if client_keys else None
     with open_run(settings, out, resume, changes) as (directory, setup):
-        log_flower_to(directory.path / "flower.log")
+        log_to(directory.path / "server.log")
         with SuperLink(listen, identity, known, tell) as superlink:
             tell(f"listening on {listen}, {_protection(identity is not None, known is not None)}")
             history = conduct(
