@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test test-slow check format bench clean
+.PHONY: run test test-quick test-slow check format bench clean
 
 run: $(READY)  ## FedAvg against SCAFFOLD on non-IID digits, in under a minute
 	$(BIN)/fedopt study
 
-test: $(READY)  ## the quick suite
-	$(BIN)/python -m pytest -n auto -q -m "not slow"
+test: $(READY)  ## everything but what takes minutes; real servers and clients on loopback among it
+	$(BIN)/python -m pytest -n auto --dist loadgroup -q -m "not slow"
+
+test-quick: $(READY)  ## the same without servers and clients
+	$(BIN)/python -m pytest -n auto -q -m "not slow and not deployment"
 
 test-slow: $(READY)  ## what takes minutes: MNIST, CIFAR-10, ResNet-18, 1,000 clients; prints its figures
 	$(BIN)/python -m pytest -n 2 -q -rP -m slow
@@ -24,8 +27,9 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## this engine against the plain loop, interleaved
+bench: $(READY)  ## this engine against the plain loop, interleaved; a federation beside Flower's own
 	$(BIN)/fedopt bench engine
+	$(BIN)/fedopt bench federation --stock 4
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

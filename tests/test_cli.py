@@ -12,7 +12,10 @@ from tests.commands import fedopt
 QUICK = ["--set", "run.rounds=3"]
 
 
-@pytest.mark.parametrize("subcommand", ["run", "study", "partition", "bench", "bench engine", "list"])
+SUBCOMMANDS = ["run", "server", "client", "federation", "keys", "study", "partition", "bench", "list"]
+
+
+@pytest.mark.parametrize("subcommand", [*SUBCOMMANDS, "bench engine", "bench federation"])
 def test_help_teaches(subcommand: str) -> None:
     done = fedopt(*subcommand.split(), "--help")
     assert done.returncode == 0
@@ -22,7 +25,7 @@ def test_help_teaches(subcommand: str) -> None:
 
 def test_help_lists_every_subcommand() -> None:
     told = fedopt("--help").stdout
-    assert all(name in told for name in ("run", "study", "partition", "bench", "list"))
+    assert all(name in told for name in SUBCOMMANDS)
     assert fedopt().returncode == 2
 
 
@@ -39,6 +42,12 @@ def test_help_lists_every_subcommand() -> None:
         (["run", "--set", "data.alpha=0.001", "--set", "data.min_samples=30"], "what would work: data.alpha = "),
         (["run", "--set", "run.device=cuda"], "torch finds no cuda"),
         (["run", "--resume", "gone"], "there is no run"),
+        (["run", "--engine", "raj"], "did you mean ray?"),
+        (["run", "--set", "run.min_replies=9"], "9 updates, but a round has 4 clients; lower it"),
+        (["bench", "enginee"], "did you mean engine?"),
+        (["client"], "Missing option"),
+        (["federation", "--clients", "0"], "0 is not in the range"),
+        (["server", "--resume", "gone"], "there is no run"),
         (["run", "--resume", "gone", "--out", "x"], "--resume takes the experiment and the place from DIR"),
         (["partition", "--plot", "p.gif"], "choose .png, .svg or .pdf"),
         (["partition", "--plot", "gone/p.png"], "cannot be written"),
@@ -117,4 +126,13 @@ def test_bench_measures_both_on_the_same_work(tmp_path: Path) -> None:
     assert {"model", "batch", "optimizer", "engine", "steps_per_second", "ratio", "ratio_min", "ratio_max"} <= set(cell)
     assert cell["ratio"] == pytest.approx(cell["steps_per_second"] / cell["plain_steps_per_second"], rel=1e-6)
     assert told["machine"]["threads"] == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.deployment
+def test_bench_federation_measures_rounds(tmp_path: Path) -> None:
+    done = fedopt("bench", "federation", "--clients", "2", "--rounds", "3", "--json", cwd=tmp_path)
+    (cell,) = json.loads(done.stdout)["cells"]
+    assert (cell["clients"], cell["nodes"]) == (2, "resident")
+    assert 0 < cell["round_min"] <= cell["round_seconds"] <= cell["round_max"] < cell["first_round_seconds"]
     assert list(tmp_path.iterdir()) == []

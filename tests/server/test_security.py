@@ -74,6 +74,7 @@ def test_whoever_does_not_belong_is_refused_before_any_weight_is_sent(
     assert "loss" not in client.said
     if who in ("no key", "an unknown key"):
         assert "refused a client from ipv4:127.0.0.1" in server.said
+        assert "refused a client from ipv4:127.0.0.1" in (keys / "run" / "server.log").read_text()
     if who in ("another client's key", "a number out of range"):
         assert "sent a client away: " in server.said
     assert not (keys / "run" / "metrics.jsonl").exists(), "nobody has been sent any weights"
