@@ -38,7 +38,7 @@ class Node:
     def __init__(self, address: str, credentials: Credentials, config: NodeConfig, tell: Callable[[str], None]) -> None:
         self._address, self._credentials, self._config, self._tell = address, credentials, config, tell
         self._connection = Connection(address, credentials)
-        self._inbox: queue.Queue[Message | FedoptError] = queue.Queue()
+        self._inbox: queue.Queue[Message | Exception] = queue.Queue()
         self._context: Context | None = None
         self._done = threading.Event()
 
@@ -53,7 +53,7 @@ class Node:
                     message = self._inbox.get(timeout=0.5)  # a wait without end would not notice Ctrl-C everywhere
                 except queue.Empty:
                     continue
-                if isinstance(message, FedoptError):
+                if isinstance(message, Exception):
                     raise message
                 self._serve(message)
         finally:
@@ -76,7 +76,7 @@ class Node:
             self._tell(str(error))
             return
         self._report(message, reply, seconds)
-        if metadata.message_type == FAREWELL:
+        if metadata.message_type == FAREWELL and not reply.has_error():
             farewell = Farewell.read(message.content.config_records["farewell"])
             if farewell.failed:
                 raise TurnedAway(farewell.reason)
@@ -151,7 +151,7 @@ class Node:
                 connected = False
                 self._done.wait(RETRIES[min(failures, len(RETRIES) - 1)])
                 failures += 1
-            except FedoptError as error:
+            except Exception as error:  # whatever ends this thread must end the client, and be seen
                 self._inbox.put(error)
                 return
 

@@ -96,10 +96,10 @@ class DirectGrid(Grid):
     def _read(self, ids: Iterable[str]) -> Iterator[Message]:
         for message_id in ids:
             for header in self._state.get_message_res(message_ids={message_id}, run_id=self._run.run_id):
-                reply = self._with_content(header)
-                yield reply
-                del reply
-                self.discard([message_id])
+                try:
+                    yield self._with_content(header)
+                finally:  # whoever reads may stop here
+                    self.discard([message_id])
 
     def _with_content(self, header: Message) -> Message:
         """The reply with what was uploaded for it; an error reply where that cannot be read."""
