@@ -123,7 +123,7 @@ def stock_processes(folder: Path, clients: int, superlink: str | None = None) ->
 
     def start(*command: str) -> None:
         with open(folder / f"{len(processes)}.log", "wb") as log:
-            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True))
+            processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
 
     try:
         if superlink is None:
@@ -140,15 +140,30 @@ def stock_processes(folder: Path, clients: int, superlink: str | None = None) ->
             )
         yield environment
     finally:
+        family = [child for process in processes for child in descendants(process.pid)]  # some in sessions of their own
         for process in processes:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGTERM)
+            process.terminate()
         for process in processes:
             try:
                 process.wait(5)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
                 process.wait()
+        for child in family:
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+
+def descendants(pid: int) -> set[int]:
+    """Processes below `pid`, where the system tells."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    found: set[int] = set()
+    while more := {child for child, parent in parents.items() if parent in found | {pid}} - found:
+        found |= more
+    return found
 
 
 def _peak_mib(pid: int) -> float | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from server.bench import descendants as descendants
 from tests.commands import FEDOPT, environment
 
 ROOT = Path(__file__).parents[1]
@@ -158,24 +159,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def descendants(pid: int) -> set[int]:
-    """Processes below `pid`, read from /proc."""
-    parents: dict[int, int] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            parents[int(entry)] = int(fields[1])
-    found: set[int] = set()
-    while True:
-        more = {child for child, parent in parents.items() if parent in found | {pid}} - found
-        if not more:
-            return found
-        found |= more
 
 
 def alive(pids: set[int]) -> set[int]:
