@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 
 import grpc
+from flwr.common.constant import PUBLIC_KEY_HEADER
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     ActivateNodeResponse,
@@ -32,6 +33,7 @@ from flwr.server.superlink.fleet.grpc_rere.fleet_servicer import FleetServicer
 from flwr.server.superlink.fleet.message_handler import message_handler
 from flwr.server.superlink.linkstate import InMemoryLinkState, LinkStateFactory
 from flwr.supercore.error import ApiErrorCode, FlowerError
+from flwr.supercore.utils import get_metadata_bytes
 
 from fedopt.wire import TRAIN
 from server.post import Post
@@ -70,6 +72,7 @@ class PromptFleetServicer(FleetServicer):
     def RegisterNode(  # noqa: N802 (the API's name)
         self, request: RegisterNodeFleetRequest, context: grpc.ServicerContext
     ) -> RegisterNodeFleetResponse:
+        self._check_proof(request.public_key, context)
         if self.enable_supernode_auth:
             self._tell(f"refused a client from {context.peer()}: it came without a registered key")
         return super().RegisterNode(request, context)
@@ -77,6 +80,7 @@ class PromptFleetServicer(FleetServicer):
     def ActivateNode(  # noqa: N802
         self, request: ActivateNodeRequest, context: grpc.ServicerContext
     ) -> ActivateNodeResponse:
+        self._check_proof(request.public_key, context)
         node = self._state.get_node_id_by_public_key(request.public_key)
         if node is None:
             raise self._refusal(context, "its key is not registered here")
@@ -86,6 +90,11 @@ class PromptFleetServicer(FleetServicer):
         answer = super().ActivateNode(request, context)
         self._post.arrived(node)
         return answer
+
+    def _check_proof(self, key: bytes, context: grpc.ServicerContext) -> None:
+        """The call is signed with some key: it must be the one that the node says is its own."""
+        if get_metadata_bytes(context.invocation_metadata(), PUBLIC_KEY_HEADER) != key:
+            raise self._refusal(context, "it proves another key than it claims")
 
     def _refusal(self, context: grpc.ServicerContext, reason: str) -> FlowerError:
         self._tell(f"refused a client from {context.peer()}: {reason}")

@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.message import Array
 
 import fedopt
-from clients.fleet import Connection, Credentials
+from clients.fleet import Connection, Credentials, Lost
 from fedopt.wire import FAREWELL, HELLO, Greeting
 from tests.processes import Household
 
@@ -89,11 +89,12 @@ def test_what_a_broken_client_sends_never_touches_the_model(house: Household) ->
     settings = [f"{section}.{key}={value}" for section, given in keys.items() for key, value in given.items()]
     server = house.server("--out", run, *(word for text in settings for word in ("--set", text)))
     server.until("listening on")
-    house.flock(run, 2)
+    flock = house.flock(run, 2)
     samples = 140
     nasty = threading.Thread(target=be_nasty, args=(house.address, samples), daemon=True)
     nasty.start()
     assert server.ends() == 0, server.said
+    assert flock.ends() == 0
     nasty.join(10)
     assert not nasty.is_alive()
 
@@ -104,3 +105,27 @@ def test_what_a_broken_client_sends_never_touches_the_model(house: Household) ->
         assert f"its update was refused: {expected}" in reason
     assert fedopt.Experiment(**keys).data.clients == 3
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
+
+
+class Impostor(Connection):
+    """Signs with a key of its own, and claims to be the node of another's."""
+
+    def claim(self, public: bytes) -> None:
+        self._public, self._registers = public, False
+
+    @property
+    def public(self) -> bytes:
+        return self._public
+
+
+def test_a_public_key_is_no_proof(house: Household) -> None:
+    server = house.server("--out", house.folder / "run", "--set", "data.name=synthetic", "--clients", "2")
+    server.until("listening on")
+    honest, thief = (Impostor(house.address, Credentials(None, None)) for _ in range(2))
+    honest.join()
+    thief.claim(honest.public)
+    with pytest.raises(Lost, match="it proves another key than it claims"):
+        thief.join()
+    assert "it proves another key than it claims" in server.said
+    honest.close()
+    thief.close()
