@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import grpc
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -106,17 +106,13 @@ class Credentials:
 class Connection:
     """One node's calls. Safe to use from several threads."""
 
-    def __init__(self, address: str, credentials: Credentials) -> None:
+    def __init__(self, address: str, credentials: Credentials, channel: grpc.Channel | None = None) -> None:
+        """`channel` is one that several nodes of a process share; without it, one of this node's own is made."""
         self._registers = credentials.key is None
         private = credentials.key or generate_key_pairs()[0]
         self._public = public_key_to_bytes(private.public_key())
-        channel = (
-            grpc.insecure_channel(address, OPTIONS)
-            if credentials.ca is None
-            else grpc.secure_channel(address, grpc.ssl_channel_credentials(credentials.ca), OPTIONS)
-        )
         self._channel = grpc.intercept_channel(
-            channel,
+            channel or open_channel(address, credentials),
             RuntimeVersionClientInterceptor(component_name="SuperNode"),
             NodeAuthClientInterceptor(private, private.public_key()),
         )
@@ -230,7 +226,11 @@ class Connection:
             yield answer.object_content
 
 
-T = TypeVar("T")
+def open_channel(address: str, credentials: Credentials) -> grpc.Channel:
+    """A channel that tries again soon when its server is gone."""
+    if credentials.ca is None:
+        return grpc.insecure_channel(address, OPTIONS)
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(credentials.ca), OPTIONS)
 
 
 def _windowed(calls: Iterable[Any]) -> Iterator[Any]:

@@ -14,9 +14,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import grpc
 from flwr.common.constant import PUBLIC_KEY_HEADER
+from flwr.common.serde import message_to_proto
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     ActivateNodeResponse,
@@ -32,7 +34,9 @@ from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse, PushOb
 from flwr.server.superlink.fleet.grpc_rere.fleet_servicer import FleetServicer
 from flwr.server.superlink.fleet.message_handler import message_handler
 from flwr.server.superlink.linkstate import InMemoryLinkState, LinkStateFactory
+from flwr.supercore.date import now
 from flwr.supercore.error import ApiErrorCode, FlowerError
+from flwr.supercore.object_store import NoObjectInStoreError
 from flwr.supercore.utils import get_metadata_bytes
 
 from fedopt.wire import TRAIN
@@ -136,18 +140,28 @@ class PromptFleetServicer(FleetServicer):
         context.add_callback(lambda: self._post.knock(node))  # so that a poll that broke off takes no mail
         response = PullMessagesResponse()
         while context.is_active():
-            seen = self._post.mail(node)
-            response = message_handler.pull_messages(request, self._state, self.objectstore_factory.store())
+            response = self._next_message(node)
             if response.messages_list or time.monotonic() >= until:
                 break
             if not self._holds.acquire(blocking=False):
                 break
             try:
-                self._post.await_mail(node, seen, until, context.is_active)
+                self._post.await_mail(node, until, context.is_active)
             finally:
                 self._holds.release()
         self._post.count(node, response.ByteSize(), request.ByteSize())
         return response
+
+    def _next_message(self, node: int) -> PullMessagesResponse:
+        """What Flower finds by looking through all messages of all nodes, from the node's own mail."""
+        while (message_id := self._post.take_mail(node)) is not None:
+            message = self._state.message_ins_store.get(message_id)
+            with suppress(NoObjectInStoreError):  # discarded meanwhile
+                if message is not None:
+                    tree = self._state.object_store.get_object_tree(message_id)
+                    message.metadata.delivered_at = now().isoformat()
+                    return PullMessagesResponse(messages_list=[message_to_proto(message)], message_object_trees=[tree])
+        return PullMessagesResponse()
 
     def PushMessages(  # noqa: N802
         self, request: PushMessagesRequest, context: grpc.ServicerContext

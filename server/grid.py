@@ -72,7 +72,8 @@ class DirectGrid(Grid):
                 for object_id in missing:
                     self._state.store_object(self._run.run_id, session, object_id, objects[object_id].deflate())
                 ids.append(message.metadata.message_id if stored else "")
-                self._post.post(message.metadata.dst_node_id)
+                if stored:
+                    self._post.post(message.metadata.dst_node_id, message.metadata.message_id)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:

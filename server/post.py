@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 
 
@@ -16,7 +16,7 @@ class Post:
         self._lock = threading.RLock()
         self._news = 0
         self._news_came = threading.Condition(self._lock)
-        self._mail: dict[int, int] = defaultdict(int)
+        self._mail: dict[int, deque[str]] = defaultdict(deque)
         self._doors: dict[int, threading.Condition] = defaultdict(lambda: threading.Condition(self._lock))
         self._arrivals: dict[int, int] = defaultdict(int)
         self._slots = 1
@@ -28,10 +28,10 @@ class Post:
 
     # Mail for nodes
 
-    def post(self, node: int) -> None:
+    def post(self, node: int, message_id: str) -> None:
         """There is a message for the node."""
         with self._lock:
-            self._mail[node] += 1
+            self._mail[node].append(message_id)
             self._doors[node].notify_all()
 
     def knock(self, node: int) -> None:
@@ -39,15 +39,15 @@ class Post:
         with self._lock:
             self._doors[node].notify_all()
 
-    def mail(self, node: int) -> int:
-        """How many messages there have been for the node."""
+    def take_mail(self, node: int) -> str | None:
+        """The node's next message, which is told once."""
         with self._lock:
-            return self._mail[node]
+            return self._mail[node].popleft() if self._mail[node] else None
 
-    def await_mail(self, node: int, seen: int, until: float, wanted: Callable[[], bool]) -> None:
-        """Until the node has more mail than `seen`, the time comes, or the answer is wanted no more."""
+    def await_mail(self, node: int, until: float, wanted: Callable[[], bool]) -> None:
+        """Until the node has mail, the time comes, or the answer is wanted no more."""
         with self._lock:
-            while self._mail[node] == seen and wanted() and (left := until - time.monotonic()) > 0:
+            while not self._mail[node] and wanted() and (left := until - time.monotonic()) > 0:
                 self._doors[node].wait(left)
 
     # News for the Grid

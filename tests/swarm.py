@@ -8,11 +8,12 @@ from __future__ import annotations
 import sys
 import threading
 
+import grpc
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.message import Array
 
-from clients.fleet import Connection, Credentials
+from clients.fleet import Connection, Credentials, open_channel
 from fedopt.wire import FAREWELL, HELLO, Greeting
 
 
@@ -28,8 +29,8 @@ def answer(message: Message, client: int) -> RecordDict:
     return RecordDict({"update": ConfigRecord(update), "vectors": ArrayRecord({"dx": Array(dx)})})
 
 
-def play(address: str, client: int) -> None:
-    connection = Connection(address, Credentials(None, None))
+def play(address: str, client: int, channel: grpc.Channel) -> None:
+    connection = Connection(address, Credentials(None, None), channel)
     connection.join()
     while True:
         message = connection.receive()
@@ -41,7 +42,11 @@ def play(address: str, client: int) -> None:
 
 
 if __name__ == "__main__":
-    threads = [threading.Thread(target=play, args=(sys.argv[1], client)) for client in range(int(sys.argv[2]))]
+    channels = [open_channel(sys.argv[1], Credentials(None, None)) for _ in range(8)]
+    threads = [
+        threading.Thread(target=play, args=(sys.argv[1], client, channels[client % 8]))
+        for client in range(int(sys.argv[2]))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
