@@ -49,7 +49,7 @@ def federation(
 
 def print_table(cells: list[Cell]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("clients", "nodes", "s a round", "range", "s a client", "s to round 1", "server MiB"):
+    for title in ("clients", "nodes", "s a round", "range", "s a client", "s to round 1", "MiB"):
         table.add_column(title, justify="left" if title == "nodes" else "right", no_wrap=True)
     for cell in cells:
         table.add_row(
