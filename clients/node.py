@@ -118,7 +118,9 @@ class Node:
             self._tell(greeting.refusal or f"ready, with {greeting.samples} samples")
         elif message.metadata.message_type == TRAIN:
             update = reply.content.config_records["update"]
-            self._tell(f"round {update['round']!r}: loss {update['loss']!r}, in {seconds:.2f} s")
+            loss = update["loss"]
+            assert isinstance(loss, float), "this process has made it"
+            self._tell(f"round {update['round']!r}: loss {loss:.4f}, in {seconds:.2f} s")
 
     def _receive(self) -> None:
         """The receiver's thread: connected as long as there is a server, and waiting for one as long as not."""

@@ -65,7 +65,7 @@ def conduct(
     tell: Tell,
     observers: Sequence[Observer],
     command: str,
-    name: str = GridFederation.name,
+    name: str = "flower",
     check: Callable[[], None] = lambda: None,
 ) -> History:
     """Waits for the clients, plays the rounds that are left, and sends the clients home.
@@ -94,8 +94,8 @@ def conduct(
         federation=federation_name,
         tell=tell,
         check=check,
+        name=name,
     )
-    federation.name = name
     run = Run(directory, setup.task, federation, setup.evaluator, observers, terms, command)
     run.resume()
     federation.gather()

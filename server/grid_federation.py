@@ -53,8 +53,6 @@ class OpenRound:
 class GridFederation:
     """N clients behind a Grid. Implements `fedopt.federation.Federation`."""
 
-    name = "flower"
-
     def __init__(
         self,
         line: Line,
@@ -66,9 +64,11 @@ class GridFederation:
         names: set[str],
         federation: str,
         tell: Callable[[str], None],
-        check: Callable[[], None] = lambda: None,
+        check: Callable[[], None],
+        name: str,
     ) -> None:
         """`least` updates are needed, of vectors with these `names`; `federation` names the run to its clients."""
+        self.name = name
         self._line, self._roster, self._run = line, roster, run
         self._tell, self._check = tell, check
         self._clients, self._least, self._names = clients, least, names
