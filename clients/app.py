@@ -17,7 +17,17 @@ from flwr.clientapp import ClientApp
 
 from clients.workplace import Own, Workplace
 from fedopt.errors import FedoptError
-from fedopt.wire import Farewell, Greeting, Hello, Malformed, Order, as_arrays, update_fields
+from fedopt.wire import (
+    Farewell,
+    Greeting,
+    Hello,
+    Malformed,
+    Order,
+    as_arrays,
+    read_model,
+    score_fields,
+    update_fields,
+)
 
 Defaults = Mapping[str, str]
 
@@ -46,9 +56,7 @@ def hello(message: Message, context: Context, defaults: Defaults) -> Message:
 
 def train(message: Message, context: Context, defaults: Defaults) -> Message:
     """Carries out one order; whatever prevents it is raised, and reaches the server as the reason."""
-    if "hello" not in context.state.config_records:
-        raise NotIntroduced("this node has not been told which federation it is in")
-    place = workplace(Hello.read(context.state.config_records["hello"]), own_of(context, defaults))
+    place = _place(context, defaults)
     arrays = {name: array.numpy() for name, array in _record(message.content, "vectors").items()}
     update = place.carry_out(Order.read(_fields(message, "order"), arrays, place.like))
     vectors = ArrayRecord({name: Array(array) for name, array in as_arrays(update.up).items()})
@@ -56,10 +64,24 @@ def train(message: Message, context: Context, defaults: Defaults) -> Message:
     return Message(content, reply_to=message)
 
 
+def evaluate(message: Message, context: Context, defaults: Defaults) -> Message:
+    """How the model that came does on this node's own test share."""
+    place = _place(context, defaults)
+    arrays = {name: array.numpy() for name, array in _record(message.content, "vectors").items()}
+    score = place.evaluate(read_model(arrays, place.like))
+    return Message(RecordDict({"score": ConfigRecord(score_fields(score))}), reply_to=message)
+
+
 def farewell(message: Message, context: Context, defaults: Defaults) -> Message:
     """Acknowledges that the server wants nothing more of this node; a resident client then ends."""
     Farewell.read(_fields(message, "farewell"))
     return Message(RecordDict(), reply_to=message)
+
+
+def _place(context: Context, defaults: Defaults) -> Workplace:
+    if "hello" not in context.state.config_records:
+        raise NotIntroduced("this node has not been told which federation it is in")
+    return workplace(Hello.read(context.state.config_records["hello"]), own_of(context, defaults))
 
 
 workplace = functools.lru_cache(maxsize=PLACES)(Workplace)
@@ -110,6 +132,10 @@ def make_app(defaults: Defaults) -> ClientApp:
     @made.train()
     def _train(message: Message, context: Context) -> Message:
         return train(message, context, defaults)
+
+    @made.evaluate()
+    def _evaluate(message: Message, context: Context) -> Message:
+        return evaluate(message, context, defaults)
 
     @made.query("farewell")
     def _farewell(message: Message, context: Context) -> Message:

@@ -7,9 +7,10 @@ so a client whose update never reached the model does not go on from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from clients.pool import VectorPool
@@ -49,6 +50,15 @@ class ClientStates:
             copies = {name: self._pools[name].copy_of(vector) for name, vector in keep.items()}
             self._versions.setdefault(client, {})[round_] = copies
 
+    def mean(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
+        """sum p_i v_i over all clients of the versions that count, in float64."""
+        known = sum(share_of[client] for client in accepted)
+        means = {name: (1.0 - known) * _wide(vector) for name, vector in self._initial.items()}
+        for client in sorted(accepted):
+            for name, vector in self.at(client, accepted[client]).items():
+                means[name].add_(_wide(vector), alpha=share_of[client])
+        return means
+
     def settle(self, accepted: Mapping[int, int]) -> None:
         """Promotes the accepted version of every client and drops the rest."""
         for client, versions in self._versions.items():
@@ -85,3 +95,7 @@ class ClientStates:
 
 def _file_name(client: int, round_: int) -> str:
     return f"client-{client:06d}-round-{round_:06d}.safetensors"
+
+
+def _wide(vector: Tensor) -> Tensor:
+    return vector.to("cpu" if vector.device.type == "mps" else vector.device, torch.float64)

@@ -6,7 +6,9 @@ depend on which lanes ran beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,7 @@ from clients.batches import LaneBatch, LaneBatches
 from clients.gradients import LaneGradients, Road, lane_gradients
 from fedopt.algorithms.base import Algorithm, LocalWork
 from fedopt.data.batches import BatchPlan, plan_batches
+from fedopt.drift.gradients import GRADIENT
 from fedopt.federation import WorkOrder
 from fedopt.optimizers.settings import LocalSettings
 from fedopt.optimizers.stepper import make_optimizer
@@ -37,6 +40,8 @@ class Job:
     """The client's samples in the trainer's tensors."""
     kept: Vectors
     """What the client kept from its last accepted round, [P] each."""
+    plan: BatchPlan | None = None
+    """The minibatches of the round, where they are not those that the order's round and client stand for."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Result:
     loss: float
     up: Vectors
     keep: Vectors
+    told: Mapping[str, float]
 
 
 class LaneTrainer:
@@ -113,15 +119,19 @@ class LaneTrainer:
 
         steps = batches.steps_of_lanes
         taken = theta.new_tensor(steps)
-        finished = algorithm.finish(
-            LocalWork(
-                x=order.x,
-                y=theta.clone(),
-                kept=kept,
-                mean_gradient=None if gradient_sums is None else gradient_sums.div_(taken[:, None]),
-                full_gradient=lambda: self._full_gradient(order.x, jobs),
-            )
+        full_gradient = functools.cache(lambda: self._full_gradient(order.x, jobs))
+        work = LocalWork(
+            x=order.x,
+            y=theta.clone(),
+            kept=kept,
+            mean_gradient=None if gradient_sums is None else gradient_sums.div_(taken[:, None]),
+            full_gradient=full_gradient,
+            down=order.down,
         )
+        finished = algorithm.finish(work)
+        up = {**finished.up, GRADIENT: full_gradient()} if order.gradient else finished.up
+        known = full_gradient() if full_gradient.cache_info().currsize else None
+        told = {name: numbers.tolist() for name, numbers in algorithm.tell(work, known).items()}
         losses = (loss_sums / taken).tolist()
         return [
             Result(
@@ -129,13 +139,16 @@ class LaneTrainer:
                 samples=len(job.indices),
                 steps=steps[lane],
                 loss=losses[lane],
-                up={name: vectors[lane] for name, vectors in finished.up.items()},
+                up={name: vectors[lane] for name, vectors in up.items()},
                 keep={name: vectors[lane] for name, vectors in finished.keep.items()},
+                told={name: numbers[lane] for name, numbers in told.items() if math.isfinite(numbers[lane])},
             )
             for lane, job in enumerate(jobs)
         ]
 
     def _plan(self, job: Job) -> BatchPlan:
+        if job.plan is not None:
+            return job.plan
         rng = stream(self._seed, Purpose.BATCHES, job.order.round, job.order.client)
         return plan_batches(len(job.indices), self._local, rng)
 

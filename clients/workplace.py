@@ -20,11 +20,13 @@ from clients.training import Job, LaneTrainer
 from fedopt.data.dataset import Dataset, load_dataset
 from fedopt.data.partition import partition
 from fedopt.data.settings import DataSettings
+from fedopt.data.test_shares import owners_of_tests
 from fedopt.device import choose_device
 from fedopt.errors import InvalidExperiment
+from fedopt.evaluation import Evaluator
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import override
-from fedopt.federation import Update
+from fedopt.federation import Score, Update
 from fedopt.models.build import build_model
 from fedopt.models.custom import CustomModel
 from fedopt.optimizers.stepper import make_optimizer
@@ -62,7 +64,7 @@ class Workplace:
         settings = experiment.run
         torch.set_num_threads(settings.threads)
         device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
-        samples, targets, indices = _holdings(experiment, hello, own)
+        samples, targets, indices, test = _holdings(experiment, hello, own)
         if tuple(samples.shape[1:]) != hello.sample_shape:
             raise InvalidExperiment(
                 f"this client's samples are of shape {tuple(samples.shape[1:])}, the server's {hello.sample_shape}"
@@ -73,6 +75,7 @@ class Workplace:
         self.client, self.samples, self._indices = own.client, len(indices), indices
         self.like = layout.flatten(task.module)
         """A vector of the model's length and type, where the model is."""
+        self._evaluator = Evaluator(task, layout, test[0].to(device, dtype), test[1].to(device), len(hello.class_names))
         self._state = DurableState(
             own.state, hello.federation, own.client, experiment.algorithm.client_keeps(self.like)
         )
@@ -108,7 +111,15 @@ class Workplace:
             up=result.up,
             bytes_down=0,  # the server measures them
             bytes_up=0,
+            told=result.told,
         )
+
+    def evaluate(self, x: Tensor) -> Score:
+        """The model on this client's own test share."""
+        if not self._evaluator.samples:
+            return Score(self.client, 0, 0.0, 0.0)
+        found = self._evaluator(x)
+        return Score(self.client, self._evaluator.samples, found.loss, found.accuracy)
 
 
 def experiment_of(hello: Hello, own: Own) -> Experiment:
@@ -125,21 +136,27 @@ def experiment_of(hello: Hello, own: Own) -> Experiment:
     return experiment
 
 
-def _holdings(experiment: Experiment, hello: Hello, own: Own) -> tuple[Tensor, Tensor, np.ndarray]:
-    """Samples, targets, and the positions among them that are this client's."""
+Samples = tuple[Tensor, Tensor]
+
+
+def _holdings(experiment: Experiment, hello: Hello, own: Own) -> tuple[Tensor, Tensor, np.ndarray, Samples]:
+    """Samples, targets, the positions among them that are this client's, and its own test share."""
     if own.data is not None:
         samples, targets = read_own_data(own.data, hello.class_names, experiment.data.image_size)
-        return samples, targets, np.arange(len(targets))
+        return samples, targets, np.arange(len(targets)), (samples[:0], targets[:0])
     read = read_data.__wrapped__ if own.alone else read_data
-    dataset, parts = read(experiment.data, experiment.run.seed)
-    indices = parts[own.client]
+    dataset, parts, owners = read(experiment.data, experiment.run.seed)
+    indices, tests = parts[own.client], np.flatnonzero(owners == own.client)
+    test = dataset.x_test[tests], dataset.y_test[tests]
     if not own.alone:
-        return dataset.x_train, dataset.y_train, indices
-    return dataset.x_train[indices], dataset.y_train[indices], np.arange(len(indices))  # the rest is let go
+        return dataset.x_train, dataset.y_train, indices, test
+    # The rest is let go.
+    return dataset.x_train[indices], dataset.y_train[indices], np.arange(len(indices)), test
 
 
 @functools.lru_cache(maxsize=1)
-def read_data(settings: DataSettings, seed: int) -> tuple[Dataset, list[np.ndarray]]:
-    """The experiment's data and each client's part of them; the last are kept."""
+def read_data(settings: DataSettings, seed: int) -> tuple[Dataset, list[np.ndarray], np.ndarray]:
+    """The experiment's data, each client's part of them, and the client of each test sample; the last are kept."""
     dataset = load_dataset(settings, seed)
-    return dataset, partition(dataset, settings, seed)
+    parts = partition(dataset, settings, seed)
+    return dataset, parts, owners_of_tests(dataset, parts, seed)

@@ -51,8 +51,11 @@ class ExactSum:
 
     def scaled(self, factor: float) -> Tensor:
         """factor * sum, in the type and place of the vectors that were added."""
-        total = self._coarse * 2.0**-COARSE + self._fine * 2.0**-FINE
-        return (total * factor).to(self._dtype).to(self._home)
+        return (self.total() * factor).to(self._dtype).to(self._home)
+
+    def total(self) -> Tensor:
+        """The sum in float64."""
+        return self._coarse * 2.0**-COARSE + self._fine * 2.0**-FINE
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ class Totals:
     def mean(self, name: str) -> Tensor:
         """Weighted mean over the cohort: sum p_i v_i / sum p_i."""
         return self.sums[name].scaled(1.0 / self.share)
+
+    def precise_mean(self, name: str) -> Tensor:
+        """`mean` in float64, for measures."""
+        return self.sums[name].total() / self.share
 
     def sum(self, name: str) -> Tensor:
         """Sum over the cohort of p_i v_i, where the p_i of all N clients add up to 1."""

@@ -28,6 +28,7 @@ MAY_CHANGE = {
     "data": {"path", "download"},
     "run": {"rounds", "target_accuracy", "stop_at_target", "device", "threads", "lanes", "gradients"}
     | {"checkpoint_every", "min_replies", "deadline", "patience"},
+    "metrics": {"drift", "drift_every", "clients_every"},
 }
 """Keys that a resumed run may set anew: none of them changes what the rounds so far have computed."""
 

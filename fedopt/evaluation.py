@@ -1,32 +1,79 @@
-"""Loss and accuracy of the global model on the test set."""
+"""Loss and accuracy of models on a test set: of all of it, of each class, of each client's share."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from fedopt.federation import Score
 from fedopt.parameters import Layout
 from fedopt.task import Task
 
 BATCH = 1024
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """How one model does on one test set."""
+
+    loss: float
+    accuracy: float
+    class_accuracy: tuple[float | None, ...]
+    """None for a class that the test set has nothing of."""
+
+
 class Evaluator:
     """Evaluates flat models [P] on one test set, in batches."""
 
-    def __init__(self, task: Task, layout: Layout, x_test: Tensor, y_test: Tensor) -> None:
+    def __init__(self, task: Task, layout: Layout, x_test: Tensor, y_test: Tensor, classes: int) -> None:
         self._task, self._layout, self._x, self._y = task, layout, x_test, y_test
+        self._of_class = torch.bincount(y_test, minlength=classes)
+
+    @property
+    def samples(self) -> int:
+        return len(self._y)
+
+    def __call__(self, x: Tensor) -> Evaluation:
+        losses, correct = self._outcomes(x)
+        right = torch.bincount(self._y[correct], minlength=len(self._of_class)).tolist()
+        return Evaluation(
+            loss=_mean(losses),
+            accuracy=correct.sum().item() / len(self._y),
+            class_accuracy=tuple(r / n if n else None for r, n in zip(right, self._of_class.tolist(), strict=True)),
+        )
+
+    def by_owner(self, x: Tensor, owners: np.ndarray, clients: Sequence[int]) -> list[Score]:
+        """On the share of each client that has one; `owners` says whose each test sample is."""
+        losses, correct = (tensor.cpu().numpy().astype(np.float64) for tensor in self._outcomes(x))
+        most = max(clients, default=-1) + 1
+        samples, loss, right = (
+            np.bincount(owners, weights, minlength=most) for weights in (np.ones(len(owners)), losses, correct)
+        )
+        return [
+            Score(client, int(samples[client]), loss[client] / samples[client], right[client] / samples[client])
+            for client in clients
+            if samples[client]
+        ]
 
     @torch.no_grad()
-    def __call__(self, x: Tensor) -> tuple[float, float]:
-        """(mean loss, accuracy) of the model x."""
+    def _outcomes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of each sample, and whether the model gets it right, [n] each."""
         for name, view in self._layout.split(x).items():
             self._task.module.get_parameter(name).copy_(view)
-        losses = torch.zeros((), dtype=torch.float64 if x.device.type != "mps" else x.dtype, device=x.device)
-        correct = torch.zeros((), dtype=torch.int64, device=x.device)
+        losses: list[Tensor] = []
+        correct: list[Tensor] = []
         for start in range(0, len(self._y), BATCH):
             y = self._y[start : start + BATCH]
             outputs = self._task.module(self._x[start : start + BATCH])
-            losses += self._task.loss(outputs, y, reduction="none").sum()
-            correct += (outputs.argmax(dim=-1) == y).sum()
-        return losses.item() / len(self._y), correct.item() / len(self._y)
+            losses.append(self._task.loss(outputs, y, reduction="none"))
+            correct.append(outputs.argmax(dim=-1) == y)
+        return torch.cat(losses), torch.cat(correct)
+
+
+def _mean(losses: Tensor) -> float:
+    wide = torch.float64 if losses.device.type != "mps" else losses.dtype
+    return losses.sum(dtype=wide).item() / len(losses)

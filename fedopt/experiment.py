@@ -12,6 +12,7 @@ from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.data.settings import DataSettings
+from fedopt.drift.settings import MetricSettings
 from fedopt.errors import InvalidExperiment
 from fedopt.models import MODELS
 from fedopt.models.base import ModelFamily
@@ -111,6 +112,7 @@ class Experiment(Section):
     algorithm: Annotated[SerializeAsAny[Algorithm], BeforeValidator(_algorithm)] = FedAvg()
     local: LocalSettings = LocalSettings()
     run: RunSettings = RunSettings()
+    metrics: MetricSettings = MetricSettings()
 
     def __init__(self, **sections: Any) -> None:
         try:

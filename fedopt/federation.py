@@ -7,7 +7,7 @@ whether a client is a lane in this process, a Ray actor or a machine behind gRPC
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +29,8 @@ class WorkOrder:
     """The global model, [P]."""
     down: Vectors
     """What the algorithm sends down beside it."""
+    gradient: bool = False
+    """Whether the client shall send the full gradient at x as well, for measures; it changes nothing else."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,18 @@ class Update:
     """What the algorithm sends up, [P] each."""
     bytes_down: int
     bytes_up: int
+    told: Mapping[str, float] = field(default_factory=dict)
+    """Numbers for the records: names of `Algorithm.tells`."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A model on one client's own test share."""
+
+    client: int
+    samples: int
+    loss: float
+    accuracy: float
 
 
 @dataclass(frozen=True)
@@ -72,6 +86,14 @@ class Federation(Protocol):
 
         Closing the generator early calls the rest of the work off.
         """
+        ...
+
+    def evaluate(self, x: Tensor, round_: int) -> Sequence[Score]:
+        """The model of that round on the test share of each client that has one and can be asked."""
+        ...
+
+    def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors | None:
+        """sum p_i v_i over all N clients for each vector that clients keep; None where they are out of sight."""
         ...
 
     def settle(self, accepted: Mapping[int, int]) -> None:

@@ -7,36 +7,54 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fedopt.drift.records import ClassSpread, ClientSpread, ControlDrift, Drift, GradientDrift
 from fedopt.experiment import Experiment
-
-
-class Line(BaseModel):
-    """What is stored as JSON: checked on the way in, and free of NaN on the way out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+from fedopt.line import Line
 
 
 class RoundRecord(Line):
     """One line of metrics.jsonl."""
 
     round: int
+    """The round's number, from 1."""
     cohort: list[int]
+    """The clients that were chosen."""
     left_out: dict[int, str] = Field(default_factory=dict)
     """Clients of the cohort whose work is not in the model, each with the reason."""
     samples: int
+    """Training samples that the round's clients hold."""
     local_steps: int
+    """Steps that they took together."""
     train_loss: float
+    """Mean loss over their steps, weighted as the objective is."""
     test_loss: float | None
+    """Mean loss on the test set; null in rounds without evaluation."""
     test_accuracy: float | None
-    """None in rounds without evaluation."""
+    """Accuracy on the test set; null in rounds without evaluation."""
     update_norm: float
+    """|x+ - x|, the length of the global model's step."""
     bytes_down: int
+    """Sent to the clients."""
     bytes_up: int
+    """Sent by the clients."""
     seconds: float
+    """Wall time, evaluation included."""
+    drift: Drift | None = None
+    """Of the clients' updates; every round, unless metrics.drift is "off"."""
+    gradients: GradientDrift | None = None
+    """Of the clients' full gradients at x; every metrics.drift_every rounds."""
+    control: ControlDrift | None = None
+    """Of SCAFFOLD's controls; every round, `error` and `gap` when full gradients are computed."""
+    clients: ClientSpread | None = None
+    """On each client's own test share; every metrics.clients_every rounds."""
+    classes: ClassSpread | None = None
+    """Class by class; whenever the test set is evaluated."""
+    divergence: float | None = None
+    """|x - x_central| / |x_central| after the round, x_central having seen as many samples; with metrics.divergence."""
 
 
 class Final(Line):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,7 +31,7 @@ class LiveProgress:
         self._task = self._progress.add_task("run", told="", total=None)
         self._accuracy = ""
 
-    def started(self, rounds_done: int, rounds: int) -> None:
+    def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
         self._progress.update(self._task, total=rounds, completed=rounds_done)
         self._progress.start()
 
@@ -52,7 +53,7 @@ class PlainProgress:
         self._console = console
         self._rounds, self._began, self._first = 1, time.perf_counter(), 0
 
-    def started(self, rounds_done: int, rounds: int) -> None:
+    def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
         self._rounds, self._first, self._began = rounds, rounds_done, time.perf_counter()
 
     def round_done(self, record: RoundRecord) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from fedopt.admission import Refusal, examine
 from fedopt.aggregation import Collector
 from fedopt.algorithms.base import Algorithm, shares
+from fedopt.drift.measuring import NOTHING, Look, Measured, RoundMeasures
 from fedopt.errors import RunStopped
 from fedopt.federation import Absence, Federation, Update, WorkOrder
 from fedopt.parameters import Vectors
@@ -70,6 +71,7 @@ class RoundWork:
     bytes_down: int
     bytes_up: int
     seconds: float
+    measured: Measured = field(default_factory=Measured)
 
 
 def select_cohort(clients: int, size: int, seed: int, round_: int) -> list[int]:
@@ -79,12 +81,20 @@ def select_cohort(clients: int, size: int, seed: int, round_: int) -> list[int]:
 
 
 def play_rounds(
-    state: ServerState, algorithm: Algorithm, federation: Federation, terms: Terms, seed: int
+    state: ServerState,
+    algorithm: Algorithm,
+    federation: Federation,
+    terms: Terms,
+    seed: int,
+    look_at: Callable[[int], Look] = lambda round_: NOTHING,
 ) -> Iterator[tuple[ServerState, RoundWork]]:
-    """Round after round without end; the caller records, evaluates and decides when it is enough."""
+    """Round after round without end; the caller records, evaluates and decides when it is enough.
+
+    `look_at` says what to measure of a round.
+    """
     share_of = shares(algorithm.weighting, list(federation.samples))
     while True:
-        state, work = play_round(state, algorithm, federation, share_of, terms, seed)
+        state, work = play_round(state, algorithm, federation, share_of, terms, seed, look_at(state.round + 1))
         yield state, work
 
 
@@ -95,14 +105,19 @@ def play_round(
     share_of: list[float],
     terms: Terms,
     seed: int,
+    look: Look = NOTHING,
 ) -> tuple[ServerState, RoundWork]:
     """One round: the state after it, and what it amounted to. RunStopped if too few updates may be used."""
     start = time.perf_counter()
     number = state.round + 1
     cohort = select_cohort(len(share_of), terms.asked, seed, number)
     down = algorithm.sends_down(state.kept)
-    orders = {client: WorkOrder(number, client, state.accepted.get(client), state.x, down) for client in cohort}
+    orders = {
+        client: WorkOrder(number, client, state.accepted.get(client), state.x, down, look.gradients)
+        for client in cohort
+    }
 
+    measures = RoundMeasures(look, state.x)
     collector, updates, refusals, absences = Collector(), list[Update](), list[Refusal](), list[Absence]()
     with closing(federation.train(list(orders.values()))) as answers:
         for answer in answers:
@@ -114,6 +129,7 @@ def play_round(
                 refusals.append(refusal)
                 continue
             collector.fold(answer.up, share_of[answer.client])
+            measures.fold(answer, share_of[answer.client])
             updates.append(replace(answer, up={}))  # its vectors are in the sums and need not be held
             if len(updates) == terms.enough:
                 break
@@ -138,6 +154,7 @@ def play_round(
         update_norm=float(torch.linalg.vector_norm(x - state.x)),
         bytes_down=sum(update.bytes_down for update in updates),
         bytes_up=sum(update.bytes_up for update in updates),
+        measured=measures.result(totals),
         seconds=time.perf_counter() - start,
     )
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from fedopt.checkpoint import Checkpoints
+from fedopt.drift.reference import Reference
 from fedopt.errors import FedoptError, RunStopped
 from fedopt.evaluation import Evaluator
 from fedopt.experiment import Experiment
 from fedopt.federation import Federation
 from fedopt.history import Final, History, RoundRecord, summarise
 from fedopt.parameters import Layout, fingerprint, state_of
-from fedopt.rounds import RoundWork, ServerState, Terms, play_rounds
+from fedopt.recorder import Recorder
+from fedopt.rounds import ServerState, Terms, play_rounds
 from fedopt.runs import RunDirectory
 from fedopt.task import Task
 
@@ -28,7 +30,7 @@ CHECKPOINT_SHARE = 0.05
 class Observer(Protocol):
     """Whoever watches a run: a progress display, a logger."""
 
-    def started(self, rounds_done: int, rounds: int) -> None: ...
+    def started(self, directory: Path, rounds_done: int, rounds: int) -> None: ...
 
     def round_done(self, record: RoundRecord) -> None: ...
 
@@ -55,8 +57,12 @@ class Run:
         observers: Sequence[Observer] = (),
         terms: Terms | None = None,
         command: str = "fedopt run",
+        reference: Reference | None = None,
     ) -> None:
-        """`terms` are those of a simulation unless given; `command` is what resumes such a run."""
+        """`terms` are those of a simulation unless given; `command` is what resumes such a run.
+
+        `reference` is a centralised run to measure divergence from.
+        """
         self._directory, self._experiment = directory, directory.experiment
         self._task, self._federation, self._evaluate = task, federation, evaluate
         self._observers, self._command = observers, command
@@ -65,6 +71,7 @@ class Run:
         self._checkpoints = Checkpoints(directory.path / "checkpoint", directory.experiment)
         self._state = ServerState.initial(self._layout.flatten(task.module), self._experiment.algorithm)
         self._records: list[RoundRecord] = []
+        self._recorder = Recorder(self._experiment, self._layout, federation, evaluate, reference)
         self._began, self._seconds_before = time.perf_counter(), 0.0
         self._saved_round, self._saved_at, self._save_cost = -1, self._began, 0.0
 
@@ -75,6 +82,7 @@ class Run:
         self._state, self._seconds_before = self._checkpoints.load(self._state, self._federation)
         self._saved_round = self._state.round
         self._records = self._directory.rewind(self._state.round)
+        self._recorder.restore(self._directory.path / "checkpoint", self._records)
         self._directory.write_experiment()
 
     def complete(self) -> History:
@@ -82,7 +90,7 @@ class Run:
         if self._saved_round < 0:
             self._save()
         for observer in self._observers:
-            observer.started(self._state.round, self._experiment.run.rounds)
+            observer.started(self._directory.path, self._state.round, self._experiment.run.rounds)
         try:
             self._play()
         except KeyboardInterrupt:
@@ -101,10 +109,10 @@ class Run:
         if self._is_over():
             return
         self._directory.withdraw_summary()
-        run = self._experiment.run
-        rounds = play_rounds(self._state, self._experiment.algorithm, self._federation, self._terms, run.seed)
+        algorithm, seed = self._experiment.algorithm, self._experiment.run.seed
+        rounds = play_rounds(self._state, algorithm, self._federation, self._terms, seed, self._recorder.look_at)
         for state, work in rounds:
-            record = self._record(state, work)
+            record = self._recorder.record(state, work)
             with _uninterrupted():
                 self._state = state
                 self._records.append(record)
@@ -116,33 +124,6 @@ class Run:
                 return
             if self._checkpoint_is_due():
                 self._save()
-
-    def _record(self, state: ServerState, work: RoundWork) -> RoundRecord:
-        start, run = time.perf_counter(), self._experiment.run
-        loss: float | None = None
-        accuracy: float | None = None
-        if state.round % run.eval_every == 0 or state.round == run.rounds:
-            loss, accuracy = self._evaluate(state.x)
-            if not math.isfinite(loss):
-                raise RunStopped(
-                    f"round {state.round}, with clients {', '.join(map(str, work.cohort[:10]))}: the test loss of "
-                    "the new model is not finite; a smaller local.lr, or local.clip = 1.0, is the likely remedy; "
-                    "the model of the round before is kept"
-                )
-        return RoundRecord(
-            round=work.round,
-            cohort=work.cohort,
-            left_out=work.left_out,
-            samples=work.samples,
-            local_steps=work.local_steps,
-            train_loss=work.train_loss,
-            test_loss=loss,
-            test_accuracy=accuracy,
-            update_norm=work.update_norm,
-            bytes_down=work.bytes_down,
-            bytes_up=work.bytes_up,
-            seconds=work.seconds + time.perf_counter() - start,
-        )
 
     def _is_over(self) -> bool:
         run = self._experiment.run
@@ -162,6 +143,7 @@ class Run:
         if self._saved_round == self._state.round:
             return
         start = time.perf_counter()
+        self._recorder.save(self._directory.path / "checkpoint", self._state.round)
         self._checkpoints.save(self._state, self._federation, self._seconds())
         self._directory.write_model(self._weights())
         self._saved_round, self._saved_at = self._state.round, time.perf_counter()
@@ -173,13 +155,14 @@ class Run:
         self._directory.write_model(weights)
         last = self._records[-1]
         if last.test_accuracy is None or last.test_loss is None:  # stopped here, and resumed to no further round
-            last_loss, last_accuracy = self._evaluate(self._state.x)
+            evaluation = self._evaluate(self._state.x)
+            final = Final(test_accuracy=evaluation.accuracy, test_loss=evaluation.loss)
         else:
-            last_loss, last_accuracy = last.test_loss, last.test_accuracy
+            final = Final(test_accuracy=last.test_accuracy, test_loss=last.test_loss)
         summary = summarise(
             self._experiment,
             self._records,
-            Final(test_accuracy=last_accuracy, test_loss=last_loss),
+            final,
             seconds=round(self._seconds(), 3),
             device=str(self._state.x.device),
             engine=self._federation.name,

@@ -2,6 +2,7 @@
 
 experiment.toml      the experiment, complete and resolved
 metrics.jsonl        one line a round
+partition.json       who holds what
 model.safetensors    the latest global model, under its state_dict names
 summary.json         once the run has ended
 checkpoint/          what --resume reads
@@ -25,6 +26,7 @@ import safetensors.torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from fedopt.drift.records import LabelSpread
 from fedopt.errors import BrokenRun, InvalidExperiment
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import override, to_toml
@@ -97,6 +99,9 @@ class RunDirectory:
 
     def write_model(self, state: dict[str, Tensor]) -> None:
         replace_file(self.path / "model.safetensors", safetensors.torch.save(state))
+
+    def write_partition(self, labels: LabelSpread) -> None:
+        replace_file(self.path / "partition.json", (labels.model_dump_json() + "\n").encode())
 
     def withdraw_summary(self) -> None:
         """A finished run that is continued has not ended any more."""

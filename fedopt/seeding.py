@@ -23,6 +23,9 @@ class Purpose(IntEnum):
     WEIGHTS = 2
     COHORT = 3
     BATCHES = 4
+    TEST_SHARES = 5
+    CENTRAL = 6
+    VALIDATION = 7
 
 
 def sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:

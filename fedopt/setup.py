@@ -30,4 +30,5 @@ def set_up(experiment: Experiment) -> Setup:
     module = build_model(experiment.model, dataset.sample_shape, dataset.classes, settings.seed)
     task = Task(module.to(device, dtype))
     dataset = dataset.to(device, dtype)
-    return Setup(dataset, task, Evaluator(task, Layout.of(task.module), dataset.x_test, dataset.y_test))
+    evaluator = Evaluator(task, Layout.of(task.module), dataset.x_test, dataset.y_test, dataset.classes)
+    return Setup(dataset, task, evaluator)

@@ -4,6 +4,8 @@
     greeting   client to server: which client it is and how many samples it holds, or why it cannot take part
     order      server to client: a round's work, with the vectors x and what the algorithm sends down
     update     client to server: what came of it
+    evaluate   server to client: a model x, to be tried on the client's own test share
+    score      client to server: how it did there
     farewell   server to client: the run is over, or this client is not welcome
 
 Each is a flat table of plain values (Fields), and orders and updates carry vectors beside it. Whatever arrives
@@ -13,6 +15,7 @@ is read as if a stranger had sent it: Malformed says in a clause what is wrong.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,12 +27,15 @@ from torch import Tensor
 from fedopt.errors import FedoptError
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import as_sections
-from fedopt.federation import Update, WorkOrder
+from fedopt.federation import Score, Update, WorkOrder
 from fedopt.parameters import Vectors
 
-PROTOCOL = 1
-HELLO, FAREWELL, TRAIN = "query.hello", "query.farewell", "train"
+PROTOCOL = 2
+HELLO, FAREWELL, TRAIN, EVALUATE = "query.hello", "query.farewell", "train", "evaluate"
 """Types of messages."""
+
+TOLD = "told."
+"""What an update's numbers for the records begin with."""
 
 Value = int | float | str | bytes | bool | list[int] | list[float] | list[str] | list[bytes] | list[bool]
 Fields = Mapping[str, Value]
@@ -145,6 +151,7 @@ class Order:
             "client": work.client,
             "accepted": work.accepted or NEVER,
             "saved": self.saved or NEVER,
+            "gradient": work.gradient,
         }
 
     @property
@@ -163,6 +170,7 @@ class Order:
             accepted=_take(fields, "accepted", int) or None,
             x=vectors.pop("x"),
             down={name.removeprefix("down."): vector for name, vector in vectors.items()},
+            gradient=_take(fields, "gradient", bool),
         )
         return cls(work, _take(fields, "saved", int) or None)
 
@@ -174,12 +182,28 @@ def update_fields(update: Update) -> dict[str, Value]:
         "samples": update.samples,
         "steps": update.steps,
         "loss": update.loss,
+        **{f"{TOLD}{name}": number for name, number in update.told.items()},
     }
 
 
-def read_update(fields: Fields, arrays: Arrays, like: Tensor, *, names: set[str], traffic: tuple[int, int]) -> Update:
-    """The update, whose vectors must be just `names`; `traffic` is what was measured on the way, down and up."""
+def read_update(
+    fields: Fields,
+    arrays: Arrays,
+    like: Tensor,
+    *,
+    names: set[str],
+    tells: frozenset[str],
+    traffic: tuple[int, int],
+) -> Update:
+    """The update, whose vectors must be just `names`, and whose numbers for the records are among `tells`.
+
+    `traffic` is what was measured on the way, down and up.
+    """
     vectors = _vectors(arrays, like)
+    told = {name.removeprefix(TOLD): _take(fields, name, float) for name in fields if name.startswith(TOLD)}
+    for name, number in told.items():
+        if name not in tells or not math.isfinite(number):
+            raise Malformed(f"it tells {name} = {number}")
     if vectors.keys() != names:
         raise Malformed(f"it brings {sorted(vectors)} where {sorted(names)} belong")
     return Update(
@@ -191,7 +215,35 @@ def read_update(fields: Fields, arrays: Arrays, like: Tensor, *, names: set[str]
         up=vectors,
         bytes_down=traffic[0],
         bytes_up=traffic[1],
+        told=told,
     )
+
+
+def score_fields(score: Score) -> dict[str, Value]:
+    return {"client": score.client, "samples": score.samples, "loss": score.loss, "accuracy": score.accuracy}
+
+
+def read_score(fields: Fields) -> Score | None:
+    """The score; None from a client without a test share."""
+    score = Score(
+        client=_take(fields, "client", int),
+        samples=_take(fields, "samples", int),
+        loss=_take(fields, "loss", float),
+        accuracy=_take(fields, "accuracy", float),
+    )
+    if score.samples == 0:
+        return None
+    if score.samples < 0 or not math.isfinite(score.loss) or not 0 <= score.accuracy <= 1:
+        raise Malformed(f"it scores {score}")
+    return score
+
+
+def read_model(arrays: Arrays, like: Tensor) -> Tensor:
+    """The model that a client is to evaluate, [P]."""
+    vectors = _vectors(arrays, like)
+    if vectors.keys() != {"x"}:
+        raise Malformed("the order brings no model")
+    return vectors["x"]
 
 
 def as_arrays(vectors: Vectors) -> dict[str, np.ndarray]:

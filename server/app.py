@@ -32,7 +32,7 @@ log = logging.getLogger("flwr")
 class Logged:
     """A run's progress as lines of Flower's log. Implements `fedopt.runner.Observer`."""
 
-    def started(self, rounds_done: int, rounds: int) -> None:
+    def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
         log.info("rounds %s to %s", rounds_done + 1, rounds)
 
     def round_done(self, record: RoundRecord) -> None:

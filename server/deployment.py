@@ -11,6 +11,7 @@ from pathlib import Path
 from fedopt.algorithms.base import names_up
 from fedopt.checkpoint import Checkpoints
 from fedopt.device import threads
+from fedopt.drift.records import LabelSpread
 from fedopt.experiment import Experiment
 from fedopt.history import History
 from fedopt.rounds import Terms
@@ -91,6 +92,7 @@ def conduct(
         clients=clients,
         least=terms.least,
         names=names_up(experiment.algorithm),
+        tells=experiment.algorithm.tells,
         federation=federation_name,
         tell=tell,
         check=check,
@@ -99,6 +101,7 @@ def conduct(
     run = Run(directory, setup.task, federation, setup.evaluator, observers, terms, command)
     run.resume()
     federation.gather()
+    directory.write_partition(LabelSpread(classes=list(names), sizes=list(federation.samples)))
     history = run.complete()
     federation.dismiss(f"the run is complete: {history.summary.rounds} rounds")
     return history

@@ -15,12 +15,15 @@ from pathlib import Path
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.message import Array
 from flwr.common.constant import ErrorCode
+from torch import Tensor
 
+from fedopt.drift.gradients import GRADIENT
 from fedopt.errors import BrokenRun, RunStopped
 from fedopt.experiment import RunSettings
-from fedopt.federation import Absence, Update, WorkOrder
+from fedopt.federation import Absence, Score, Update, WorkOrder
 from fedopt.files import replace_file
 from fedopt.wire import TRAIN, Malformed, Order, as_arrays, read_update
+from server.census import Census
 from server.lines import Line
 from server.roster import Place, Roster
 
@@ -62,16 +65,21 @@ class GridFederation:
         clients: int,
         least: int,
         names: set[str],
+        tells: frozenset[str],
         federation: str,
         tell: Callable[[str], None],
         check: Callable[[], None],
         name: str,
     ) -> None:
-        """`least` updates are needed, of vectors with these `names`; `federation` names the run to its clients."""
+        """`least` updates are needed, of vectors with these `names`, and with numbers of those that it `tells`.
+
+        `federation` names the run to its clients.
+        """
         self.name = name
         self._line, self._roster, self._run = line, roster, run
         self._tell, self._check = tell, check
         self._clients, self._least, self._names = clients, least, names
+        self._tells = tells
         self._federation = federation
         self._saved: dict[int, int] = {}
 
@@ -106,7 +114,7 @@ class GridFederation:
     def train(self, orders: Sequence[WorkOrder]) -> Generator[Update | Absence, None, None]:
         round_ = OpenRound({order.client: order for order in orders})
         round_.lost = {order.client: "it is not connected" for order in orders}
-        self._line.make_room(len(self._names) * orders[0].x.nbytes)
+        self._line.make_room((len(self._names) + orders[0].gradient) * orders[0].x.nbytes)
         try:
             self._await_enough(round_)
             deadline = time.monotonic() + self._run.deadline
@@ -210,7 +218,8 @@ class GridFederation:
             content.config_records["update"],
             arrays,
             round_.orders[client].x,
-            names=self._names,
+            names=self._names | ({GRADIENT} if round_.orders[client].gradient else set()),
+            tells=self._tells,
             traffic=self._traffic(client, place, round_, arrays),
         )
         if update.client != client:
@@ -234,6 +243,17 @@ class GridFederation:
             self._tell(f"too few updates: waiting for {_clients(may_return)} to come back")
             round_.told = True
         return worth
+
+    def evaluate(self, x: Tensor, round_: int) -> Sequence[Score]:
+        """Asks every client that is there."""
+        present = {
+            client: place for client in range(self._clients) if (place := self._roster.place_of(client)) is not None
+        }
+        census = Census(self._line, self._roster, present, tell=self._tell)
+        return census.take(x, round_, self._run.deadline, self._check)
+
+    def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> None:
+        """Out of sight: clients keep their own."""
 
     def settle(self, accepted: Mapping[int, int]) -> None:
         """Nothing: each order tells its client."""

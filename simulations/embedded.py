@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from clients.gradients import Road
 from fedopt.data.partition import partition
+from fedopt.data.test_shares import owners_of_tests
 from fedopt.device import threads
+from fedopt.drift.labels import LabelSkew
+from fedopt.drift.records import LabelSpread
+from fedopt.drift.reference import Reference
 from fedopt.evaluation import Evaluator
 from fedopt.experiment import Experiment
 from fedopt.history import History
@@ -17,6 +22,7 @@ from fedopt.runner import Observer, Run
 from fedopt.runs import RunDirectory, check_unused
 from fedopt.setup import set_up
 from fedopt.task import Task
+from simulations.central import CentralRun
 from simulations.lanes import choose_lanes
 from simulations.virtual import VirtualFederation
 
@@ -26,10 +32,11 @@ def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Obs
     if out is not None:
         check_unused(out)  # before the data are read, which may take a while
     with threads(experiment.run.threads):
-        parts = prepare(experiment)
+        prepared = prepare(experiment)
         directory = RunDirectory.create(out, experiment)
         try:
-            return Run(directory, *parts, observers).complete()
+            directory.write_partition(prepared.labels)
+            return prepared.in_directory(directory, observers).complete()
         finally:
             directory.close()
 
@@ -39,36 +46,61 @@ def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ())
     directory = RunDirectory.reopen(path, overrides)
     try:
         with threads(directory.experiment.run.threads):
-            continued = Run(directory, *prepare(directory.experiment), observers)
+            prepared = prepare(directory.experiment)
+            continued = prepared.in_directory(directory, observers)
             continued.resume()
+            directory.write_partition(prepared.labels)
             return continued.complete()
     finally:
         directory.close()
 
 
-def prepare(experiment: Experiment) -> tuple[Task, VirtualFederation, Evaluator]:
+@dataclass(frozen=True)
+class Prepared:
+    """What a run needs before its first round."""
+
+    task: Task
+    federation: VirtualFederation
+    evaluator: Evaluator
+    labels: LabelSpread
+    reference: Reference | None
+
+    def in_directory(self, directory: RunDirectory, observers: Sequence[Observer]) -> Run:
+        return Run(directory, self.task, self.federation, self.evaluator, observers, reference=self.reference)
+
+
+def prepare(experiment: Experiment) -> Prepared:
     """All that can fail before a round is played: data, partition, model, device."""
     settings = experiment.run
     setup = set_up(experiment)
     task, dataset = setup.task, setup.dataset
     parts = partition(dataset, experiment.data, settings.seed)
+    owners = owners_of_tests(dataset, parts, settings.seed)
 
     road: Road = settings.gradients if settings.gradients != "auto" else _best_road(dataset.x_train.device)
     lanes = settings.lanes
     if lanes == "auto":
         longest = max(len(part) for part in parts)
         lanes = choose_lanes(task, experiment, dataset.x_train[:1], longest, road)
+    data = (dataset.x_train, dataset.y_train)
     federation = VirtualFederation(
         task,
         experiment.algorithm,
         experiment.local,
-        (dataset.x_train, dataset.y_train),
+        data,
         parts,
         seed=settings.seed,
         lanes=min(lanes, experiment.cohort_size),
         road=road,
+        score=lambda x: setup.evaluator.by_owner(x, owners, range(len(parts))),
     )
-    return task, federation, setup.evaluator
+    reference = (
+        CentralRun(task, experiment.local, data, federation.samples, seed=settings.seed)
+        if experiment.metrics.divergence
+        else None
+    )
+    labels = LabelSkew.of(dataset.y_train.cpu().numpy(), parts, dataset.classes).spread(dataset.class_names)
+    return Prepared(task, federation, setup.evaluator, labels, reference)
 
 
 def _best_road(device: torch.device) -> Road:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ from clients.gradients import Road
 from clients.state import ClientStates
 from clients.training import Job, LaneTrainer
 from fedopt.algorithms.base import Algorithm
-from fedopt.federation import Update, WorkOrder, payload
+from fedopt.federation import Score, Update, WorkOrder, payload
 from fedopt.optimizers.settings import LocalSettings
-from fedopt.parameters import Layout
+from fedopt.parameters import Layout, Vectors
 from fedopt.task import Task
 
 
@@ -34,9 +34,11 @@ class VirtualFederation:
         seed: int,
         lanes: int,
         road: Road = "each",
+        score: Callable[[Tensor], Sequence[Score]] = lambda x: (),
     ) -> None:
+        """`score` evaluates a model [P] on the clients' test shares."""
         layout = Layout.of(task.module)
-        self._parts, self._lanes = parts, lanes
+        self._parts, self._lanes, self._score = parts, lanes, score
         self.states = ClientStates(algorithm.client_keeps(layout.flatten(task.module)))
         self._trainer = LaneTrainer(
             task,
@@ -74,7 +76,14 @@ class VirtualFederation:
                     up=result.up,
                     bytes_down=payload({"x": order.x}, order.down),
                     bytes_up=payload(result.up),
+                    told=result.told,
                 )
+
+    def evaluate(self, x: Tensor, round_: int) -> Sequence[Score]:
+        return self._score(x)
+
+    def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
+        return self.states.mean(accepted, share_of)
 
     def settle(self, accepted: Mapping[int, int]) -> None:
         self.states.settle(accepted)

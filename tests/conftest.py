@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tests.processes import Household, household
 
+# How long something takes on a shared machine says nothing about it; hypothesis builds its tables of characters first.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 torch.set_num_threads(1)  # tests run in parallel; more threads than cores would only wait for each other
 
 

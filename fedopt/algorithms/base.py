@@ -10,14 +10,15 @@ clients that train side by side (a deployed client is one lane). An algorithm sa
     correct        how a local gradient is corrected at each step, before the optimizer sees it
     finish         what travels up, and what the client keeps, once the local work is done
     advance        how means of what travelled up become the next x and the next server vectors
+    tell, check    what its own state is worth, for the records; most have nothing to tell
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -41,7 +42,9 @@ class LocalWork:
     mean_gradient: Tensor | None
     """Mean of the raw gradients that drove the steps really taken, [lanes, P]; None unless asked for."""
     full_gradient: Callable[[], Tensor]
-    """Gradients at x over all of each client's data, [lanes, P]; costs a pass over them."""
+    """Gradients at x over all of each client's data, [lanes, P]; costs a pass over them, the first time."""
+    down: Vectors = field(default_factory=dict)
+    """What came down beside x, [P] each."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class Finished:
     up: Vectors
     keep: Vectors
 
+
+DISPLACEMENT = "dx"
+"""The name under which y - x travels up; client drift is measured from it."""
 
 Weighting = Literal["samples", "uniform"]
 
@@ -62,6 +68,9 @@ class Algorithm(Section, ABC):
     server_lr: float = Field(1.0, gt=0)
     weighting: Weighting = "samples"
     """The objective: p_i = n_i / n, or 1 / N. The same p_i weight everything the server takes a mean of."""
+
+    tells: ClassVar[frozenset[str]] = frozenset()
+    """Names of the numbers that `tell` may give: fields of `ControlDrift`, as are those of `check`."""
 
     @property
     def averages_gradients(self) -> bool:
@@ -93,6 +102,14 @@ class Algorithm(Section, ABC):
 
     @abstractmethod
     def advance(self, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]: ...
+
+    def tell(self, work: LocalWork, gradient: Tensor | None) -> Mapping[str, Tensor]:
+        """Numbers [lanes] for the records; `gradient` is grad f_i(x), [lanes, P], where it was computed anyway."""
+        return {}
+
+    def check(self, server: Vectors, mean_kept: Vectors) -> Mapping[str, float]:
+        """Numbers for the records from sum p_i v_i over all clients of what they keep."""
+        return {}
 
 
 def shares(weighting: Weighting, samples: list[int]) -> list[float]:

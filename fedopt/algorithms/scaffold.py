@@ -16,7 +16,8 @@ the server; otherwise the fixed point belongs to no one objective.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from fedopt.parameters import Vectors
 class Scaffold(Algorithm):
     name: Literal["scaffold"] = "scaffold"
     variant: Literal["mean-gradient", "full-gradient"] = "mean-gradient"
+    tells: ClassVar[frozenset[str]] = frozenset({"error", "distance"})
 
     @property
     def averages_gradients(self) -> bool:
@@ -60,3 +62,13 @@ class Scaffold(Algorithm):
         x_new = x + self.server_lr * totals.mean("dx")
         c_new = server["c"] + totals.sum("dc")
         return x_new, {"c": c_new}
+
+    def tell(self, work: LocalWork, gradient: Tensor | None) -> Mapping[str, Tensor]:
+        c_i = work.kept["c_i"]
+        told = {"distance": torch.linalg.vector_norm(c_i - work.down["c"], dim=1)}
+        if gradient is not None:
+            told["error"] = (c_i - gradient).square().sum(1) / gradient.square().sum(1)
+        return told
+
+    def check(self, server: Vectors, mean_kept: Vectors) -> Mapping[str, float]:
+        return {"gap": torch.linalg.vector_norm(server["c"].to(mean_kept["c_i"]) - mean_kept["c_i"]).item()}

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from fedopt.commands.options import ExperimentFile, Overrides, command
 from fedopt.data.dataset import Dataset, load_dataset
-from fedopt.data.heterogeneity import LabelSkew
 from fedopt.data.partition import partition as make_partition
+from fedopt.drift.labels import LabelSkew
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment_file import read_experiment
 

@@ -50,5 +50,23 @@ def plan_batches(samples: int, local: LocalSettings, rng: np.random.Generator) -
     return BatchPlan(order.reshape(-1, width)[:steps], counts.reshape(-1)[:steps])
 
 
+def samples_seen(samples: int, local: LocalSettings) -> int:
+    """How many samples, counted as often as they are seen, a client with this many goes through in a round."""
+    per_epoch = _batches_per_epoch(samples, local)
+    epochs, batches = divmod(local_steps(samples, local), per_epoch)
+    return epochs * samples + (0 if local.batch_size == "full" else batches * min(local.batch_size, samples))
+
+
+def plan_samples(samples: int, seen: int, local: LocalSettings, rng: np.random.Generator) -> BatchPlan:
+    """Epoch after epoch as in `plan_batches`, until this many samples have been seen; the last batch may be cut."""
+    epochs = -(-seen // samples)
+    plan = plan_batches(samples, local.model_copy(update={"epochs": epochs, "steps": None}), rng)
+    before = np.concatenate([[0], np.cumsum(plan.counts)])
+    steps = int(np.searchsorted(before, seen))
+    counts = plan.counts[:steps].copy()
+    counts[-1] = seen - before[steps - 1]
+    return BatchPlan(plan.positions[:steps], counts)
+
+
 def _batches_per_epoch(samples: int, local: LocalSettings) -> int:
     return 1 if local.batch_size == "full" else -(-samples // local.batch_size)

@@ -26,6 +26,8 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     natural_clients: tuple[np.ndarray, ...] | None = None
     """The training indices of each client, for data that come with clients of their own."""
+    test_clients: np.ndarray | None = None
+    """The client of each test sample, for such data."""
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

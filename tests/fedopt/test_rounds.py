@@ -15,7 +15,7 @@ from fedopt.algorithms.base import shares
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
 from fedopt.errors import RunStopped
-from fedopt.federation import Absence, Update, WorkOrder
+from fedopt.federation import Absence, Score, Update, WorkOrder
 from fedopt.optimizers.settings import LocalSettings
 from fedopt.rounds import Terms, play_round, select_cohort
 from simulations.virtual import VirtualFederation
@@ -48,6 +48,12 @@ class Losing:
                     yield update
         except GeneratorExit:
             self.called_off += 1
+
+    def evaluate(self, x: torch.Tensor, round_: int) -> Sequence[Score]:
+        return self.inner.evaluate(x, round_)
+
+    def mean_kept(self, accepted: Any, share_of: Any) -> Any:
+        return self.inner.mean_kept(accepted, share_of)
 
     def settle(self, accepted: Any) -> None:
         self.inner.settle(accepted)

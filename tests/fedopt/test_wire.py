@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 import fedopt
 from fedopt.experiment import Experiment
-from fedopt.federation import Update, WorkOrder
+from fedopt.federation import Score, Update, WorkOrder
 from fedopt.wire import (
     Farewell,
     Greeting,
@@ -20,11 +21,15 @@ from fedopt.wire import (
     Malformed,
     Order,
     as_arrays,
+    read_model,
+    read_score,
     read_update,
+    score_fields,
     update_fields,
 )
 
 LIKE = torch.zeros(3, dtype=torch.float64)
+TELLS = frozenset({"error", "distance"})
 VALUES = st.one_of(
     st.integers(-(2**63), 2**63 - 1),
     st.floats(),
@@ -67,10 +72,11 @@ def test_a_vector_that_arrives_is_the_receivers_own() -> None:
 
 
 def test_an_update_arrives_as_it_left() -> None:
-    update = Update(7, 3, 10, 4, 0.25, {"dx": torch.tensor([1.0, -2, 3]).double()}, 0, 0)
-    got = read_update(update_fields(update), as_arrays(update.up), LIKE, names={"dx"}, traffic=(11, 22))
+    update = Update(7, 3, 10, 4, 0.25, {"dx": torch.tensor([1.0, -2, 3]).double()}, 0, 0, {"error": 0.5})
+    got = read_update(update_fields(update), as_arrays(update.up), LIKE, names={"dx"}, tells=TELLS, traffic=(11, 22))
     assert (got.round, got.client, got.samples, got.steps, got.loss) == (7, 3, 10, 4, 0.25)
     assert (got.bytes_down, got.bytes_up) == (11, 22)
+    assert got.told == {"error": 0.5}
     assert torch.equal(got.up["dx"], update.up["dx"])
 
 
@@ -80,6 +86,10 @@ def test_an_update_arrives_as_it_left() -> None:
         ({"steps": 4.0}, {}, "its 'steps' is 4.0, where int is meant"),
         ({"samples": True}, {}, "its 'samples' is True, where int is meant"),
         ({"loss": None}, {}, "its 'loss' is None, where float is meant"),
+        ({"told.error": math.nan}, {}, "it tells error = nan"),
+        ({"told.error": math.inf}, {}, "it tells error = inf"),
+        ({"told.error": "high"}, {}, "its 'told.error' is 'high', where float is meant"),
+        ({"told.gap": 0.0}, {}, "it tells gap = 0.0"),
         ({}, {"dx": np.zeros(4)}, r"dx is float64 \(4,\), the model float64 \(3,\)"),
         ({}, {"dx": np.zeros(3, np.float32)}, "dx is float32"),
         ({}, {"dx": np.zeros(1)}, "dx is float64"),
@@ -90,7 +100,16 @@ def test_an_update_that_is_not_one_is_refused(fields: dict[str, Any], arrays: di
     update = Update(7, 3, 10, 4, 0.25, {"dx": LIKE}, 0, 0)
     given_fields = {**update_fields(update), **fields}
     with pytest.raises(Malformed, match=complaint):
-        read_update(given_fields, {**as_arrays(update.up), **arrays}, LIKE, names={"dx"}, traffic=(0, 0))
+        read_update(given_fields, {**as_arrays(update.up), **arrays}, LIKE, names={"dx"}, tells=TELLS, traffic=(0, 0))
+
+
+def test_a_score_arrives_as_it_left_and_one_that_is_none_is_refused() -> None:
+    score = Score(client=3, samples=10, loss=0.5, accuracy=0.7)
+    assert read_score(score_fields(score)) == score
+    assert read_score({**score_fields(score), "samples": 0}) is None  # a client without a test share
+    for wrong in ({"samples": -1}, {"accuracy": 1.5}, {"accuracy": -0.1}, {"loss": math.nan}, {"loss": math.inf}):
+        with pytest.raises(Malformed, match="it scores"):
+            read_score({**score_fields(score), **wrong})
 
 
 @given(fields=FIELDS, arrays=ARRAYS)
@@ -100,7 +119,9 @@ def test_whatever_arrives_is_read_or_malformed(fields: Any, arrays: Any) -> None
         lambda: Greeting.read(fields),
         lambda: Farewell.read(fields),
         lambda: Order.read(fields, arrays, LIKE),
-        lambda: read_update(fields, arrays, LIKE, names={"dx"}, traffic=(0, 0)),
+        lambda: read_score(fields),
+        lambda: read_model(arrays, LIKE),
+        lambda: read_update(fields, arrays, LIKE, names={"dx"}, tells=TELLS, traffic=(0, 0)),
     ):
         try:
             read()

@@ -34,7 +34,7 @@ def load(settings: DataSettings, seed: int) -> Dataset:
         labels.append((x @ weights + bias).argmax(axis=1))
         in_test.append(np.arange(size) < size // 10)  # samples of a client are exchangeable
     x, y, test = np.concatenate(inputs).astype(np.float32), np.concatenate(labels), np.concatenate(in_test)
-    owner = np.repeat(np.arange(settings.clients), [len(part) for part in labels])[~test]
+    owner = np.repeat(np.arange(settings.clients), [len(part) for part in labels])
     return Dataset(
         torch.from_numpy(x[~test]),
         torch.from_numpy(y[~test]),
@@ -42,5 +42,6 @@ def load(settings: DataSettings, seed: int) -> Dataset:
         torch.from_numpy(y[test]),
         classes=CLASSES,
         class_names=tuple(str(label) for label in range(CLASSES)),
-        natural_clients=tuple(np.flatnonzero(owner == client) for client in range(settings.clients)),
+        natural_clients=tuple(np.flatnonzero(owner[~test] == client) for client in range(settings.clients)),
+        test_clients=owner[test],
     )

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedopt.data.heterogeneity import LabelSkew
 from fedopt.data.partition import split_labels
 from fedopt.data.settings import DataSettings
+from fedopt.drift.labels import LabelSkew
 from fedopt.errors import PartitionImpossible
 from fedopt.experiment_file import read_experiment
 

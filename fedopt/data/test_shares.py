@@ -1,0 +1,45 @@
+"""Which test samples are whose: each client's own test share, spread over classes as its training samples are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedopt.data.dataset import Dataset
+from fedopt.drift.labels import LabelSkew
+from fedopt.seeding import Purpose, stream
+
+
+def owners_of_tests(dataset: Dataset, parts: Sequence[np.ndarray], seed: int) -> np.ndarray:
+    """The client of each test sample, [n_test]; every sample is one client's.
+
+    Data with clients of their own bring their test samples. Otherwise each class of the test set, in a random order,
+    is divided among the clients in proportion to their training samples of that class; a class that no client
+    trains on, in proportion to their sizes.
+    """
+    if dataset.test_clients is not None and dataset.natural_clients is not None and _are_natural(dataset, parts):
+        return dataset.test_clients
+    labels = dataset.y_test.cpu().numpy()
+    skew = LabelSkew.of(dataset.y_train.cpu().numpy(), parts, dataset.classes)
+    owners = np.zeros(len(labels), dtype=np.int64)
+    for label in range(dataset.classes):
+        samples = np.flatnonzero(labels == label)
+        weights = skew.counts[:, label] if skew.counts[:, label].any() else skew.sizes
+        order = stream(seed, Purpose.TEST_SHARES, label).permutation(samples)
+        owners[order] = np.repeat(np.arange(len(parts)), apportion(len(samples), weights))
+    return owners
+
+
+def apportion(seats: int, weights: np.ndarray) -> np.ndarray:
+    """Whole numbers that add up to `seats`, as near to proportion as can be (largest remainders; ties to the first)."""
+    exact = seats * weights / weights.sum()
+    whole: np.ndarray = np.floor(exact).astype(np.int64)
+    rest = np.argsort(whole - exact, kind="stable")[: seats - whole.sum()]
+    whole[rest] += 1
+    return whole
+
+
+def _are_natural(dataset: Dataset, parts: Sequence[np.ndarray]) -> bool:
+    natural = dataset.natural_clients or ()
+    return len(natural) == len(parts) and all(map(np.array_equal, natural, parts))

@@ -1,0 +1,38 @@
+"""How unlike the objectives of a round's clients are, from their full gradients at the round's model.
+
+Dissimilarity as in Karimireddy et al. 2020 (arXiv:1910.06378) and Li et al. 2020 (arXiv:1812.06127). The sum of
+gradients is aggregated as updates are; sum w_i |g_i - g|^2 = sum w_i |g_i|^2 - |g|^2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fedopt.drift.records import GradientDrift, ratio
+
+GRADIENT = "gradient at x"
+"""The name under which grad f_i(x) travels up beside the algorithm's own vectors, in rounds that ask for it."""
+
+
+def measure_gradients(squares: Mapping[int, float], shares: Mapping[int, float], g: Tensor, d: Tensor) -> GradientDrift:
+    """From |g_i|^2 and p_i of each client that has one, and the means g and d, [P] in float64."""
+    clients = sorted(squares)
+    total = sum(shares[client] for client in clients)
+    second = sum(shares[client] / total * squares[client] for client in clients)
+    square = torch.dot(g, g).item()
+    lengths = square**0.5 * torch.linalg.vector_norm(d).item()
+    return GradientDrift(
+        norm=square**0.5,
+        zeta2=max(0.0, second - square),
+        b2=ratio(second, square),
+        alignment=-torch.dot(d, g).item() / lengths if lengths > 0 else None,
+    )
+
+
+def square_norm(vector: Tensor) -> float:
+    """|v|^2 in float64."""
+    wide = vector.detach().to("cpu" if vector.device.type == "mps" else vector.device, torch.float64)
+    return torch.dot(wide, wide).item()

@@ -1,0 +1,59 @@
+"""How evenly a model serves: over clients, each on its own test share, and over classes."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from fedopt.drift.records import ClassSpread, ClientSpread
+from fedopt.federation import Score
+
+WORST = 0.1
+"""The share of the clients that `worst` is about."""
+
+Accuracies = Sequence[float | None]
+
+
+def spread_over_clients(scores: Sequence[Score], clients: int) -> ClientSpread | None:
+    """None where no client could be asked."""
+    scores = [score for score in scores if math.isfinite(score.loss)]
+    if not scores:
+        return None
+    by_client = {score.client: score for score in scores}
+    accuracies = sorted(score.accuracy for score in scores)
+    worst = accuracies[: max(1, round(WORST * len(accuracies)))]
+    return ClientSpread(
+        mean=statistics.fmean(accuracies),
+        worst=statistics.fmean(worst),
+        deviation=statistics.pstdev(accuracies),
+        mean_loss=statistics.fmean(score.loss for score in sorted(scores, key=lambda score: score.client)),
+        accuracy=[by_client[i].accuracy if i in by_client else None for i in range(clients)],
+        loss=[by_client[i].loss if i in by_client else None for i in range(clients)],
+    )
+
+
+def spread_over_classes(now: Accuracies, best: Accuracies) -> ClassSpread | None:
+    """`best` is each class's best accuracy so far, this round included."""
+    known = [accuracy for accuracy in now if accuracy is not None]
+    if not known:
+        return None
+    forgetting = [
+        None if accuracy is None or most is None else most - accuracy for accuracy, most in zip(now, best, strict=True)
+    ]
+    return ClassSpread(
+        worst=min(known),
+        mean_forgetting=statistics.fmean(lost for lost in forgetting if lost is not None),
+        accuracy=list(now),
+        forgetting=forgetting,
+    )
+
+
+def best_so_far(best_before: Accuracies, now: Accuracies) -> list[float | None]:
+    """The larger of the two, class by class; there may be nothing before."""
+    if not best_before:
+        return list(now)
+    return [
+        max((accuracy for accuracy in pair if accuracy is not None), default=None)
+        for pair in zip(best_before, now, strict=True)
+    ]

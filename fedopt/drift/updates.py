@@ -1,0 +1,104 @@
+"""How far the clients' updates of a round lie apart, from sums that take one update at a time.
+
+With the mean d from the aggregation, |d_i| and |d_i|^2 of each client are numbers; only the cosine needs a vector:
+u = sum d_i / |d_i| over n clients has |u|^2 = n + sum of cos(d_i, d_j) over ordered pairs, so their mean is
+(|u|^2 - n) / (n (n - 1)). The sum is of whole multiples of 2^-34, hence exact and the same in whatever order the
+updates come; each entry is off by at most 2^-35, far below what a cosine is read for.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedopt.aggregation import CHUNK
+from fedopt.drift.layers import Layers
+from fedopt.drift.records import Drift, UpdateDrift, ratio
+
+UNIT = 2.0**34
+"""An entry of a unit vector is at most UNIT of these, so 2^19 of them add up exactly in float64."""
+
+
+class UpdateSums:
+    """What is kept of a round's updates: numbers for each client, and sums of directions."""
+
+    def __init__(self, layers: Layers, like: Tensor) -> None:
+        self._layers = layers
+        # MPS has no float64: its vectors are measured on the CPU.
+        self._device = torch.device("cpu") if like.device.type == "mps" else like.device
+        rows = 2 if layers.names else 1
+        self._directions = torch.zeros(rows, like.numel(), dtype=torch.float64, device=self._device)
+        self._squares: dict[int, Tensor] = {}
+        self._shares: dict[int, float] = {}
+        self._pieces = _small_enough(layers) if self._device.type == "cpu" else layers.pieces
+        self._layer_of_piece = torch.tensor([layer for layer, _ in self._pieces], device=self._device)
+        self._sizes = [size for _, size in self._pieces]
+
+    def fold(self, client: int, update: Tensor, share: float) -> None:
+        """Takes d_i [P] of a client with this share p_i."""
+        parts = [part.to(self._device, torch.float64, copy=True) for part in torch.split(update.detach(), self._sizes)]
+        by_layer = self._by_layer(parts)
+        self._squares[client], self._shares[client] = by_layer, share
+        whole = _scale(by_layer.sum())
+        for part, into in zip(parts, torch.split(self._directions[0], self._sizes), strict=True):
+            into.add_((part * whole).round_())
+        if self._layers.names:
+            each = _scale(by_layer)[self._layer_of_piece]
+            for part, scale, into in zip(parts, each, torch.split(self._directions[1], self._sizes), strict=True):
+                into.add_(part.mul_(scale).round_())
+
+    def measure(self, mean: Tensor) -> Drift:
+        """The measures, given d [P] in float64."""
+        clients = sorted(self._shares)
+        shares = torch.tensor([self._shares[client] for client in clients], dtype=torch.float64)
+        weights = (shares / shares.sum())[:, None]
+        squares = torch.stack([self._squares[client] for client in clients]).cpu()  # [clients, layers]
+        mean_squares = self._by_layer(list(torch.split(mean.to(self._device), self._sizes))).cpu()
+        pairs = [self._by_layer(list(torch.split(row, self._sizes))).cpu() / UNIT**2 for row in self._directions]
+
+        whole = _measures(weights, squares.sum(1, keepdim=True), mean_squares.sum()[None], pairs[0].sum()[None])[0]
+        by_layer = _measures(weights, squares, mean_squares, pairs[1]) if self._layers.names else []
+        layers = dict(zip(self._layers.names, by_layer, strict=True))
+        return Drift(**whole.model_dump(), layers=layers)
+
+    def _by_layer(self, parts: list[Tensor]) -> Tensor:
+        """|part|^2, added up by layer, [layers]."""
+        squares = torch.stack([torch.dot(part, part) for part in parts])
+        if len(parts) == max(1, len(self._layers.names)):
+            return squares
+        return squares.new_zeros(max(1, len(self._layers.names))).index_add_(0, self._layer_of_piece, squares)
+
+
+def _measures(weights: Tensor, squares: Tensor, mean_squares: Tensor, pairs: Tensor) -> list[UpdateDrift]:
+    """Of each column: weights [clients, 1], squares |d_i|^2 [clients, columns], |d|^2 and |u|^2 [columns]."""
+    mean_square_norms = (weights * squares).sum(0).tolist()
+    mean_norms = (weights * squares.sqrt()).sum(0).tolist()
+    moving = (squares > 0).sum(0).tolist()  # a client that stayed where it was has no direction
+    found: list[UpdateDrift] = []
+    for column, square in enumerate(mean_squares.tolist()):
+        n, second = moving[column], mean_square_norms[column]
+        found.append(
+            UpdateDrift(
+                norm=square**0.5,
+                mean_norm=mean_norms[column],
+                dispersion=max(0.0, second - square),
+                ratio=ratio(second, square),
+                cosine=_cosine(pairs[column].item(), n) if n > 1 else None,
+            )
+        )
+    return found
+
+
+def _cosine(square: float, n: int) -> float:
+    """Mean cosine over pairs, from |u|^2; rounding must not lead out of [-1, 1]."""
+    return min(1.0, max(-1.0, (square - n) / (n * (n - 1))))
+
+
+def _scale(squares: Tensor) -> Tensor:
+    """UNIT / norm; 0 for a vector of zeros."""
+    return torch.where(squares > 0, UNIT / squares.sqrt(), 0.0)
+
+
+def _small_enough(layers: Layers) -> tuple[tuple[int, int], ...]:
+    """The pieces cut so that what is done to one stays within a CPU's caches."""
+    return tuple((layer, min(CHUNK, size - start)) for layer, size in layers.pieces for start in range(0, size, CHUNK))
