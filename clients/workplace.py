@@ -18,9 +18,9 @@ from clients.durable import DurableState
 from clients.own_data import read_own_data
 from clients.training import Job, LaneTrainer
 from fedopt.data.dataset import Dataset, load_dataset
+from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.partition import partition
 from fedopt.data.settings import DataSettings
-from fedopt.data.test_shares import owners_of_tests
 from fedopt.device import choose_device
 from fedopt.errors import InvalidExperiment
 from fedopt.evaluation import Evaluator

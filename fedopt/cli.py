@@ -18,7 +18,7 @@ COMMANDS = {
     "study": Entry("simulations.commands.study:app", "FedAvg against SCAFFOLD on non-IID digits, over seeds."),
     "partition": Entry("fedopt.commands.partition:app", "Show how an experiment spreads its data over clients."),
     "bench": Entry("fedopt.commands.bench:app", "Measure speed: of virtual clients, of a deployed federation."),
-    "list": Entry("fedopt.commands.names:app", "List the names an experiment may use."),
+    "list": Entry("fedopt.commands.names:app", "List the names an experiment may use, or what runs measure."),
 }
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from clients.gradients import Road
+from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.partition import partition
-from fedopt.data.test_shares import owners_of_tests
 from fedopt.device import threads
 from fedopt.drift.labels import LabelSkew
 from fedopt.drift.records import LabelSpread

@@ -1,15 +1,21 @@
-"""`fedopt list`: the names an experiment may use."""
+"""`fedopt list`: the names an experiment may use, and what runs measure."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fedopt.algorithms import ALGORITHMS
 from fedopt.commands.options import command
 from fedopt.data import PARTITIONS, SOURCES
+from fedopt.errors import InvalidExperiment
 from fedopt.models import MODELS
 from fedopt.optimizers import OPTIMIZERS
+from fedopt.registry import nearest
 
 app = command("list")
 
@@ -22,9 +28,39 @@ KINDS = {
 }
 
 
-@app.command(epilog="Example:  fedopt list")
-def names() -> None:
-    """List the names an experiment may use: data, partitions, models, algorithms, optimizers."""
+@app.command(epilog="Example:  fedopt list metrics")
+def names(
+    what: Annotated[
+        str, typer.Argument(metavar="[names|metrics]", help="The names of an experiment, or what runs measure.")
+    ] = "names",
+) -> None:
+    """List the names an experiment may use: data, partitions, models, algorithms, optimizers.
+
+    **fedopt list metrics** explains what metrics.jsonl and partition.json say, with the formula of each measure.
+    """
+    if what == "metrics":
+        _print_metrics()
+    elif what == "names":
+        _print_names()
+    else:
+        raise InvalidExperiment(f"list {what}: {nearest(what, ['names', 'metrics'])}")
+
+
+def _print_metrics() -> None:
+    from fedopt.drift.catalogue import NOTATION, metrics
+
+    console = Console()
+    console.print(NOTATION, highlight=False, markup=False)
+    for title, entries in metrics().items():
+        table = Table("name", "meaning", title=title, title_justify="left", box=None, pad_edge=False)
+        table.columns[0].no_wrap = True
+        for name, meaning in entries.items():
+            table.add_row(name, escape(meaning))
+        console.print()
+        console.print(table)
+
+
+def _print_names() -> None:
     table = Table("key", "names", box=None, pad_edge=False)
     for key, registry in KINDS.items():
         table.add_row(key, ", ".join(registry) + (", package.module:function" if registry is MODELS else ""))

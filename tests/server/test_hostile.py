@@ -13,7 +13,8 @@ from flwr.app.message import Array
 
 import fedopt
 from clients.fleet import Connection, Credentials, Lost
-from fedopt.wire import FAREWELL, HELLO, Greeting
+from fedopt.federation import Score
+from fedopt.wire import EVALUATE, FAREWELL, HELLO, Greeting, score_fields
 from tests.processes import Household
 
 pytestmark = pytest.mark.deployment
@@ -69,6 +70,8 @@ def be_nasty(address: str, samples: int) -> None:
             connection.send(Message(RecordDict(), reply_to=message), 0.0)
             connection.close()
             return
+        elif message.metadata.message_type == EVALUATE:
+            reply = RecordDict({"score": ConfigRecord(dict(score_fields(Score(2, samples, 0.0, accuracy=7.0))))})
         else:
             order = message.content.config_records["order"]
             x = message.content.array_records["vectors"]["x"].numpy()
@@ -84,6 +87,7 @@ def test_what_a_broken_client_sends_never_touches_the_model(house: Household) ->
         "data": {"name": "synthetic", "partition": "iid", "clients": 3},
         "local": {"steps": 3},
         "run": {"rounds": ROUNDS, "participation": 1.0, "dtype": "float64", "seed": 1},
+        "metrics": {"drift_every": 0, "clients_every": 4},
     }
     run = house.folder / "run"
     settings = [f"{section}.{key}={value}" for section, given in keys.items() for key, value in given.items()]
@@ -103,6 +107,10 @@ def test_what_a_broken_client_sends_never_touches_the_model(house: Household) ->
         (reason,) = line["left_out"].values()
         assert list(line["left_out"]) == ["2"]
         assert f"its update was refused: {expected}" in reason
+    measured = [line["clients"]["accuracy"] for line in lines if line["clients"]]
+    assert len(measured) == 4  # rounds 1, 4, 8 and 12
+    assert all(accuracies[2] is None and None not in accuracies[:2] for accuracies in measured)
+    assert "client 2's score was refused: it scores" in server.said
     assert fedopt.Experiment(**keys).data.clients == 3
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
 

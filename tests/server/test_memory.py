@@ -72,6 +72,7 @@ def test_models_of_every_size_travel(hidden: int, house: Household) -> None:
         *("--clients", "1", "--out", run, "--set", "data.name=synthetic", "--set", "local.steps=1"),
         *("--set", f"model.hidden=[{hidden}]", "--set", "run.rounds=1", "--set", "run.participation=1.0"),
         *("--set", "data.partition=iid", "--set", "local.batch_size=2"),
+        *("--set", "metrics.drift_every=0"),
     )
     client = house.client(0)
     assert server.ends() == 0, server.said

@@ -61,6 +61,18 @@ def test_in_float64_the_bits_are_the_same(algorithm: str, tmp_path: Path) -> Non
     assert here.summary.weights_sha256 == there.summary.weights_sha256
     assert here.summary.final == there.summary.final
     assert there.summary.engine == "flower"
+    for ours, theirs in zip(here.records, there.records, strict=True):  # what is measured, too
+        assert ours.drift == theirs.drift
+        assert ours.gradients == theirs.gradients
+        assert ours.classes == theirs.classes
+        if ours.control is not None:
+            assert theirs.control == ours.control.model_copy(update={"gap": None})  # the server sees no c_i
+        assert (ours.clients is None) == (theirs.clients is None)
+        if ours.clients is not None and theirs.clients is not None:
+            assert theirs.clients.accuracy == ours.clients.accuracy
+            assert theirs.clients.mean_loss == pytest.approx(ours.clients.mean_loss, rel=1e-12)
+    assert here.records[0].gradients is not None
+    assert here.records[0].clients is not None
 
 
 def test_flowers_simulation_on_ray_ends_with_the_same_bits(tmp_path: Path) -> None:

@@ -98,7 +98,10 @@ def test_a_run_leaves_the_global_generators_and_the_thread_count_alone(tmp_path:
 def test_resuming_in_between_changes_nothing(tmp_path: Path) -> None:
     def experiment(rounds: int) -> fedopt.Experiment:
         return fedopt.Experiment(
-            algorithm={"name": "scaffold"}, local={"momentum": 0.9}, run={"rounds": rounds, "cohort": 3}
+            algorithm={"name": "scaffold"},
+            local={"momentum": 0.9},
+            run={"rounds": rounds, "cohort": 3},
+            metrics={"drift_every": 1, "clients_every": 1, "divergence": True},
         )
 
     whole = fedopt.run(experiment(9), tmp_path / "whole")

@@ -22,7 +22,7 @@ from fedopt.runner import Interrupted
 from tests.commands import fedopt as command
 from tests.commands import start
 
-FILES = {"experiment.toml", "metrics.jsonl", "model.safetensors", "summary.json", "checkpoint"}
+FILES = {"experiment.toml", "partition.json", "metrics.jsonl", "model.safetensors", "summary.json", "checkpoint"}
 
 
 class Silent:
@@ -49,10 +49,13 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
     assert list(lines[0]) == [
         *("round", "cohort", "left_out", "samples", "local_steps", "train_loss", "test_loss", "test_accuracy"),
         *("update_norm", "bytes_down", "bytes_up", "seconds"),
+        *("drift", "gradients", "control", "clients", "classes", "divergence"),
     ]
     assert [line["test_accuracy"] is not None for line in lines] == [False, False, True, True]
     parameters = 64 * 64 + 64 + 64 * 10 + 10
-    assert all(line["bytes_down"] == line["bytes_up"] == 3 * 2 * 4 * parameters for line in lines)  # x, c; dx, dc
+    assert all(line["bytes_down"] == 3 * 2 * 4 * parameters for line in lines)  # x and c
+    vectors_up = [3, 2, 2, 3]  # dx and dc, and in the first and last round a gradient
+    assert [line["bytes_up"] for line in lines] == [3 * vectors * 4 * parameters for vectors in vectors_up]
 
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert list(summary) == [

@@ -14,7 +14,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 
 from fedopt.data.dataset import Dataset
-from fedopt.data.test_shares import apportion, owners_of_tests
+from fedopt.data.evaluation_shares import apportion, owners_of_tests
 from fedopt.drift.labels import LabelSkew
 from fedopt.drift.spread import best_so_far, spread_over_classes, spread_over_clients
 from fedopt.federation import Score
