@@ -51,11 +51,11 @@ class ExactSum:
 
     def scaled(self, factor: float) -> Tensor:
         """factor * sum, in the type and place of the vectors that were added."""
-        return (self.total() * factor).to(self._dtype).to(self._home)
+        return self.total().mul_(factor).to(self._dtype).to(self._home)
 
     def total(self) -> Tensor:
         """The sum in float64."""
-        return self._coarse * 2.0**-COARSE + self._fine * 2.0**-FINE
+        return self._coarse.mul(2.0**-COARSE).add_(self._fine, alpha=2.0**-FINE)  # both products are exact
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Totals:
 
     def precise_mean(self, name: str) -> Tensor:
         """`mean` in float64, for measures."""
-        return self.sums[name].total() / self.share
+        return self.sums[name].total().div_(self.share)
 
     def sum(self, name: str) -> Tensor:
         """Sum over the cohort of p_i v_i, where the p_i of all N clients add up to 1."""

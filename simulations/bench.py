@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from fedopt.algorithms.base import shares
 from fedopt.data.batches import plan_batches
 from fedopt.data.partition import split_labels
+from fedopt.device import threads
+from fedopt.drift.layers import Layers
+from fedopt.drift.measuring import NOTHING, Look
 from fedopt.experiment import Experiment
 from fedopt.models.build import build_model
 from fedopt.parameters import Layout
@@ -99,12 +102,16 @@ class Bench:
         plan = plan_batches(len(self.parts[client]), self.experiment.local, rng)
         return batches_of(plan, self.parts[client])
 
-    def by_engine(self) -> Tensor:
-        """The model after the round, [P]."""
+    def by_engine(self, look: Look = NOTHING) -> Tensor:
+        """The model after the round, [P]; nothing is measured unless `look` says so."""
         state, _ = play_round(
-            self.state, self.experiment.algorithm, self.federation, self.share_of, Terms.all_of(COHORT), seed=0
+            self.state, self.experiment.algorithm, self.federation, self.share_of, Terms.all_of(COHORT), 0, look
         )
         return state.x
+
+    @property
+    def layers(self) -> Layers:
+        return Layers.of(Layout.of(self.module))
 
     def by_plain_loop(self) -> Tensor:
         """The same by nn.Module, torch.optim and a running weighted mean."""
@@ -128,12 +135,8 @@ def measure(model: str, batch: int, optimizer: str, repeats: int = 5) -> Cell:
     """Median steps per second of both, and their ratio, over `repeats` turns after one to warm up."""
     bench = Bench(model, batch, optimizer)
     rivals = [bench.by_plain_loop, *([bench.without_onednn] if bench.convolutional else [])]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        turns = [(_seconds(bench.by_engine), [_seconds(rival) for rival in rivals]) for _ in range(repeats + 1)][1:]
-    finally:
-        torch.set_num_threads(threads)
+    with threads(1):
+        turns = [(seconds_of(bench.by_engine), [seconds_of(rival) for rival in rivals]) for _ in range(repeats + 1)][1:]
     medians = [statistics.median(times[rival] for _, times in turns) for rival in range(len(rivals))]
     faster = medians.index(min(medians))
     ratios = [times[faster] / ours for ours, times in turns]
@@ -175,7 +178,8 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or "unknown"
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds_of(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start

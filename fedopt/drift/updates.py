@@ -2,11 +2,16 @@
 
 With the mean d from the aggregation, |d_i| and |d_i|^2 of each client are numbers; only the cosine needs a vector:
 u = sum d_i / |d_i| over n clients has |u|^2 = n + sum of cos(d_i, d_j) over ordered pairs, so their mean is
-(|u|^2 - n) / (n (n - 1)). The sum is of whole multiples of 2^-34, hence exact and the same in whatever order the
-updates come; each entry is off by at most 2^-35, far below what a cosine is read for.
+(|u|^2 - n) / (n (n - 1)).
+
+The sum of directions is in units of 2^-33 and starts at ANCHOR, where float64 has no room for fractions: what is added
+is rounded to whole units on the way, and whole numbers add up exactly in whatever order the updates come. An entry is
+off by at most 2^-34 an update, far below what a cosine is read for, and an update costs one pass.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -15,8 +20,11 @@ from fedopt.aggregation import CHUNK
 from fedopt.drift.layers import Layers
 from fedopt.drift.records import Drift, UpdateDrift, ratio
 
-UNIT = 2.0**34
-"""An entry of a unit vector is at most UNIT of these, so 2^19 of them add up exactly in float64."""
+UNIT = 2.0**33
+"""An entry of a unit vector is at most so many units."""
+
+ANCHOR = 1.5 * 2.0**52
+"""From 2^52 to 2^53 the numbers of float64 are the whole ones; from the middle, 2^18 updates do not lead out."""
 
 
 class UpdateSums:
@@ -27,25 +35,24 @@ class UpdateSums:
         # MPS has no float64: its vectors are measured on the CPU.
         self._device = torch.device("cpu") if like.device.type == "mps" else like.device
         rows = 2 if layers.names else 1
-        self._directions = torch.zeros(rows, like.numel(), dtype=torch.float64, device=self._device)
+        self._wide = torch.empty(like.numel(), dtype=torch.float64, device=self._device)
         self._squares: dict[int, Tensor] = {}
         self._shares: dict[int, float] = {}
         self._pieces = _small_enough(layers) if self._device.type == "cpu" else layers.pieces
         self._layer_of_piece = torch.tensor([layer for layer, _ in self._pieces], device=self._device)
         self._sizes = [size for _, size in self._pieces]
+        directions = torch.full((rows, like.numel()), ANCHOR, dtype=torch.float64, device=self._device)
+        self._rows = [torch.split(row, self._sizes) for row in directions]
 
     def fold(self, client: int, update: Tensor, share: float) -> None:
         """Takes d_i [P] of a client with this share p_i."""
-        parts = [part.to(self._device, torch.float64, copy=True) for part in torch.split(update.detach(), self._sizes)]
+        parts = torch.split(self._wide.copy_(update.detach()), self._sizes)
         by_layer = self._by_layer(parts)
         self._squares[client], self._shares[client] = by_layer, share
-        whole = _scale(by_layer.sum())
-        for part, into in zip(parts, torch.split(self._directions[0], self._sizes), strict=True):
-            into.add_((part * whole).round_())
-        if self._layers.names:
-            each = _scale(by_layer)[self._layer_of_piece]
-            for part, scale, into in zip(parts, each, torch.split(self._directions[1], self._sizes), strict=True):
-                into.add_(part.mul_(scale).round_())
+        whole, *each = _scales(torch.cat([by_layer.sum()[None], by_layer]))
+        for (layer, _), part, *rows in zip(self._pieces, parts, *self._rows, strict=True):
+            for into, scale in zip(rows, (whole, each[layer]), strict=False):
+                into.add_(part, alpha=scale)
 
     def measure(self, mean: Tensor) -> Drift:
         """The measures, given d [P] in float64."""
@@ -53,15 +60,15 @@ class UpdateSums:
         shares = torch.tensor([self._shares[client] for client in clients], dtype=torch.float64)
         weights = (shares / shares.sum())[:, None]
         squares = torch.stack([self._squares[client] for client in clients]).cpu()  # [clients, layers]
-        mean_squares = self._by_layer(list(torch.split(mean.to(self._device), self._sizes))).cpu()
-        pairs = [self._by_layer(list(torch.split(row, self._sizes))).cpu() / UNIT**2 for row in self._directions]
+        mean_squares = self._by_layer(torch.split(mean.to(self._device), self._sizes)).cpu()
+        pairs = [self._by_layer([part - ANCHOR for part in row]).cpu() / UNIT**2 for row in self._rows]
 
         whole = _measures(weights, squares.sum(1, keepdim=True), mean_squares.sum()[None], pairs[0].sum()[None])[0]
         by_layer = _measures(weights, squares, mean_squares, pairs[1]) if self._layers.names else []
         layers = dict(zip(self._layers.names, by_layer, strict=True))
         return Drift(**whole.model_dump(), layers=layers)
 
-    def _by_layer(self, parts: list[Tensor]) -> Tensor:
+    def _by_layer(self, parts: Sequence[Tensor]) -> Tensor:
         """|part|^2, added up by layer, [layers]."""
         squares = torch.stack([torch.dot(part, part) for part in parts])
         if len(parts) == max(1, len(self._layers.names)):
@@ -94,9 +101,9 @@ def _cosine(square: float, n: int) -> float:
     return min(1.0, max(-1.0, (square - n) / (n * (n - 1))))
 
 
-def _scale(squares: Tensor) -> Tensor:
+def _scales(squares: Tensor) -> list[float]:
     """UNIT / norm; 0 for a vector of zeros."""
-    return torch.where(squares > 0, UNIT / squares.sqrt(), 0.0)
+    return [UNIT / square**0.5 if square > 0 else 0.0 for square in squares.tolist()]
 
 
 def _small_enough(layers: Layers) -> tuple[tuple[int, int], ...]:

@@ -1,0 +1,66 @@
+"""`fedopt bench drift`: what measuring client drift costs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import date
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from fedopt.commands.options import command
+from fedopt.errors import InvalidExperiment
+from fedopt.models import MODELS
+from fedopt.registry import nearest
+from simulations.bench import machine
+from simulations.drift_cost import Cost, measure_cost
+
+app = command("drift")
+
+
+@app.command(epilog="Example:  fedopt bench drift --model mlp --batch 10 --repeats 15")
+def drift(
+    model: Annotated[
+        list[str] | None, typer.Option(help="Model to measure; may be repeated. [logistic, mlp, cnn]")
+    ] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size; may be repeated. [10, 64]")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each, after one to warm up.")] = 9,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+) -> None:
+    """Seconds of a round with measures over those of the same round without, one thread.
+
+    "updates" is what every round measures, "gradients" a round that computes full gradients as well, which is
+    one in metrics.drift_every. One local epoch: more local work makes both smaller.
+    """
+    for name in model or ():
+        if name not in MODELS:
+            raise InvalidExperiment(f"--model {name}: {nearest(name, MODELS)}")
+    grid = [(m, b) for m in model or ["logistic", "mlp", "cnn"] for b in batch or [10, 64]]
+    console = Console(stderr=True)
+    costs = [measure_cost(m, b, repeats) for m, b in track(grid, "measuring", console=console, transient=True)]
+    if json_output:
+        print(json.dumps({"costs": [asdict(cost) for cost in costs], "machine": machine()}))
+        return
+    Console().print(table(costs))
+    about = machine()
+    print(f"{date.today()}, {about['processor']}, {about['cores']} cores, torch {about['torch']}, 1 thread")
+
+
+def table(costs: list[Cost]) -> Table:
+    shown = Table("model", "batch", box=None, pad_edge=False, header_style="bold")
+    for title in ("s a round", "updates", "spread", "gradients"):
+        shown.add_column(title, justify="right")
+    for cost in costs:
+        shown.add_row(
+            cost.model,
+            str(cost.batch),
+            f"{cost.round_seconds:.3f}",
+            f"{cost.updates:.3f}",
+            f"{cost.updates_min:.3f} - {cost.updates_max:.3f}",
+            f"{cost.gradients:.2f}",
+        )
+    return shown

@@ -1,0 +1,47 @@
+"""What measuring costs: whole rounds with and without, on the same work, taking turns, one thread.
+
+The free measures are those of every round (updates by layer). Full gradients come every `metrics.drift_every`
+rounds, and their cost is that of such a round.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+
+from fedopt.device import threads
+from fedopt.drift.measuring import NOTHING, Look
+from simulations.bench import Bench, seconds_of
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of a round with a measure over those without: medians over turns, with their range."""
+
+    model: str
+    batch: int
+    round_seconds: float
+    updates: float
+    updates_min: float
+    updates_max: float
+    gradients: float
+
+
+def measure_cost(model: str, batch: int, repeats: int) -> Cost:
+    bench = Bench(model, batch, "sgd")
+    updates, gradients = Look(bench.layers), Look(bench.layers, gradients=True)
+    with threads(1):
+        turns = [
+            [seconds_of(lambda look=look: bench.by_engine(look)) for look in (NOTHING, updates, gradients)]  # type: ignore[misc]
+            for _ in range(repeats + 1)
+        ][1:]
+    ratios = [with_updates / without for without, with_updates, _ in turns]
+    return Cost(
+        model=model,
+        batch=batch,
+        round_seconds=statistics.median(without for without, _, _ in turns),
+        updates=statistics.median(ratios),
+        updates_min=min(ratios),
+        updates_max=max(ratios),
+        gradients=statistics.median(with_gradients / without for without, _, with_gradients in turns),
+    )
