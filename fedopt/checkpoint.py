@@ -106,7 +106,8 @@ class Checkpoints:
             raise BrokenRun(f"{self._manifest} has format {manifest.format}; this fedopt reads format {FORMAT}")
         if manifest.sealed() != manifest:
             raise BrokenRun(f"{self._manifest} was edited: its checksum does not match")
-        changed = _changes(manifest.experiment, self._experiment)
+        # Through Experiment, so that a key this version has added takes its default.
+        changed = changes_between(Experiment(**manifest.experiment), self._experiment)
         if changed:
             raise BrokenRun(f"{changed[0]}; a run that is resumed may change {', '.join(_changeable())} alone")
         return manifest
@@ -115,15 +116,14 @@ class Checkpoints:
         return self._folder / f"server-round-{round_:06d}.safetensors"
 
 
-def _changes(stored: dict[str, dict[str, Any]], now: Experiment) -> list[str]:
+def changes_between(before: Experiment, now: Experiment) -> list[str]:
     """A clause for each key that a resumed run may not change, and that is another now."""
-    # Through Experiment, so that a key this version has added takes its default.
-    before, after = as_sections(Experiment(**stored)), as_sections(now)
+    was, is_now = as_sections(before), as_sections(now)
     return [
-        f"{section}.{key} was {before[section].get(key)!r} and is now {after[section].get(key)!r}"
-        for section in before
-        for key in sorted(before[section].keys() | after[section].keys())
-        if before[section].get(key) != after[section].get(key) and key not in MAY_CHANGE.get(section, ())
+        f"{section}.{key} was {was[section].get(key)!r} and is now {is_now[section].get(key)!r}"
+        for section in was
+        for key in sorted(was[section].keys() | is_now[section].keys())
+        if was[section].get(key) != is_now[section].get(key) and key not in MAY_CHANGE.get(section, ())
     ]
 
 

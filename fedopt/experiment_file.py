@@ -29,42 +29,57 @@ NAMED = {"algorithm": ALGORITHMS, "model": MODELS}
 
 def read_experiment(file: Path | None, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in `file` (the digits default without one), changed by `section.key=value` overrides."""
-    given: dict[str, Any] = {}
-    if file is not None:
-        try:
-            given = tomllib.loads(file.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise InvalidExperiment(f"there is no experiment file {file}") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidExperiment(f"{file} cannot be read: {error}") from error
-        except tomllib.TOMLDecodeError as error:
-            raise InvalidExperiment(f"{file} is not valid TOML: {error}") from error
+    given = {} if file is None else read_toml(file, "experiment")
     return Experiment(**override(given, overrides))
+
+
+def read_toml(file: Path, kind: str) -> dict[str, Any]:
+    """The tables of a TOML file; InvalidExperiment says why there are none."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InvalidExperiment(f"there is no {kind} file {file}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidExperiment(f"{file} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidExperiment(f"{file} is not valid TOML: {error}") from error
 
 
 def override(given: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A copy of `given` with each `section.key=value` applied; values are TOML, a bare word is a string."""
-    changed = {key: dict(section) if isinstance(section, dict) else section for key, section in given.items()}
-    for text in overrides:
-        _drop_what_another_name_would_read(changed, text)
+    changes: list[tuple[str, Any]] = []
     for text in overrides:
         path, equals, value = text.partition("=")
-        section, dot, key = path.strip().partition(".")
-        if not (equals and dot and section and key):
+        if not (equals and is_key(path.strip())):
             raise InvalidExperiment(f"--set {text}: an override is section.key=value, for example --set run.rounds=10")
-        displaced = INSTEAD_OF.get(f"{section}.{key}", "")
+        changes.append((path.strip(), _value(value.strip())))
+    return change(given, changes)
+
+
+def is_key(path: str) -> bool:
+    """Whether it has the form section.key."""
+    section, dot, key = path.partition(".")
+    return bool(section and dot and key)
+
+
+def change(given: dict[str, Any], changes: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A copy of `given` with each (section.key, value) applied; what a change displaces goes."""
+    changed = {key: dict(section) if isinstance(section, dict) else section for key, section in given.items()}
+    for path, value in changes:
+        _drop_what_another_name_would_read(changed, path, value)
+    for path, value in changes:
+        section, _, key = path.partition(".")
         inner = changed.setdefault(section, {})
         if not isinstance(inner, dict):
             raise InvalidExperiment(f"{section}: must be a section with keys")
-        inner.pop(displaced.partition(".")[2], None)
-        inner[key] = _value(value.strip())
+        inner.pop(INSTEAD_OF.get(path, "").partition(".")[2], None)
+        inner[key] = value
     return changed
 
 
-def _drop_what_another_name_would_read(changed: dict[str, Any], text: str) -> None:
-    """`--set model.name=cnn` over a file with an mlp: `hidden` goes, for it belongs to the name displaced."""
-    path, _, value = (part.strip() for part in text.partition("="))
-    section, name = path.removesuffix(".name"), _value(value)
+def _drop_what_another_name_would_read(changed: dict[str, Any], path: str, name: Any) -> None:
+    """`model.name=cnn` over a file with an mlp: `hidden` goes, for it belongs to the name displaced."""
+    section = path.removesuffix(".name")
     inner = changed.get(section)
     if path == section or section not in NAMED or not isinstance(inner, dict) or not isinstance(name, str):
         return

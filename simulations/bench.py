@@ -60,9 +60,9 @@ class Cell:
 class Bench:
     """One round of the same work, done both ways."""
 
-    def __init__(self, model: str, batch: int, optimizer: str) -> None:
+    def __init__(self, model: str, batch: int, optimizer: str, epochs: int = 1) -> None:
         momentum = {"optimizer": "sgd", "momentum": 0.9} if optimizer == "momentum" else {}
-        local = {"optimizer": optimizer, "lr": 0.01, "epochs": 1, "batch_size": batch, **momentum}
+        local = {"optimizer": optimizer, "lr": 0.01, "epochs": epochs, "batch_size": batch, **momentum}
         self.experiment = Experiment(
             data={"clients": 100, "alpha": 0.5}, model={"name": model}, local=local, run={"cohort": COHORT}
         )

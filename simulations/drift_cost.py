@@ -20,6 +20,7 @@ class Cost:
 
     model: str
     batch: int
+    epochs: int
     round_seconds: float
     updates: float
     updates_min: float
@@ -27,8 +28,8 @@ class Cost:
     gradients: float
 
 
-def measure_cost(model: str, batch: int, repeats: int) -> Cost:
-    bench = Bench(model, batch, "sgd")
+def measure_cost(model: str, batch: int, epochs: int, repeats: int) -> Cost:
+    bench = Bench(model, batch, "sgd", epochs)
     updates, gradients = Look(bench.layers), Look(bench.layers, gradients=True)
     with threads(1):
         turns = [
@@ -39,6 +40,7 @@ def measure_cost(model: str, batch: int, repeats: int) -> Cost:
     return Cost(
         model=model,
         batch=batch,
+        epochs=epochs,
         round_seconds=statistics.median(without for without, _, _ in turns),
         updates=statistics.median(ratios),
         updates_min=min(ratios),

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from fedopt.data import SOURCES
 from fedopt.data.settings import DataSettings
+from fedopt.errors import DataUnavailable
+from fedopt.seeding import Purpose, stream
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,36 @@ class Dataset:
 def load_dataset(settings: DataSettings, seed: int) -> Dataset:
     """Reads the data the experiment names; DataUnavailable says where it looked and what to do."""
     load = cast(Callable[[DataSettings, int], Dataset], SOURCES.load(settings.name))
-    return load(settings, seed)
+    dataset = load(settings, seed)
+    return hold_out(dataset, settings.validation, seed) if settings.validation else dataset
+
+
+def hold_out(dataset: Dataset, share: float, seed: int) -> Dataset:
+    """A random share of the training set in place of the test set; the rest is trained on."""
+    samples = len(dataset.y_train)
+    held = max(1, round(share * samples))
+    if held >= samples:
+        raise DataUnavailable(f"data.validation: {share:g} of {samples} training samples leaves none to train on")
+    is_held = np.zeros(samples, dtype=bool)
+    is_held[stream(seed, Purpose.VALIDATION).permutation(samples)[:held]] = True
+    test, train = np.flatnonzero(is_held), np.flatnonzero(~is_held)
+    natural, test_clients = dataset.natural_clients, None
+    if natural is not None:
+        place = np.cumsum(~is_held) - 1  # where a sample that stays is afterwards
+        test_clients = np.zeros(samples, dtype=np.int64)
+        for client, own in enumerate(natural):
+            test_clients[own] = client
+        test_clients = test_clients[test]
+        natural = tuple(place[own[~is_held[own]]] for own in natural)
+    return replace(
+        dataset,
+        x_train=dataset.x_train[train],
+        y_train=dataset.y_train[train],
+        x_test=dataset.x_train[test],
+        y_test=dataset.y_train[test],
+        natural_clients=natural,
+        test_clients=test_clients,
+    )
 
 
 def from_images(

@@ -34,6 +34,9 @@ class DataSettings(Section):
     b: float = Field(1.0, ge=0)
     """Synthetic(a, b): how far the clients' models (a) and inputs (b) lie apart."""
 
+    validation: float = Field(0.0, ge=0, lt=1)
+    """The share of the training set that is held out and stands in for the test set, to choose by."""
+
     clients: int = Field(20, ge=1)
     partition: Annotated[str, AfterValidator(PARTITIONS.check)] = "dirichlet"
     """Where the experiment is silent: natural for data with clients of their own (synthetic), else dirichlet."""

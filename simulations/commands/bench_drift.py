@@ -15,6 +15,7 @@ from rich.table import Table
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
 from fedopt.models import MODELS
+from fedopt.optimizers.settings import EPOCHS
 from fedopt.registry import nearest
 from simulations.bench import machine
 from simulations.drift_cost import Cost, measure_cost
@@ -28,26 +29,28 @@ def drift(
         list[str] | None, typer.Option(help="Model to measure; may be repeated. [logistic, mlp, cnn]")
     ] = None,
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size; may be repeated. [10, 64]")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Local epochs a round.")] = EPOCHS,
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each, after one to warm up.")] = 9,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
 ) -> None:
     """Seconds of a round with measures over those of the same round without, one thread.
 
     "updates" is what every round measures, "gradients" a round that computes full gradients as well, which is
-    one in metrics.drift_every. One local epoch: more local work makes both smaller.
+    one in metrics.drift_every. The more local work, the smaller both.
     """
     for name in model or ():
         if name not in MODELS:
             raise InvalidExperiment(f"--model {name}: {nearest(name, MODELS)}")
     grid = [(m, b) for m in model or ["logistic", "mlp", "cnn"] for b in batch or [10, 64]]
     console = Console(stderr=True)
-    costs = [measure_cost(m, b, repeats) for m, b in track(grid, "measuring", console=console, transient=True)]
+    costs = [measure_cost(m, b, epochs, repeats) for m, b in track(grid, "measuring", console=console, transient=True)]
     if json_output:
         print(json.dumps({"costs": [asdict(cost) for cost in costs], "machine": machine()}))
         return
     Console().print(table(costs))
     about = machine()
-    print(f"{date.today()}, {about['processor']}, {about['cores']} cores, torch {about['torch']}, 1 thread")
+    print(f"{date.today()}, {about['processor']}, {about['cores']} cores, torch {about['torch']}, 1 thread,", end=" ")
+    print(f"{epochs} local epochs")
 
 
 def table(costs: list[Cost]) -> Table:

@@ -1,105 +1,138 @@
-"""`fedopt study`: FedAvg against SCAFFOLD on one experiment, over seeds."""
+"""`fedopt study`: a grid of experiments over seeds, its tables and its report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from fedopt.algorithms import ALGORITHMS
-from fedopt.commands.options import ExperimentFile, Overrides, command
-from fedopt.experiment_file import read_experiment
-from fedopt.history import History
-from fedopt.runs import check_unused
-from simulations.study import Spread, run_study, variants
+from fedopt.commands.options import Overrides, Quiet, command
+from fedopt.errors import FedoptError
+from fedopt.files import replace_file
+from fedopt.runner import Interrupted
+from simulations.results import PLAN, Plan, PlannedLabels, Results, axis_title, read_results
+from simulations.study.conduct import Outcome, conduct
+from simulations.study.display import display
+from simulations.study.file import Study, read_study
+from simulations.study.plan import PlannedRun, combinations, planned_runs, search_runs
+from simulations.study.tables import paired, percent, results_csv, rounds_to_target, summary_md, winners
+from simulations.study.workers import cores
 
 app = command("study")
 
-TARGET = "run.target_accuracy=0.9"
+
+class SomeFailed(FedoptError):
+    """The study is done, but not all of its runs."""
 
 
-@app.command(epilog="Example:  fedopt study --seeds 5 --set data.alpha=0.5")
+@app.command(epilog="Example:  fedopt study mnist-alpha --set data.path=../shared/data --seeds 3 --out runs/alpha")
 def study(
-    experiment: ExperimentFile = None,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[STUDY]", help="STUDY.toml, the name of a shipped study, or an experiment file. [default: digits]"
+        ),
+    ] = None,
     overrides: Overrides = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, metavar="N", help="Seeds 0 to N-1.")] = 3,
+    seeds: Annotated[int | None, typer.Option("--seeds", min=1, metavar="N", help="Seeds 0 to N-1.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="A new directory for the runs; by default below runs/."),
+        typer.Option("--out", metavar="DIR", help="The study's directory, new or begun; by default below runs/."),
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes of one thread. [default: cores]"),
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Repeat runs that failed before.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="List the runs, and stop.")] = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Compare the algorithms on one experiment (non-IID digits without one), over seeds.
+    """Run a study: every combination of a grid of experiments, over seeds, in parallel.
 
-    Every algorithm sees the same clients, initial weights, cohorts and minibatches. Each run gets its own
-    directory, so every figure of the table can be traced.
+    Without a file it compares the algorithms on non-IID digits. All runs of a seed have the same clients, initial
+    weights, cohorts and minibatches. Ctrl-C, a crash or a kill loses at most the rounds since the last checkpoint:
+    the same command with **--out DIR** goes on, and skips what is finished. Ends with results.csv (a line a run),
+    summary.md (means over seeds, paired comparisons) and report.html in DIR.
+
+    **fedopt study --dry-run** shows what a study would run; `fedopt list studies` names those that are shipped.
     """
-    base = read_experiment(experiment, [TARGET, *(overrides or [])])
-    out = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-study-{base.data.name}"
-    check_unused(out)
-    experiments = variants(base, list(ALGORITHMS), seeds)
-    console = Console()
-    console.print(
-        f"{base.data.name}, {base.data.clients} clients, {base.data.partition} alpha {base.data.alpha:g}, "
-        f"{base.cohort_size} a round, {base.run.rounds} rounds, {seeds} seeds",
-        highlight=False,
-        soft_wrap=True,
-    )
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("runs", total=len(experiments))
-        histories = run_study(experiments, out, done=lambda _: bar.advance(task))
-    console.print(table(histories))
-    console.print(paired(histories), highlight=False, soft_wrap=True)
-    console.print(f"results in {out}", highlight=False, soft_wrap=True)
+    name, asked = read_study(file, overrides or [], seeds)
+    if dry:
+        _tell_runs(asked)
+        return
+    out = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-study-{name}"
+    console, stderr = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
+    console.print(asked.title or name, style="bold", highlight=False, soft_wrap=True)
+    outcome = conduct(asked, out, jobs or cores(), retry, display(stderr))
+    how = f"go on with: fedopt study {'' if file is None else f'{file} '}--out {out}, and the same options"
+    if outcome.interrupted:
+        raise Interrupted(f"stopped; {how}")
+    replace_file(out / PLAN, plan_of(asked, outcome, name).model_dump_json(indent=1).encode())
+    results = read_results([out])
+    replace_file(out / "results.csv", results_csv(results).encode())
+    replace_file(out / "summary.md", summary_md(results).encode())
+    console.print(table(results))
+    for pair in paired(results):
+        mean, each, _ = pair.told()
+        where = "" if pair.where == "all" else f"{pair.where}: "
+        told = f"{where}{pair.other} - {pair.first}, seed by seed: {each} points ({mean})"
+        console.print(told, highlight=False, soft_wrap=True)
+    console.print(f"results in {out}: results.csv, summary.md", highlight=False, soft_wrap=True)
+    _tell_failures(outcome, out)
 
 
-def table(histories: Sequence[History]) -> Table:
-    """Mean ± standard deviation over seeds; the best final accuracy in bold."""
-    target = histories[0].experiment.run.target_accuracy
+def plan_of(asked: Study, outcome: Outcome, name: str) -> Plan:
+    """What reports need to know of the study."""
+    runs: dict[str, PlannedLabels] = {}
+    for run in outcome.runs:
+        searched = {f"{key} (searched)": str(value) for key, value in run.combination.searched.items()}
+        runs[run.name] = PlannedLabels(labels=run.combination.labels | searched, seed=run.seed)
+    return Plan(title=asked.title or name, about=asked.about, compare=asked.compare if asked.grid else "", runs=runs)
+
+
+def table(results: Results) -> Table:
+    """Mean ± standard deviation over seeds; the best of each comparison in bold."""
+    target = next((row.run.experiment.run.target_accuracy for row in results.rows), None)
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    shown.add_column("algorithm")
-    for title in ("final accuracy", "best accuracy", f"rounds to {target:.0%}", "seconds"):
+    for axis in results.axes:
+        shown.add_column(axis_title(axis))
+    for title in ("final accuracy, %", "best, %", *([f"rounds to {target:.0%}"] if target else []), "seconds"):
         shown.add_column(title, justify="right")
-    groups = _by_algorithm(histories)
-    means = {name: Spread.of([h.summary.final.test_accuracy for h in group]) for name, group in groups.items()}
-    winner = max(means, key=lambda name: means[name].mean)
-    for name, group in groups.items():
-        final, best = means[name], Spread.of([h.summary.best.test_accuracy for h in group])
-        reached = [h.summary.rounds_to_target for h in group]
-        rounds = ", ".join("never" if value is None else str(value) for value in reached)
-        style = "bold" if name == winner else ""
-        seconds = Spread.of([h.summary.seconds for h in group])
-        shown.add_row(name, _percent(final), _percent(best), rounds, f"{seconds.mean:.1f}", style=style)
+    best = winners(results)
+    for group in results.groups:
+        seconds = group.spread(lambda row: row.seconds)
+        shown.add_row(
+            *group.labels.values(),
+            percent(group.spread(lambda row: row.accuracy)),
+            percent(group.spread(lambda row: row.best_accuracy)),
+            *([rounds_to_target(group)] if target else []),
+            f"{seconds.mean:.1f}" if seconds else "-",
+            style="bold" if tuple(group.labels.items()) in best else "",
+        )
     return shown
 
 
-def paired(histories: Sequence[History]) -> str:
-    """The difference in final accuracy, seed by seed, of each algorithm to the first."""
-    groups = _by_algorithm(histories)
-    (first, reference), *others = groups.items()
-    lines = []
-    for name, group in others:
-        gains = [
-            100 * (b.summary.final.test_accuracy - a.summary.final.test_accuracy)
-            for a, b in zip(reference, group, strict=True)
-        ]
-        each = ", ".join(f"{gain:+.1f}" for gain in gains)
-        lines.append(f"{name} - {first}, seed by seed: {each} points")
-    return "\n".join(lines)
+def _tell_failures(outcome: Outcome, out: Path) -> None:
+    if not outcome.failures and not outcome.unchosen:
+        return
+    lines = [f"{name}: {reason.splitlines()[0]}" for name, reason in outcome.failures.items()]
+    lines += [f"{name}: no run of its search was finished" for name in outcome.unchosen]
+    more = [f"and {len(lines) - 10} more"] if len(lines) > 10 else []
+    total = len(outcome.runs) or 1
+    heading = f"{len(lines)} of {total} runs did not finish (why is in failure.txt of each; --retry repeats them):"
+    raise SomeFailed("\n".join([heading, *lines[:10], *more]))
 
 
-def _by_algorithm(histories: Sequence[History]) -> dict[str, list[History]]:
-    groups: dict[str, list[History]] = {}
-    for history in histories:
-        groups.setdefault(history.experiment.algorithm.name, []).append(history)
-    return groups
-
-
-def _percent(spread: Spread) -> str:
-    return f"{spread.mean:.1%} ± {spread.deviation:.1%}"
+def _tell_runs(asked: Study) -> None:
+    points = combinations(asked)
+    searches = [search_runs(asked, asked.search, point) for point in points] if asked.search else []
+    runs: list[PlannedRun] = [*itertools.chain.from_iterable(searches), *planned_runs(asked, points)]
+    for run in runs:
+        print(run.name)
+    rounds = sum(run.experiment.run.rounds for run in runs)
+    Console(stderr=True).print(f"{len(runs)} runs, {rounds:,} rounds", highlight=False)

@@ -1,0 +1,246 @@
+"""Runs side by side: which belong together, and what came of each. Studies and reports read the same rows."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fedopt.drift.catalogue import PARTS, scalars
+from fedopt.errors import InvalidExperiment
+from fedopt.experiment import Experiment
+from fedopt.experiment_file import as_sections
+from fedopt.history import RoundRecord
+from fedopt.line import Line
+from fedopt.past_runs import PastRun, find_runs, read_run
+
+PLAN = "plan.json"
+"""In a study's directory: which runs it is, and what they are called."""
+
+
+class PlannedLabels(Line):
+    """One run of a study: its values on the axes, as labels."""
+
+    labels: dict[str, str]
+    seed: int
+
+
+class Plan(Line):
+    """plan.json."""
+
+    title: str
+    about: str
+    compare: str
+    runs: dict[str, PlannedLabels]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run with its place among the others."""
+
+    name: str
+    """Its directory, below the place that was asked about."""
+    labels: Mapping[str, str]
+    """By axis."""
+    seed: int
+    run: PastRun
+
+    @property
+    def status(self) -> str:
+        if self.run.failure is not None:
+            return "failed"
+        return "finished" if self.run.finished else "unfinished"
+
+    @property
+    def accuracy(self) -> float | None:
+        """Final test accuracy; None of a run that has not ended."""
+        return None if self.run.summary is None else self.run.summary.final.test_accuracy
+
+    @property
+    def best_accuracy(self) -> float | None:
+        return None if self.run.summary is None else self.run.summary.best.test_accuracy
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.run.summary is None else self.run.summary.seconds
+
+    def series(self, measure: str) -> list[tuple[int, float]]:
+        """(round, value) wherever the measure is known."""
+        values = ((record.round, value_of(record, measure)) for record in self.run.records)
+        return [(round_, value) for round_, value in values if value is not None]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs that differ in their seed alone."""
+
+    labels: Mapping[str, str]
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        return ", ".join(told(axis, label) for axis, label in self.labels.items()) or "all runs"
+
+    def spread(self, value: Callable[[Row], float | None]) -> Spread | None:
+        """Over the seeds for which there is a value."""
+        values = [found for row in self.rows if (found := value(row)) is not None]
+        return Spread.of(values) if values else None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation."""
+
+    mean: float
+    deviation: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        return cls(statistics.fmean(values), deviation, len(values))
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a table, a figure or a page is made of."""
+
+    title: str
+    about: str
+    compare: str
+    """The axis to compare by; "" where there is none."""
+    rows: tuple[Row, ...]
+    complaints: tuple[str, ...] = field(default=())
+    """A sentence for whatever could not be read."""
+
+    @property
+    def axes(self) -> dict[str, list[str]]:
+        """Each axis with its labels, in the order in which they come."""
+        axes: dict[str, dict[str, None]] = {}
+        for row in self.rows:
+            for axis, label in row.labels.items():
+                axes.setdefault(axis, {})[label] = None
+        return {axis: list(labels) for axis, labels in axes.items()}
+
+    @property
+    def groups(self) -> list[Group]:
+        found: dict[tuple[tuple[str, str], ...], list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(tuple(row.labels.items()), []).append(row)
+        return [Group(dict(key), tuple(sorted(rows, key=lambda row: row.seed))) for key, rows in found.items()]
+
+
+def read_results(places: Sequence[Path]) -> Results:
+    """What lies at or below `places`: a study as it was planned, or runs grouped by what they differ in.
+
+    InvalidExperiment where there is no run at all.
+    """
+    plan = _plan(places[0]) if len(places) == 1 else None
+    runs: dict[Path, PastRun] = {}
+    complaints: list[str] = []
+    for path in find_runs(places):
+        try:
+            runs[path] = read_run(path)
+        except InvalidExperiment as error:
+            complaints.append(f"{error}; it is left out")
+            continue
+        complaints += runs[path].complaints
+    if not runs:
+        raise InvalidExperiment("\n".join(complaints))
+    return _planned(plan, places[0], runs, complaints) if plan is not None else _unplanned(places, runs, complaints)
+
+
+def value_of(record: RoundRecord, measure: str) -> float | None:
+    """The measure of that name, drift.ratio say."""
+    part, _, name = measure.rpartition(".")
+    holder: object = getattr(record, part) if part in PARTS else record
+    value = None if holder is None else getattr(holder, name)
+    return value if value is None else float(value)
+
+
+def axis_title(axis: str) -> str:
+    """An axis in a word: "alpha" for data.alpha, "algorithm" for algorithm.name."""
+    section, _, key = axis.rpartition(".")
+    return section if key == "name" else key
+
+
+def told(axis: str, label: str) -> str:
+    """A value in words: "alpha 0.1" for a number, the label alone for a name."""
+    return f"{axis_title(axis)} {label}" if label[:1].isdigit() else label
+
+
+MEASURES = tuple(scalars())
+
+
+def _plan(place: Path) -> Plan | None:
+    try:
+        return Plan.model_validate_json((place / PLAN).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValidationError, OSError) as error:
+        raise InvalidExperiment(f"{place / PLAN} is torn or was edited") from error
+
+
+def _planned(plan: Plan, place: Path, runs: Mapping[Path, PastRun], complaints: list[str]) -> Results:
+    rows = [
+        Row(name, planned.labels, planned.seed, runs[place / name])
+        for name, planned in plan.runs.items()
+        if place / name in runs
+    ]
+    missing = [name for name in plan.runs if place / name not in runs]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        complaints.append(f"{len(missing)} of {len(plan.runs)} runs are not there: {', '.join(missing[:5])}{more}")
+    if not rows:
+        raise InvalidExperiment(f"{place} holds none of its study's runs")
+    return Results(plan.title or place.resolve().name, plan.about, plan.compare, tuple(rows), tuple(complaints))
+
+
+def _unplanned(places: Sequence[Path], runs: Mapping[Path, PastRun], complaints: list[str]) -> Results:
+    """Axes are the keys whose values are not the same in all runs; the seed is none."""
+    values = {path: _flat(run.experiment) for path, run in runs.items()}
+    keys = list(dict.fromkeys(key for flat in values.values() for key in flat if key not in NO_AXIS))
+    axes = [key for key in keys if len({flat.get(key, "") for flat in values.values()}) > 1]
+    axes.sort(key=lambda key: key != "algorithm.name")  # the first of all, where it differs
+    if "data.name" in axes:
+        complaints.append("the runs are of different data: their accuracies do not compare")
+    root = places[0] if len(places) == 1 else None
+    rows = [
+        Row(
+            name=str(path.relative_to(root)) if root is not None and path != root else str(path),
+            labels={axis: values[path].get(axis, "-") for axis in axes},
+            seed=run.experiment.run.seed,
+            run=run,
+        )
+        for path, run in runs.items()
+    ]
+    title = (root.resolve().name if root is not None else "") or "runs"
+    return Results(title, "", axes[0] if axes else "", tuple(rows), tuple(complaints))
+
+
+NO_AXIS = {"run.seed", "data.path", "data.download", "run.threads", "run.lanes", "run.checkpoint_every", "run.device"}
+"""Keys whose value is not a question that a comparison asks."""
+
+
+def _flat(experiment: Experiment) -> dict[str, str]:
+    return {
+        f"{section}.{key}": value if isinstance(value, str) else json.dumps(value)
+        for section, keys in as_sections(experiment).items()
+        for key, value in keys.items()
+    }
+
+
+def last(values: Iterable[tuple[int, float]]) -> float | None:
+    """The last value of a series."""
+    *_, (_, value) = [(0, None), *values]
+    return value
+
+
+def mean(values: Iterable[tuple[int, float]]) -> float | None:
+    """The mean value of a series."""
+    known = [value for _, value in values]
+    return statistics.fmean(known) if known else None

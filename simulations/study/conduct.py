@@ -1,0 +1,159 @@
+"""Carrying out a study: what is finished is skipped, what was interrupted goes on, what failed is reported.
+
+Everything a study knows lies in its directory, so the same command on it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import tomli_w
+
+from fedopt.checkpoint import changes_between
+from fedopt.errors import InvalidExperiment
+from fedopt.files import replace_file
+from fedopt.past_runs import FAILURE, read_failure, read_run
+from simulations.study.file import Study
+from simulations.study.plan import Combination, PlannedRun, combinations, planned_runs, search_runs
+from simulations.study.workers import Ended, Progress, Report, Task, Workers
+
+
+class Watcher(Protocol):
+    """Whoever follows a study."""
+
+    def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int) -> None: ...
+
+    def round_done(self, name: str, rounds_done: int) -> None:
+        """A run has come so far."""
+        ...
+
+    def run_done(self, name: str, failure: str | None) -> None: ...
+
+    def ended(self) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """What became of a study."""
+
+    runs: list[PlannedRun] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+    """Runs that could not be finished, with the reason."""
+    interrupted: bool = False
+    unchosen: list[str] = field(default_factory=list)
+    """Combinations for which every run of the search failed."""
+
+
+def conduct(study: Study, out: Path, jobs: int, retry: bool, watcher: Watcher) -> Outcome:
+    """Runs what is left of the study into `out`. InvalidExperiment, before anything is run, for one that cannot be."""
+    points = combinations(study)
+    searches = [search_runs(study, study.search, point) for point in points] if study.search else []
+    first = planned_runs(study, points)  # every combination is tried as an experiment before any is run
+    _check_directory(out, study)
+    outcome = Outcome()
+    with Workers(min(jobs, max(len(first), 1))) as workers:
+        if searches:
+            _run_all("search", [run for runs in searches for run in runs], out, workers, retry, watcher, outcome)
+            if outcome.interrupted:
+                return outcome
+            points = _choose(searches, out, outcome)
+        outcome.runs = planned_runs(study, points)
+        _run_all("runs", outcome.runs, out, workers, retry, watcher, outcome)
+    return outcome
+
+
+def _check_directory(out: Path, study: Study) -> None:
+    """Makes the study's directory, or sees that it is one of a study."""
+    if out.exists() and not out.is_dir():
+        raise InvalidExperiment(f"--out {out} is a file; name a new directory")
+    if out.is_dir() and any(out.iterdir()) and not (out / "study.toml").exists():
+        raise InvalidExperiment(f"--out {out} is not empty, and holds no study; name a new directory")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        replace_file(out / "study.toml", tomli_w.dumps(study.model_dump(mode="json", exclude_none=True)).encode())
+    except OSError as error:
+        raise InvalidExperiment(f"--out {out} cannot be made: {error.strerror}") from error
+
+
+def _run_all(
+    what: str,
+    runs: Sequence[PlannedRun],
+    out: Path,
+    workers: Workers,
+    retry: bool,
+    watcher: Watcher,
+    outcome: Outcome,
+) -> None:
+    tasks = {task.name: task for run in runs if (task := _left_of(run, out, retry, outcome)) is not None}
+    rounds = {run.name: run.experiment.run.rounds for run in runs}
+    done = {run.name: 0 if run.name in tasks else rounds[run.name] for run in runs}
+    watcher.begun(what, sum(done.values()), sum(rounds.values()), len(runs) - len(tasks), len(runs))
+
+    def tell(task: Task, report: Report) -> None:
+        if isinstance(report, Progress):
+            watcher.round_done(task.name, report.rounds)
+        elif report.interrupted:
+            outcome.interrupted = True
+            raise KeyboardInterrupt
+        else:
+            _note(task, report, outcome)
+            watcher.run_done(task.name, report.failure)
+
+    try:
+        workers.carry_out(list(tasks.values()), tell)
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    finally:
+        watcher.ended()
+
+
+def _left_of(run: PlannedRun, out: Path, retry: bool, outcome: Outcome) -> Task | None:
+    """What is to be done of a run; None for one that is finished, or failed and not to be repeated."""
+    path = out / run.name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Task(run.name, path, run.experiment, resume=False)
+    past = read_run(path)
+    changed = changes_between(past.experiment, run.experiment)
+    if changed:
+        raise InvalidExperiment(f"{path} is a run of another study: {changed[0]}; name a new directory with --out")
+    failure = read_failure(path)
+    if failure is not None and not retry:
+        outcome.failures[run.name] = failure
+        return None
+    if failure is not None:
+        shutil.rmtree(path)
+        return Task(run.name, path, run.experiment, resume=False)
+    if past.summary is not None and past.summary.rounds >= run.experiment.run.rounds:
+        return None
+    stopped = past.summary is not None and past.experiment.run.rounds == run.experiment.run.rounds
+    return None if stopped else Task(run.name, path, run.experiment, resume=True)
+
+
+def _note(task: Task, report: Ended, outcome: Outcome) -> None:
+    """A failure is written beside what the run left, so that it is known the next time."""
+    if report.failure is None:
+        return
+    outcome.failures[task.name] = report.failure
+    if task.path.is_dir():
+        replace_file(task.path / FAILURE, (report.failure + "\n").encode())
+
+
+def _choose(searches: Sequence[Sequence[PlannedRun]], out: Path, outcome: Outcome) -> list[Combination]:
+    """Each combination with what did best on the held-out data; ties go to what was listed first."""
+    chosen: list[Combination] = []
+    for runs in searches:
+        scored: list[tuple[float, PlannedRun]] = []
+        for run in runs:
+            summary = read_run(out / run.name).summary if (out / run.name).is_dir() else None
+            if summary is not None:
+                scored.append((summary.final.test_accuracy, run))
+        if scored:
+            chosen.append(max(scored, key=lambda pair: pair[0])[1].combination)
+        else:
+            outcome.unchosen.append(runs[0].combination.name)
+    return chosen

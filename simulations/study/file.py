@@ -1,0 +1,154 @@
+"""A study's file: a base experiment, a grid over its keys, and what to compare.
+
+title = "FedAvg and SCAFFOLD from alpha 10 to 0.1"
+seeds = 3                                    # 0, 1, 2; or a list of them
+compare = "algorithm.name"                   # the axis that tables compare by; this one by default
+
+[base.data]                                  # what all runs share; what is silent is the digits default
+clients = 50
+
+[grid]                                       # every combination is run
+"algorithm.name" = ["fedavg", "scaffold"]
+"data.alpha" = [0.1, 1.0, { label = "iid", "data.partition" = "iid" }]
+
+[[grid.optimizer]]                           # an axis whose values set several keys; lists within are tried in turn
+label = "momentum"
+"local.momentum" = 0.9
+"local.lr" = [0.01, 0.03]
+
+[[adjust]]                                   # for the combinations that match, other values
+when = { "algorithm.name" = "scaffold", optimizer = "momentum" }
+set = { "local.lr" = 0.02 }
+
+[search]                                     # for each combination, the best of these on held-out training data
+validation = 0.1
+rounds = 20
+grid = { "local.lr" = [0.3, 0.1, 0.03] }
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from fedopt.algorithms import ALGORITHMS
+from fedopt.errors import InvalidExperiment
+from fedopt.experiment import Experiment, explain
+from fedopt.experiment_file import override, read_toml
+from fedopt.registry import nearest
+from fedopt.section import Section, wrong
+
+SHIPPED = Path(__file__).parent.parent / "studies"
+"""Studies that come with the package, by the names of their files."""
+
+ALGORITHM = "algorithm.name"
+
+
+class Adjustment(Section):
+    """Other values for the combinations that match."""
+
+    when: dict[str, Any]
+    """Axes with the value, or its label, that each must have."""
+    set: dict[str, Any]
+    """Keys of the experiment with their values."""
+
+
+class Search(Section):
+    """A choice made for each combination before its runs, on training data that are held out."""
+
+    grid: dict[str, list[Any]] = Field(min_length=1)
+    validation: float = Field(0.1, gt=0, lt=1)
+    rounds: int | None = Field(None, ge=1)
+    """Rounds of a search run; as many as the runs themselves have, by default."""
+    seed: int = Field(0, ge=0)
+
+
+class Study(Section):
+    title: str = ""
+    about: str = ""
+    """The question, and how long the answer takes."""
+    seeds: int | list[int] = 3
+    compare: str = ALGORITHM
+    base: dict[str, Any] = Field(default_factory=dict)
+    grid: dict[str, list[Any]] = Field(default_factory=dict)
+    adjust: list[Adjustment] = Field(default_factory=list)
+    search: Search | None = None
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _flat(cls, grid: Any) -> Any:
+        return flatten(grid) if isinstance(grid, Mapping) else grid
+
+    @field_validator("base")
+    @classmethod
+    def _sections(cls, base: dict[str, Any]) -> dict[str, Any]:
+        for section, keys in base.items():
+            if section not in Experiment.model_fields:
+                raise ValueError(f"unknown section {section!r}; {nearest(section, Experiment.model_fields)}")
+            if not isinstance(keys, dict):
+                raise ValueError(f"{section} must be a section with keys")
+        return base
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        for axis, values in self.grid.items():
+            if not values:
+                raise wrong("grid", f"{axis} has no values")
+        if self.grid and self.compare not in self.grid:
+            if "compare" in self.model_fields_set:
+                raise wrong("compare", f"there is no axis {self.compare!r}; {nearest(self.compare, self.grid)}")
+            object.__setattr__(self, "compare", next(iter(self.grid)))
+        if not self.seed_list or len(set(self.seed_list)) < len(self.seed_list) or min(self.seed_list) < 0:
+            raise wrong("seeds", "a number of seeds, at least 1, or a list of different ones, for example [0, 1, 2]")
+        for adjustment in self.adjust:
+            for axis in adjustment.when:
+                if axis not in self.grid:
+                    raise wrong("adjust", f"when: there is no axis {axis!r}; {nearest(axis, self.grid)}")
+        return self
+
+    @property
+    def seed_list(self) -> list[int]:
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+
+def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"local": {"lr": [...]}} as {"local.lr": [...]}: TOML writes an unquoted dotted key so."""
+    flat: dict[str, Any] = {}
+    for name, value in tables.items():
+        key = f"{prefix}{name}"
+        flat |= flatten(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
+    return flat
+
+
+def read_study(place: Path | None, overrides: list[str], seeds: int | None) -> tuple[str, Study]:
+    """The study of that file, or shipped under that name; (name, study).
+
+    An experiment file is a study of its own: every algorithm on that experiment.
+    """
+    file = _file_of(place or Path("digits"))
+    given = read_toml(file, "study")
+    if given and given.keys() <= Experiment.model_fields.keys():
+        given = {"base": given, "grid": {ALGORITHM: list(ALGORITHMS)}}
+    base = given.get("base", {})
+    if isinstance(base, dict):
+        given["base"] = override(base, overrides)
+    if seeds is not None:
+        given["seeds"] = seeds
+    try:
+        return file.stem, Study(**given)
+    except ValidationError as error:
+        raise InvalidExperiment("\n".join(f"{file.name}: {line}" for line in explain(error).splitlines())) from error
+
+
+def _file_of(place: Path) -> Path:
+    if place.suffix == ".toml" or place.exists():
+        return place
+    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.toml"))}
+    if str(place) not in shipped:
+        raise InvalidExperiment(
+            f"there is no study file {place}, and no shipped study of that name; {nearest(str(place), shipped)}"
+        )
+    return shipped[str(place)]
