@@ -47,10 +47,10 @@ def names(
 
 
 def _print_metrics() -> None:
-    from fedopt.drift.catalogue import NOTATION, metrics
+    from fedopt.drift.catalogue import NOTATION, READING, metrics
 
     console = Console()
-    console.print(NOTATION, highlight=False, markup=False)
+    console.print(f"{NOTATION} {READING}", highlight=False, markup=False)
     for title, entries in metrics().items():
         table = Table("name", "meaning", title=title, title_justify="left", box=None, pad_edge=False)
         table.columns[0].no_wrap = True

@@ -7,10 +7,15 @@ from pydantic import BaseModel
 from fedopt.drift.records import ClassSpread, ClientSpread, ControlDrift, Drift, GradientDrift, LabelSpread
 from fedopt.history import RoundRecord
 
-NOTATION = """\
-x is the model at the start of the round, y_i a client's after its work, d_i = y_i - x, w_i the client's weight
-among the round's clients (they add up to 1), d = sum w_i d_i. A dot leads into an object: drift.ratio is
-record["drift"]["ratio"]. A measure that is not defined, not due or not at hand is null."""
+NOTATION = (
+    "x is the model at the start of the round, y_i a client's after its work, d_i = y_i - x, w_i the client's weight "
+    "among the round's clients (they add up to 1), d = sum w_i d_i."
+)
+
+READING = (
+    'A dot leads into an object: drift.ratio is record["drift"]["ratio"]. A measure that is not defined, not due or '
+    "not at hand is null."
+)
 
 PARTS: dict[str, type[BaseModel]] = {
     "drift": Drift,

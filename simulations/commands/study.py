@@ -15,7 +15,8 @@ from fedopt.commands.options import Overrides, Quiet, command
 from fedopt.errors import FedoptError
 from fedopt.files import replace_file
 from fedopt.runner import Interrupted
-from simulations.results import PLAN, Plan, PlannedLabels, Results, axis_title, read_results
+from simulations.commands.report import write_page
+from simulations.results import Results, axis_title, read_results
 from simulations.study.conduct import Outcome, conduct
 from simulations.study.display import display
 from simulations.study.file import Study, read_study
@@ -68,31 +69,24 @@ def study(
     out = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-study-{name}"
     console, stderr = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
     console.print(asked.title or name, style="bold", highlight=False, soft_wrap=True)
-    outcome = conduct(asked, out, jobs or cores(), retry, display(stderr))
+    outcome = conduct(asked, name, out, jobs or cores(), retry, display(stderr))
     how = f"go on with: fedopt study {'' if file is None else f'{file} '}--out {out}, and the same options"
     if outcome.interrupted:
         raise Interrupted(f"stopped; {how}")
-    replace_file(out / PLAN, plan_of(asked, outcome, name).model_dump_json(indent=1).encode())
     results = read_results([out])
     replace_file(out / "results.csv", results_csv(results).encode())
     replace_file(out / "summary.md", summary_md(results).encode())
+    write_page(results, out / "report.html")
     console.print(table(results))
     for pair in paired(results):
         mean, each, _ = pair.told()
         where = "" if pair.where == "all" else f"{pair.where}: "
         told = f"{where}{pair.other} - {pair.first}, seed by seed: {each} points ({mean})"
         console.print(told, highlight=False, soft_wrap=True)
-    console.print(f"results in {out}: results.csv, summary.md", highlight=False, soft_wrap=True)
+    console.print(
+        f"results in {out}: results.csv, summary.md, and to look at, report.html", highlight=False, soft_wrap=True
+    )
     _tell_failures(outcome, out)
-
-
-def plan_of(asked: Study, outcome: Outcome, name: str) -> Plan:
-    """What reports need to know of the study."""
-    runs: dict[str, PlannedLabels] = {}
-    for run in outcome.runs:
-        searched = {f"{key} (searched)": str(value) for key, value in run.combination.searched.items()}
-        runs[run.name] = PlannedLabels(labels=run.combination.labels | searched, seed=run.seed)
-    return Plan(title=asked.title or name, about=asked.about, compare=asked.compare if asked.grid else "", runs=runs)
 
 
 def table(results: Results) -> Table:

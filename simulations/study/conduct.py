@@ -17,6 +17,7 @@ from fedopt.checkpoint import changes_between
 from fedopt.errors import InvalidExperiment
 from fedopt.files import replace_file
 from fedopt.past_runs import FAILURE, read_failure, read_run
+from simulations.results import PLAN, Plan, PlannedLabels
 from simulations.study.file import Study
 from simulations.study.plan import Combination, PlannedRun, combinations, planned_runs, search_runs
 from simulations.study.workers import Ended, Progress, Report, Task, Workers
@@ -48,7 +49,7 @@ class Outcome:
     """Combinations for which every run of the search failed."""
 
 
-def conduct(study: Study, out: Path, jobs: int, retry: bool, watcher: Watcher) -> Outcome:
+def conduct(study: Study, name: str, out: Path, jobs: int, retry: bool, watcher: Watcher) -> Outcome:
     """Runs what is left of the study into `out`. InvalidExperiment, before anything is run, for one that cannot be."""
     points = combinations(study)
     searches = [search_runs(study, study.search, point) for point in points] if study.search else []
@@ -62,8 +63,19 @@ def conduct(study: Study, out: Path, jobs: int, retry: bool, watcher: Watcher) -
                 return outcome
             points = _choose(searches, out, outcome)
         outcome.runs = planned_runs(study, points)
+        replace_file(out / PLAN, _plan(study, name, outcome.runs).model_dump_json(indent=1).encode())
         _run_all("runs", outcome.runs, out, workers, retry, watcher, outcome)
     return outcome
+
+
+def _plan(study: Study, name: str, runs: Sequence[PlannedRun]) -> Plan:
+    """What reports need to know of the study."""
+    labels: dict[str, PlannedLabels] = {}
+    for run in runs:
+        searched = {f"{key} (searched)": str(value) for key, value in run.combination.searched.items()}
+        labels[run.name] = PlannedLabels(labels=run.combination.labels | searched, seed=run.seed)
+    compare = study.compare if study.grid else ""
+    return Plan(title=study.title or name, about=study.about, compare=compare, runs=labels)
 
 
 def _check_directory(out: Path, study: Study) -> None:

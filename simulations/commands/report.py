@@ -1,0 +1,57 @@
+"""`fedopt report`: runs and studies as a page, and as figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fedopt.commands.options import command
+from fedopt.errors import InvalidExperiment
+from fedopt.files import replace_file
+from simulations.report.figures import write_figures
+from simulations.report.page import page
+from simulations.results import Results, read_results
+
+app = command("report")
+
+
+@app.command(epilog="Example:  fedopt report runs/alpha --figures figures")
+def report(
+    directories: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Runs, studies, or folders that hold them.")
+    ],
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Where the page goes; by default report.html in the first DIR."),
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option("--figures", metavar="DIR", help="Write SVG and PDF figures for a paper there, too.")
+    ] = None,
+) -> None:
+    """Make one page of runs: tables with spread, curves, client drift, partitions, clients and classes.
+
+    The page is one file that opens from disk, in any browser, without a network. Runs of a study are grouped as it
+    was planned, other runs by the keys in which they differ; seeds are averaged. What cannot be read, or is still
+    under way, is said on the page, and the rest is shown.
+    """
+    results = read_results(directories)
+    file = html or directories[0] / "report.html"
+    write_page(results, file)
+    console = Console(stderr=True)
+    for sentence in results.complaints[:20]:
+        console.print(f"note: {sentence}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+    print(f"report in {file}")
+    if figures is not None:
+        written = write_figures(results, figures)
+        print(f"{len(written)} figures in {figures}, as SVG and PDF")
+
+
+def write_page(results: Results, file: Path) -> None:
+    """InvalidExperiment where it cannot be written."""
+    try:
+        replace_file(file, page(results).encode())
+    except OSError as error:
+        raise InvalidExperiment(f"{file} cannot be written: {error.strerror}") from error

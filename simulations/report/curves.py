@@ -1,0 +1,95 @@
+"""Measures over rounds as curves: mean over seeds, with the standard deviation as a band."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedopt.drift.catalogue import scalars
+from simulations.results import Group, Row
+
+SHOWN = ("test_accuracy", "test_loss", "train_loss", *scalars())
+"""Measures that have a curve."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One measure of one group, wherever at least one seed has it."""
+
+    rounds: tuple[int, ...]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @property
+    def empty(self) -> bool:
+        return not self.rounds
+
+
+def curve(group: Group, measure: str) -> Curve:
+    return over_seeds([row.series(measure) for row in group.rows])
+
+
+def layer_curves(group: Group, measure: str = "ratio") -> dict[str, Curve]:
+    """A measure of the updates, layer by layer."""
+    layers = dict.fromkeys(
+        layer for row in group.rows for record in row.run.records[:1] if record.drift for layer in record.drift.layers
+    )
+    return {layer: over_seeds([_of_layer(row, layer, measure) for row in group.rows]) for layer in layers}
+
+
+def megabytes(group: Group) -> dict[int, float]:
+    """What had been sent after each round, up and down, in MB: mean over seeds."""
+    sums = [
+        list(itertools.accumulate((record.bytes_up + record.bytes_down) / 1e6 for record in row.run.records))
+        for row in group.rows
+    ]
+    rounds = [[record.round for record in row.run.records] for row in group.rows]
+    found = over_seeds([list(zip(numbers, sent, strict=True)) for numbers, sent in zip(rounds, sums, strict=True)])
+    return dict(zip(found.rounds, found.mean, strict=True))
+
+
+def over_seeds(series: Sequence[Sequence[tuple[int, float]]]) -> Curve:
+    by_round: dict[int, list[float]] = {}
+    for values in series:
+        for round_, value in values:
+            by_round.setdefault(round_, []).append(value)
+    rounds = sorted(by_round)
+    return Curve(
+        tuple(rounds),
+        tuple(statistics.fmean(by_round[round_]) for round_ in rounds),
+        tuple(statistics.stdev(by_round[r]) if len(by_round[r]) > 1 else 0.0 for r in rounds),
+    )
+
+
+def _of_layer(row: Row, layer: str, measure: str) -> list[tuple[int, float]]:
+    values = (
+        (record.round, getattr(record.drift.layers[layer], measure))
+        for record in row.run.records
+        if record.drift is not None and layer in record.drift.layers
+    )
+    return [(round_, value) for round_, value in values if value is not None]
+
+
+def client_accuracies(group: Group) -> list[float]:
+    """Of every client with a test share and every seed, when they were measured last."""
+    found: list[float] = []
+    for row in group.rows:
+        measured = [record.clients for record in row.run.records if record.clients is not None]
+        if measured:
+            found += [accuracy for accuracy in measured[-1].accuracy if accuracy is not None]
+    return found
+
+
+def class_accuracies(group: Group) -> list[float | None]:
+    """Of every class at the last evaluation, mean over seeds."""
+    last = [
+        measured[-1].accuracy
+        for row in group.rows
+        if (measured := [record.classes for record in row.run.records if record.classes is not None])
+    ]
+    if not last or len({len(accuracies) for accuracies in last}) > 1:
+        return []
+    known = [[value for value in column if value is not None] for column in zip(*last, strict=True)]
+    return [statistics.fmean(values) if values else None for values in known]

@@ -1,0 +1,228 @@
+"""Figures for a paper: SVG and PDF, colour-blind safe, one panel for each comparison, the legend beside the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedopt.drift.records import LabelSpread
+from fedopt.errors import InvalidExperiment
+from simulations.report.curves import Curve, client_accuracies, curve, megabytes
+from simulations.report.partitions import partitions
+from simulations.results import Group, Results, axis_title, told
+from simulations.study.tables import contexts
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""Okabe and Ito's."""
+
+DASHES = ("-", "--", ":", "-.")
+MOST_PANELS = 24
+
+CURVES = {
+    "test_accuracy": ("accuracy", "test accuracy, %"),
+    "test_loss": ("loss", "test loss"),
+    "drift.ratio": ("drift-ratio", "drift ratio"),
+    "drift.cosine": ("drift-cosine", "cosine between updates"),
+    "gradients.zeta2": ("zeta2", "gradient dissimilarity ζ²"),
+    "gradients.alignment": ("alignment", "alignment with −∇f"),
+    "control.error": ("control-error", "error of the controls"),
+    "clients.worst": ("worst-clients", "accuracy of the worst tenth, %"),
+    "divergence": ("divergence", "divergence from centralised"),
+}
+"""Measures with a figure over rounds: name of the file, label of the axis."""
+
+LOGARITHMIC = {"test_loss", "drift.ratio", "gradients.zeta2", "control.error", "divergence"}
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "fedopt",
+    "lines.linewidth": 1.5,
+}
+
+
+def write_figures(results: Results, folder: Path) -> list[Path]:
+    """All figures there is something to show in; the files without their endings."""
+    import matplotlib
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidExperiment(f"--figures {folder} cannot be made: {error.strerror}") from error
+    written: list[Path] = []
+
+    def save(name: str, figure: Figure | None) -> None:
+        if figure is None:
+            return
+        for ending, about in ((".svg", {"Date": None}), (".pdf", {"CreationDate": None})):
+            try:
+                figure.savefig(folder / f"{name}{ending}", metadata=about, bbox_inches="tight")
+            except OSError as error:
+                raise InvalidExperiment(f"{folder / name}{ending} cannot be written: {error.strerror}") from error
+        written.append(folder / name)
+
+    with matplotlib.rc_context(STYLE):
+        for measure, (name, label) in CURVES.items():
+            save(name, _over_rounds(results, measure, label))
+        save("accuracy-by-bytes", _over_rounds(results, "test_accuracy", "test accuracy, %", by_bytes=True))
+        for axis, labels in results.axes.items():
+            if len(labels) > 2 and axis != results.compare:
+                save(f"final-by-{axis_title(axis)}", _over_axis(results, axis))
+        save("clients", _clients(results))
+        for number, (title, labels_of) in enumerate(partitions(results).items(), 1):
+            save(f"partition-{number}", _partition(title, labels_of))
+    return written
+
+
+def _panels(count: int, width: float = 3.2, height: float = 2.3) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    columns = min(count, max(2, math.ceil(math.sqrt(count)))) if count > 1 else 1
+    rows = math.ceil(count / columns)
+    single = count == 1
+    figure = Figure(
+        figsize=((4.6 if single else width * columns), (3.0 if single else height * rows)), layout="constrained"
+    )
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    axes = [panel for row in grid for panel in row]
+    for panel in axes[count:]:
+        panel.set_visible(False)
+    return figure, axes[:count]
+
+
+def _over_rounds(results: Results, measure: str, label: str, by_bytes: bool = False) -> Figure | None:
+    shown = [(where, groups) for where, groups in contexts(results)][:MOST_PANELS]
+    curves = {id(group): curve(group, measure) for _, groups in shown for group in groups}
+    if all(found.empty for found in curves.values()):
+        return None
+    figure, panels = _panels(len(shown))
+    scale = 100 if label.endswith("%") else 1
+    names: dict[str, object] = {}
+    for panel, (where, groups) in zip(panels, shown, strict=True):
+        panel.set_title(", ".join(told(axis, value) for axis, value in where.items()), fontsize=9)
+        for rank, group in enumerate(groups):
+            found = curves[id(group)]
+            if not found.empty:
+                name = group.labels.get(results.compare, group.title)
+                names[name] = _draw(panel, found, rank, scale, _places(group, found, by_bytes))
+        if measure in LOGARITHMIC:
+            panel.set_yscale("log")
+    figure.supxlabel("MB sent" if by_bytes else "round", fontsize=9)
+    figure.supylabel(label, fontsize=9)
+    if len(names) > 1:
+        figure.legend(names.values(), names.keys(), loc="outside right upper", frameon=False)  # type: ignore[call-overload]
+    return figure
+
+
+def _places(group: Group, found: Curve, by_bytes: bool) -> Sequence[float]:
+    if not by_bytes:
+        return found.rounds
+    sent = megabytes(group)
+    return [sent[round_] for round_ in found.rounds]
+
+
+def _draw(panel: Axes, found: Curve, rank: int, scale: float, places: Sequence[float]) -> object:
+    colour, dash = COLOURS[rank % len(COLOURS)], DASHES[rank % len(DASHES)]
+    means = [scale * value for value in found.mean]
+    low = [scale * (mean - deviation) for mean, deviation in zip(found.mean, found.deviation, strict=True)]
+    high = [scale * (mean + deviation) for mean, deviation in zip(found.mean, found.deviation, strict=True)]
+    panel.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
+    (line,) = panel.plot(places, means, color=colour, linestyle=dash)
+    return line
+
+
+def _over_axis(results: Results, axis: str) -> Figure | None:
+    """Final accuracy against the values of one axis, a panel for each combination of those not compared."""
+    places = results.axes[axis]
+    panels_of: dict[tuple[tuple[str, str], ...], dict[str, list[Group]]] = {}
+    for group in results.groups:
+        rest = tuple((a, label) for a, label in group.labels.items() if a not in (axis, results.compare))
+        panels_of.setdefault(rest, {}).setdefault(group.labels.get(results.compare, ""), []).append(group)
+    figure, panels = _panels(len(panels_of))
+    names: dict[str, object] = {}
+    for panel, (rest, lines) in zip(panels, panels_of.items(), strict=True):
+        panel.set_title(", ".join(told(a, label) for a, label in rest), fontsize=9)
+        for rank, (name, groups) in enumerate(lines.items()):
+            known = [(places.index(g.labels[axis]), s) for g in groups if (s := g.spread(lambda row: row.accuracy))]
+            if known:
+                names[name] = panel.errorbar(
+                    [place + 0.06 * (rank - (len(lines) - 1) / 2) for place, _ in known],
+                    [100 * spread.mean for _, spread in known],
+                    [100 * spread.deviation for _, spread in known],
+                    color=COLOURS[rank % len(COLOURS)],
+                    linestyle=DASHES[rank % len(DASHES)],
+                    marker="o",
+                    markersize=3.5,
+                    capsize=2.5,
+                )
+        panel.set_xticks(range(len(places)), places)
+    figure.supxlabel(axis_title(axis), fontsize=9)
+    figure.supylabel("final test accuracy, %", fontsize=9)
+    if len(names) > 1:
+        figure.legend(names.values(), names.keys(), loc="outside right upper", frameon=False)  # type: ignore[call-overload]
+    return figure
+
+
+def _clients(results: Results) -> Figure | None:
+    measured = [(group, found) for group in results.groups if (found := client_accuracies(group))][: 2 * MOST_PANELS]
+    if not measured:
+        return None
+    figure, (panel,) = _panels(1)
+    figure.set_size_inches(6.0, 0.8 + 0.26 * len(measured))
+    panel.boxplot(
+        [[100 * value for value in values] for _, values in measured],
+        orientation="horizontal",
+        whis=(10, 100),
+        showfliers=False,
+        medianprops={"color": COLOURS[1]},
+    )
+    panel.set_yticks(range(1, len(measured) + 1), [group.title for group, _ in measured])
+    panel.invert_yaxis()
+    panel.set_xlabel("accuracy of each client on its own test share, %; whiskers from the worst tenth")
+    return figure
+
+
+def _partition(title: str, labels: LabelSpread) -> Figure | None:
+    if labels.counts is None:
+        return None
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(min(12.0, 3.0 + 0.09 * len(labels.sizes)), 5.0), layout="constrained")
+    bars, spots = figure.subplots(2, 1, sharex=True)
+    below, clients = [0] * len(labels.sizes), range(len(labels.sizes))
+    shade = _shades(len(labels.classes))
+    for label in range(len(labels.classes)):
+        column = [row[label] for row in labels.counts]
+        bars.bar(clients, column, bottom=below, color=shade(label), width=0.86)
+        below = [a + b for a, b in zip(below, column, strict=True)]
+    bars.set_title(title, fontsize=9)
+    bars.set_ylabel("samples")
+    most = max(max(row) for row in labels.counts)
+    seen = [(c, k, n) for c, row in enumerate(labels.counts) for k, n in enumerate(row) if n]
+    spots.scatter(
+        [c for c, _, _ in seen],
+        [k for _, k, _ in seen],
+        s=[60 * n / most for _, _, n in seen],
+        c=[shade(k) for _, k, _ in seen],
+        linewidths=0,
+    )
+    spots.set_ylabel("class")
+    spots.set_xlabel("client")
+    return figure
+
+
+def _shades(classes: int) -> Callable[[int], object]:
+    import matplotlib
+
+    scale = matplotlib.colormaps["viridis"]
+    return lambda label: scale(label / max(1, classes - 1))

@@ -1,0 +1,35 @@
+"""Which partitions a report shows: one for each way in which its runs spread their data, at their first seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fedopt.drift.records import LabelSpread
+from fedopt.experiment import Experiment
+from simulations.results import Results, told
+
+MOST = 8
+
+
+def partitions(results: Results) -> dict[str, LabelSpread]:
+    """By a title that says what is special about it; those whose label counts are known."""
+    found: dict[str, LabelSpread] = {}
+    seen: set[str] = set()
+    for row in results.rows:
+        labels, data = row.run.partition, row.run.experiment.data
+        key = f"{data.model_dump_json(exclude={'path', 'download'})}"
+        if labels is None or labels.counts is None or key in seen or len(found) == MOST:
+            continue
+        seen.add(key)
+        title = _title(row.labels, row.run.experiment)
+        found[title if title not in found else f"{title}, {row.name}"] = labels
+    return found
+
+
+def _title(labels: Mapping[str, str], experiment: Experiment) -> str:
+    of_data = [told(axis, label) for axis, label in labels.items() if axis.startswith("data.")]
+    if of_data:
+        return ", ".join(of_data)
+    data = experiment.data
+    skew = f"({data.alpha:g})" if "dirichlet" in data.partition or data.partition == "quantity" else ""
+    return f"{data.name}, {data.clients} clients, {data.partition}{skew}"
