@@ -17,6 +17,7 @@ COMMANDS = {
     "keys": Entry("server.commands.keys:app", "Make certificates and keys for a federation."),
     "study": Entry("simulations.commands.study:app", "Run a grid of experiments over seeds, for tables and a report."),
     "report": Entry("simulations.commands.report:app", "Make a page, and figures, of runs and studies."),
+    "watch": Entry("simulations.commands.watch:app", "Show a run's curves in the terminal while it goes on."),
     "partition": Entry("fedopt.commands.partition:app", "Show how an experiment spreads its data over clients."),
     "bench": Entry("fedopt.commands.bench:app", "Measure speed: of virtual clients, of a deployed federation."),
     "list": Entry("fedopt.commands.names:app", "List the names an experiment may use, or what runs measure."),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -15,9 +16,12 @@ from fedopt.data import PARTITIONS, SOURCES
 from fedopt.errors import InvalidExperiment
 from fedopt.models import MODELS
 from fedopt.optimizers import OPTIMIZERS
-from fedopt.registry import nearest
+from fedopt.registry import load_attribute, nearest
 
 app = command("list")
+
+STUDIES = "simulations.study.file:shipped_studies"
+"""By name: this package knows of no engine."""
 
 KINDS = {
     "data.name": SOURCES,
@@ -31,19 +35,20 @@ KINDS = {
 @app.command(epilog="Example:  fedopt list metrics")
 def names(
     what: Annotated[
-        str, typer.Argument(metavar="[names|metrics]", help="The names of an experiment, or what runs measure.")
+        str,
+        typer.Argument(
+            metavar="[names|metrics|studies]", help="Names of an experiment, what runs measure, or shipped studies."
+        ),
     ] = "names",
 ) -> None:
     """List the names an experiment may use: data, partitions, models, algorithms, optimizers.
 
     **fedopt list metrics** explains what metrics.jsonl and partition.json say, with the formula of each measure.
     """
-    if what == "metrics":
-        _print_metrics()
-    elif what == "names":
-        _print_names()
-    else:
-        raise InvalidExperiment(f"list {what}: {nearest(what, ['names', 'metrics'])}")
+    listings = {"names": _print_names, "metrics": _print_metrics, "studies": _print_studies}
+    if what not in listings:
+        raise InvalidExperiment(f"list {what}: {nearest(what, listings)}")
+    listings[what]()
 
 
 def _print_metrics() -> None:
@@ -58,6 +63,12 @@ def _print_metrics() -> None:
             table.add_row(name, escape(meaning))
         console.print()
         console.print(table)
+
+
+def _print_studies() -> None:
+    told = cast(Callable[[], dict[str, str]], load_attribute(STUDIES))()
+    for name, about in told.items():
+        Console().print(f"[bold]{name}[/bold]  {escape(about)}", highlight=False)
 
 
 def _print_names() -> None:

@@ -23,6 +23,9 @@ Resume = Annotated[
     Path | None,
     typer.Option("--resume", metavar="DIR", help="Continue the run in DIR from its last checkpoint."),
 ]
+TensorBoardFiles = Annotated[
+    bool, typer.Option("--tensorboard", help="Write TensorBoard event files into DIR/tensorboard, too.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")]
 

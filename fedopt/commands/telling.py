@@ -16,6 +16,7 @@ from fedopt.history import History
 from fedopt.progress import progress
 from fedopt.runner import Observer
 from fedopt.runs import read_run_experiment
+from fedopt.tensorboard import TensorBoard
 
 log = logging.getLogger("fedopt")
 
@@ -31,14 +32,15 @@ def chosen_experiment(
     return read_run_experiment(resume, overrides)
 
 
-def introduce(experiment: Experiment, console: Console, quiet: bool) -> list[Observer]:
+def introduce(experiment: Experiment, console: Console, quiet: bool, tensorboard: bool = False) -> list[Observer]:
     """Says what is about to run; the observers that show how it goes."""
+    writers: list[Observer] = [TensorBoard()] if tensorboard else []
     if quiet:
-        return []
+        return writers
     for note in experiment.notes():
         console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
     console.print(describe(experiment), highlight=False, soft_wrap=True)
-    return [progress(console)]
+    return [progress(console), *writers]
 
 
 def teller(console: Console, quiet: bool) -> Callable[[str], None]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, command
+from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, TensorBoardFiles, command
 from fedopt.commands.telling import chosen_experiment, conclude, introduce, teller
 
 app = command("federation")
@@ -25,6 +25,7 @@ def federation(
     overrides: Overrides = None,
     out: Out = None,
     resume: Resume = None,
+    tensorboard: TensorBoardFiles = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -43,7 +44,7 @@ def federation(
         changes.append("run.participation=1.0")
     settings = chosen_experiment(experiment, changes, out, resume)
     console = Console(stderr=True)
-    observers = introduce(settings, console, quiet)
+    observers = introduce(settings, console, quiet, tensorboard)
     tell = teller(console, quiet)
 
     from server.nursery import Nursery

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from fedopt.addresses import is_loopback, split_address
-from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, command
+from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, TensorBoardFiles, command
 from fedopt.commands.telling import chosen_experiment, conclude, introduce, teller
 from fedopt.errors import InvalidExperiment
 
@@ -46,6 +46,7 @@ def server(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Send everything in plaintext, to other machines too.")
     ] = False,
+    tensorboard: TensorBoardFiles = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -60,7 +61,7 @@ def server(
     changes = [*(overrides or []), *([f"data.clients={clients}"] if clients is not None else [])]
     settings = chosen_experiment(experiment, changes, out, resume)
     console = Console(stderr=True)
-    observers = introduce(settings, console, quiet)
+    observers = introduce(settings, console, quiet, tensorboard)
     tell = teller(console, quiet)
 
     from server.deployment import conduct, open_run

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, command
+from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, TensorBoardFiles, command
 from fedopt.commands.telling import chosen_experiment, conclude, introduce
 
 app = command("run")
@@ -23,6 +23,7 @@ def run(
         str,
         typer.Option("--engine", metavar="NAME", help="embedded, in this process; or ray, Flower's own simulation."),
     ] = "embedded",
+    tensorboard: TensorBoardFiles = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -33,7 +34,7 @@ def run(
     """
     settings = chosen_experiment(experiment, overrides or [], out, resume)
     console = Console(stderr=True)
-    observers = introduce(settings, console, quiet)
+    observers = introduce(settings, console, quiet, tensorboard)
 
     from fedopt import api
 

@@ -55,6 +55,7 @@ function logTicks(low, high) {
       if (at >= low * 0.999 && at <= high * 1.001) found.push(at);
     }
   }
+  if (found.length < 3) return ticks(low, high, 4).filter((at) => at > 0);
   return found.length > 7 ? found.filter((at) => /^1(e|$|0*$)|^0\.0*1$/.test(String(at))) : found;
 }
 

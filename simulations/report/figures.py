@@ -216,6 +216,8 @@ def _partition(title: str, labels: LabelSpread) -> Figure | None:
         c=[shade(k) for _, k, _ in seen],
         linewidths=0,
     )
+    if len(labels.classes) <= 30:
+        spots.set_yticks(range(len(labels.classes)), labels.classes)
     spots.set_ylabel("class")
     spots.set_xlabel("client")
     return figure

@@ -146,9 +146,22 @@ def read_study(place: Path | None, overrides: list[str], seeds: int | None) -> t
 def _file_of(place: Path) -> Path:
     if place.suffix == ".toml" or place.exists():
         return place
-    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.toml"))}
+    shipped = _shipped()
     if str(place) not in shipped:
         raise InvalidExperiment(
             f"there is no study file {place}, and no shipped study of that name; {nearest(str(place), shipped)}"
         )
     return shipped[str(place)]
+
+
+def shipped_studies() -> dict[str, str]:
+    """What each shipped study asks, by its name."""
+    found: dict[str, str] = {}
+    for name, file in _shipped().items():
+        given = read_toml(file, "study")
+        found[name] = " ".join(f"{given['title']}. {given['about']}".split())
+    return found
+
+
+def _shipped() -> dict[str, Path]:
+    return {file.stem: file for file in sorted(SHIPPED.glob("*.toml"))}

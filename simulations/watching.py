@@ -1,0 +1,74 @@
+"""Runs as curves of characters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import plotext
+from rich.text import Text
+
+from simulations.results import Results, Row
+
+DEFAULT = ("test_accuracy", "train_loss", "drift.ratio", "gradients.zeta2")
+MOST_RUNS = 6
+"""Runs shown at once: those that have written last."""
+
+SMALLEST = (30, 8)
+"""Columns and lines of a plot that still can be read."""
+
+
+def screen(results: Results, measures: Sequence[str], width: int, height: int) -> Text:
+    """A line on how far the runs are, and a plot for each measure, as many beside each other as fit."""
+    rows = _latest(results)
+    beside = 2 if len(measures) > 1 and width >= 2 * 50 else 1
+    lines = math.ceil(len(measures) / beside)
+    size = (max(SMALLEST[0], width // beside - 1), max(SMALLEST[1], (height - 3) // lines))
+    plots = [_plot(rows, measure, size) for measure in measures]
+    text = Text(f"{_told(results)}\n", no_wrap=True)
+    for start in range(0, len(plots), beside):
+        for parts in zip(*(plot.splitlines() for plot in plots[start : start + beside]), strict=False):
+            text.append_text(Text.from_ansi(" ".join(parts)))
+            text.append("\n")
+    return text
+
+
+def _latest(results: Results) -> list[Row]:
+    def written(row: Row) -> float:
+        file = row.run.path / "metrics.jsonl"
+        return file.stat().st_mtime if file.exists() else 0.0
+
+    return sorted(sorted(results.rows, key=written)[-MOST_RUNS:], key=lambda row: row.name)
+
+
+def _told(results: Results) -> str:
+    ended = sum(row.status == "finished" for row in results.rows)
+    if len(results.rows) > 1:
+        return (
+            f"{results.title}: {ended} of {len(results.rows)} runs have ended; the last {MOST_RUNS} to write are shown"
+        )
+    (row,) = results.rows
+    records, rounds = row.run.records, row.run.experiment.run.rounds
+    if not records:
+        return f"{row.run.path}: no round is done yet"
+    accuracy = next((r.test_accuracy for r in reversed(records) if r.test_accuracy is not None), None)
+    told = "" if accuracy is None else f", accuracy {accuracy:.2%}"
+    recent = records[-20:]
+    left = sum(record.seconds for record in recent) / len(recent) * (rounds - records[-1].round)
+    how = "ended" if row.run.finished else f"about {left:.0f} s left"
+    return f"{row.run.path}: round {records[-1].round} of {rounds}{told}; {how}"
+
+
+def _plot(rows: Sequence[Row], measure: str, size: tuple[int, int]) -> str:
+    plotext.clear_figure()
+    plotext.plotsize(*size)
+    plotext.theme("clear")
+    plotext.title(measure)
+    colours = ("blue", "orange", "green", "red", "magenta", "cyan")
+    for colour, row in zip(colours, rows, strict=False):
+        series = row.series(measure)
+        if series:
+            label = row.name if len(rows) > 1 else None
+            plotext.plot(*zip(*series, strict=True), label=label, marker="braille", color=colour)
+    plot: str = plotext.build()
+    return plot
