@@ -27,3 +27,7 @@ class BrokenRun(FedoptError):
 
 class RunStopped(FedoptError):
     """A run ended itself because going on would have spoilt the model."""
+
+
+class Diverged(RunStopped):
+    """Its numbers ran away: what the experiment asked for does not learn."""

@@ -19,6 +19,9 @@ from fedopt.history import RoundRecord, Summary
 FAILURE = "failure.txt"
 """In the directory of a run of a study that could not be finished: why."""
 
+DIVERGED = "diverged: "
+"""What the reason begins with where the run's numbers ran away: that is a result, and repeating would not help."""
+
 SEARCH = "search"
 """Below a study: the runs that its search chose by."""
 
@@ -54,9 +57,12 @@ def read_run(path: Path) -> PastRun:
     records = tuple(_records(path / "metrics.jsonl", complaints))
     summary = _read(path / "summary.json", Summary, complaints)
     partition = _read(path / "partition.json", LabelSpread, complaints)
-    if summary is None and not complaints:
+    failure = read_failure(path)
+    if failure is not None:
+        complaints.append(f"{path} did not finish: {failure.splitlines()[0]}")
+    elif summary is None and not complaints:
         complaints.append(f"{path} has not ended: {_rounds_of(records, experiment)}")
-    return PastRun(path, experiment, records, summary, partition, read_failure(path), tuple(complaints))
+    return PastRun(path, experiment, records, summary, partition, failure, tuple(complaints))
 
 
 def read_failure(path: Path) -> str | None:

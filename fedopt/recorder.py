@@ -13,7 +13,7 @@ from fedopt.drift.measuring import Look
 from fedopt.drift.records import ClassSpread, ClientSpread, ControlDrift
 from fedopt.drift.reference import Reference
 from fedopt.drift.spread import best_so_far, spread_over_classes, spread_over_clients
-from fedopt.errors import RunStopped
+from fedopt.errors import Diverged
 from fedopt.evaluation import Evaluation, Evaluator
 from fedopt.experiment import Experiment
 from fedopt.federation import Federation
@@ -45,7 +45,7 @@ class Recorder:
         return Look(self._layers, self._metrics.wants_gradients(round_, self._run.rounds))
 
     def record(self, state: ServerState, work: RoundWork) -> RoundRecord:
-        """RunStopped if the new model is useless."""
+        """Diverged if the new model is useless."""
         start = time.perf_counter()
         evaluation = self._evaluation(state, work)
         clients = self._spread_over_clients(state)
@@ -88,7 +88,7 @@ class Recorder:
             return None
         evaluation = self._evaluate(state.x)
         if not math.isfinite(evaluation.loss):
-            raise RunStopped(
+            raise Diverged(
                 f"round {state.round}, with clients {', '.join(map(str, work.cohort[:10]))}: the test loss of "
                 "the new model is not finite; a smaller local.lr, or local.clip = 1.0, is the likely remedy; "
                 "the model of the round before is kept"

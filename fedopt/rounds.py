@@ -14,7 +14,7 @@ from fedopt.admission import Refusal, examine
 from fedopt.aggregation import Collector
 from fedopt.algorithms.base import Algorithm, shares
 from fedopt.drift.measuring import NOTHING, Look, Measured, RoundMeasures
-from fedopt.errors import RunStopped
+from fedopt.errors import Diverged, RunStopped
 from fedopt.federation import Absence, Federation, Update, WorkOrder
 from fedopt.parameters import Vectors
 from fedopt.seeding import Purpose, stream
@@ -185,13 +185,10 @@ def _diverged(number: int, refusals: list[Refusal]) -> RunStopped:
     clients = ", ".join(str(refusal.client) for refusal in refusals[:10])
     if len(refusals) > 10:
         clients += f" and {len(refusals) - 10} more"
-    remedy = (
-        "; a smaller local.lr, or local.clip = 1.0, is the likely remedy"
-        if any(refusal.diverged for refusal in refusals)
-        else ""
-    )
+    diverged = any(refusal.diverged for refusal in refusals)
+    remedy = "; a smaller local.lr, or local.clip = 1.0, is the likely remedy" if diverged else ""
     plural = "s" if len(refusals) > 1 else ""
-    return RunStopped(
+    return (Diverged if diverged else RunStopped)(
         f"round {number} went wrong at client{plural} {clients}: {refusals[0].reason}{remedy}; "
         "the model of the round before is kept"
     )

@@ -16,7 +16,7 @@ from fedopt.experiment import Experiment
 from fedopt.experiment_file import as_sections
 from fedopt.history import RoundRecord
 from fedopt.line import Line
-from fedopt.past_runs import PastRun, find_runs, read_run
+from fedopt.past_runs import DIVERGED, PastRun, find_runs, read_run
 
 PLAN = "plan.json"
 """In a study's directory: which runs it is, and what they are called."""
@@ -52,7 +52,7 @@ class Row:
     @property
     def status(self) -> str:
         if self.run.failure is not None:
-            return "failed"
+            return "diverged" if self.run.failure.startswith(DIVERGED) else "failed"
         return "finished" if self.run.finished else "unfinished"
 
     @property

@@ -12,10 +12,11 @@ from tests.commands import fedopt
 QUICK = ["--set", "run.rounds=3"]
 
 
-SUBCOMMANDS = ["run", "server", "client", "federation", "keys", "study", "partition", "bench", "list"]
+SUBCOMMANDS = ["run", "server", "client", "federation", "keys", "study", "report", "watch"]
+SUBCOMMANDS += ["partition", "bench", "list"]
 
 
-@pytest.mark.parametrize("subcommand", [*SUBCOMMANDS, "bench engine", "bench federation"])
+@pytest.mark.parametrize("subcommand", [*SUBCOMMANDS, "bench engine", "bench drift", "bench federation"])
 def test_help_teaches(subcommand: str) -> None:
     done = fedopt(*subcommand.split(), "--help")
     assert done.returncode == 0
@@ -53,6 +54,14 @@ def test_help_lists_every_subcommand() -> None:
         (["partition", "--plot", "gone/p.png"], "cannot be written"),
         (["bench", "engine", "--model", "mpl"], "did you mean mlp?"),
         (["study", "--set", "run.rounds=0"], "run.rounds: must be greater than or equal to 1"),
+        (["study", "gone.toml"], "there is no study file gone.toml"),
+        (["study", "digit"], "did you mean digits?"),
+        (["report", "gone"], "there is no directory gone"),
+        (["report", "."], ". holds no run"),
+        (["watch", "gone"], "there is no directory gone"),
+        (["watch", ".", "--metric", "drift.rato"], "did you mean drift.ratio?"),
+        (["list", "metrix"], "did you mean metrics?"),
+        (["bench", "drift", "--model", "mpl"], "did you mean mlp?"),
     ],
 )
 def test_a_mistake_gets_a_sentence_status_2_and_leaves_nothing(tmp_path: Path, arguments: list[str], told: str) -> None:
@@ -115,7 +124,8 @@ def test_study_ends_in_a_table_and_where_the_results_are(tmp_path: Path) -> None
     assert "scaffold - fedavg, seed by seed:" in done.stdout
     assert "results in s" in done.stdout
     names = {"fedavg-seed0", "fedavg-seed1", "scaffold-seed0", "scaffold-seed1"}
-    assert {run.name for run in (tmp_path / "s").iterdir()} == names
+    files = {"study.toml", "plan.json", "results.csv", "summary.md", "report.html"}
+    assert {run.name for run in (tmp_path / "s").iterdir()} == names | files
     assert all((tmp_path / "s" / name / "summary.json").is_file() for name in names)
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from fedopt.commands.options import Overrides, Quiet, command
 from fedopt.errors import FedoptError
 from fedopt.files import replace_file
+from fedopt.past_runs import DIVERGED
 from fedopt.runner import Interrupted
 from simulations.commands.report import write_page
 from simulations.results import Results, axis_title, read_results
@@ -86,7 +87,7 @@ def study(
     console.print(
         f"results in {out}: results.csv, summary.md, and to look at, report.html", highlight=False, soft_wrap=True
     )
-    _tell_failures(outcome, out)
+    _tell_failures(outcome)
 
 
 def table(results: Results) -> Table:
@@ -111,15 +112,18 @@ def table(results: Results) -> Table:
     return shown
 
 
-def _tell_failures(outcome: Outcome, out: Path) -> None:
-    if not outcome.failures and not outcome.unchosen:
-        return
-    lines = [f"{name}: {reason.splitlines()[0]}" for name, reason in outcome.failures.items()]
-    lines += [f"{name}: no run of its search was finished" for name in outcome.unchosen]
-    more = [f"and {len(lines) - 10} more"] if len(lines) > 10 else []
-    total = len(outcome.runs) or 1
-    heading = f"{len(lines)} of {total} runs did not finish (why is in failure.txt of each; --retry repeats them):"
-    raise SomeFailed("\n".join([heading, *lines[:10], *more]))
+def _tell_failures(outcome: Outcome) -> None:
+    """Runs that diverged are results, and said; SomeFailed, with the reasons, for others that did not finish."""
+    diverged = [name for name, reason in outcome.failures.items() if reason.startswith(DIVERGED)]
+    if diverged:
+        console = Console(stderr=True)
+        console.print(f"{len(diverged)} runs diverged: {', '.join(diverged)}", highlight=False, soft_wrap=True)
+    failed = [f"{name}: {outcome.failures[name].splitlines()[0]}" for name in outcome.failures if name not in diverged]
+    failed += [f"{name}: no run of its search was finished" for name in outcome.unchosen]
+    if failed:
+        more = [f"and {len(failed) - 10} more"] if len(failed) > 10 else []
+        heading = f"{len(failed)} runs did not finish (failure.txt in each says why; --retry repeats them):"
+        raise SomeFailed("\n".join([heading, *failed[:10], *more]))
 
 
 def _tell_runs(asked: Study) -> None:

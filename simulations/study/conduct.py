@@ -17,6 +17,7 @@ from fedopt.checkpoint import changes_between
 from fedopt.errors import InvalidExperiment
 from fedopt.files import replace_file
 from fedopt.past_runs import FAILURE, read_failure, read_run
+from fedopt.runs import RunDirectory
 from simulations.results import PLAN, Plan, PlannedLabels
 from simulations.study.file import Study
 from simulations.study.plan import Combination, PlannedRun, combinations, planned_runs, search_runs
@@ -151,8 +152,9 @@ def _note(task: Task, report: Ended, outcome: Outcome) -> None:
     if report.failure is None:
         return
     outcome.failures[task.name] = report.failure
-    if task.path.is_dir():
-        replace_file(task.path / FAILURE, (report.failure + "\n").encode())
+    if not task.path.exists():  # it failed before its first round
+        RunDirectory.create(task.path, task.experiment).close()
+    replace_file(task.path / FAILURE, (report.failure + "\n").encode())
 
 
 def _choose(searches: Sequence[Sequence[PlannedRun]], out: Path, outcome: Outcome) -> list[Combination]:

@@ -148,9 +148,7 @@ def _file_of(place: Path) -> Path:
         return place
     shipped = _shipped()
     if str(place) not in shipped:
-        raise InvalidExperiment(
-            f"there is no study file {place}, and no shipped study of that name; {nearest(str(place), shipped)}"
-        )
+        raise InvalidExperiment(f"there is no study {place}, as a file or shipped; {nearest(str(place), shipped)}")
     return shipped[str(place)]
 
 

@@ -16,9 +16,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from fedopt.errors import FedoptError
+from fedopt.errors import Diverged, FedoptError
 from fedopt.experiment import Experiment
 from fedopt.history import RoundRecord
+from fedopt.past_runs import DIVERGED
 from fedopt.runner import Interrupted
 from simulations import embedded
 
@@ -162,6 +163,8 @@ def _carry_out(task: Task, reporter: _Reporter) -> Ended:
         return Ended()
     except (Interrupted, KeyboardInterrupt):
         return Ended(interrupted=True)
+    except Diverged as error:
+        return Ended(DIVERGED + str(error))
     except FedoptError as error:
         return Ended(str(error))
     except Exception as error:  # a fault of ours, or of the user's model: this run's end, told in full, not the others'

@@ -1,0 +1,161 @@
+"""The report in a real headless Chromium: it draws, it answers to the mouse, it fits a phone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+
+from tests.commands import fedopt as command
+from tests.simulations.report.test_page import STUDY
+
+QUIETLY = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--window-size=1280,900")
+OFFLINE = ("--disable-background-networking", "--disable-component-update")
+SECTIONS = ["results", "accuracy", "axes", "pairs", "drift", "clients", "partition", "experiment"]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("no chromium and chromedriver here (Debian: apt install chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (*QUIETLY, *OFFLINE, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(argument)
+    made = webdriver.Chrome(options=options, service=Service(driver))
+    yield made
+    made.quit()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "drift.toml").write_text(STUDY.replace("rounds = 12", "rounds = 6"))
+    done = command("study", "drift.toml", "--out", "drift", "--seeds", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "drift" / "report.html"
+
+
+def open_page(browser: webdriver.Chrome, page: Path, width: int = 1280, height: int = 900) -> None:
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(page.as_uri())
+    assert errors(browser) == []
+
+
+def errors(browser: webdriver.Chrome) -> list[Any]:
+    return [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+def chart(browser: webdriver.Chrome, name: str) -> WebElement:
+    return browser.find_element(By.CSS_SELECTOR, f'figure[data-chart="{name}"]')
+
+
+def curves(browser: webdriver.Chrome, name: str) -> list[str]:
+    found = chart(browser, name).find_elements(By.CSS_SELECTOR, "path.curve")
+    return [str(curve.get_attribute("data-series")) for curve in found]
+
+
+def test_every_section_is_drawn_without_a_complaint(browser: webdriver.Chrome, page: Path) -> None:
+    open_page(browser, page)
+    for section in SECTIONS:
+        assert browser.find_element(By.ID, section).is_displayed(), section
+    for name in ("test_accuracy", "test_loss", "drift.ratio", "gradients.zeta2", "control.error", "clients.worst"):
+        assert curves(browser, name), name
+    assert len(chart(browser, "partition bars").find_elements(By.CSS_SELECTOR, "rect")) > 8
+    assert len(chart(browser, "partition bubbles").find_elements(By.CSS_SELECTOR, "circle")) > 8
+    assert len(chart(browser, "client accuracies").find_elements(By.CSS_SELECTOR, "circle")) > 8
+    assert len(chart(browser, "axis data.alpha").find_elements(By.CSS_SELECTOR, "circle")) == 6
+    text = browser.find_element(By.TAG_NAME, "body").text
+    assert "NaN" not in text
+    assert "undefined" not in text
+    assert "NaN" not in browser.page_source.split("<script")[0]
+
+
+def test_a_curve_is_switched_off_and_on(browser: webdriver.Chrome, page: Path) -> None:
+    open_page(browser, page)
+    before = curves(browser, "test_accuracy")
+    assert len(before) == 6
+
+    def press() -> None:
+        chart(browser, "test_accuracy").find_element(By.CSS_SELECTOR, ".legend button").click()
+
+    press()
+    assert curves(browser, "test_accuracy") == before[1:]
+    assert before[0] not in curves(browser, "drift.ratio")
+    button = chart(browser, "test_accuracy").find_element(By.CSS_SELECTOR, ".legend button")
+    assert button.get_attribute("aria-pressed") == "false"
+    press()
+    assert curves(browser, "test_accuracy") == before
+
+
+def test_filters_choose_runs_and_bytes_replace_rounds(browser: webdriver.Chrome, page: Path) -> None:
+    open_page(browser, page)
+    browser.find_element(By.CSS_SELECTOR, '[data-filter="algorithm.name=fedavg"]').click()
+    assert curves(browser, "test_accuracy") == ["alpha 0.1", "alpha 1", "iid"]
+    browser.find_element(By.CSS_SELECTOR, '[data-filter="data.alpha=iid"]').click()
+    assert curves(browser, "drift.ratio") == ["alpha 0.1", "alpha 1"]
+    chart(browser, "test_accuracy").find_elements(By.CSS_SELECTOR, ".switch button")[1].click()
+    assert "MB sent" in chart(browser, "test_accuracy").text
+    assert errors(browser) == []
+
+
+def test_hovering_tells_values(browser: webdriver.Chrome, page: Path) -> None:
+    open_page(browser, page)
+    tip = browser.find_element(By.ID, "tip")
+    assert not tip.is_displayed()
+    for name, told in (
+        ("test_accuracy", "fedavg, alpha 0.1: "),
+        ("drift.ratio", "scaffold, iid: "),
+        ("partition bars", "samples"),
+    ):
+        target = chart(browser, name).find_element(By.CSS_SELECTOR, "svg rect" if "bars" in name else "svg")
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", target)
+        ActionChains(browser).move_to_element(target).perform()
+        assert tip.is_displayed(), name
+        assert told in tip.text
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_sticks_out(browser: webdriver.Chrome, page: Path, width: int) -> None:
+    open_page(browser, page, width)
+    size = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert size[0] <= size[1]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_ink_and_ground_are_far_apart_in_both_schemes(browser: webdriver.Chrome, page: Path, scheme: str) -> None:
+    """WCAG asks for a contrast of 4.5."""
+    feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
+    open_page(browser, page)
+    script = "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
+    ink, ground = (luminance(colour) for colour in browser.execute_script(script))
+    assert (ink < ground) == (scheme == "light")
+    assert (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05) > 4.5
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def luminance(colour: str) -> float:
+    parts = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_a_single_run_is_shown_reduced(browser: webdriver.Chrome, page: Path) -> None:
+    run = page.parent / "scaffold-alpha1-seed0"
+    assert command("report", run).returncode == 0
+    open_page(browser, run / "report.html")
+    assert curves(browser, "test_accuracy")
+    assert not browser.find_element(By.ID, "pairs").is_displayed()
+    assert not browser.find_element(By.ID, "axes").is_displayed()
+    assert browser.find_element(By.ID, "filters").text == ""
