@@ -204,7 +204,8 @@ def _unplanned(places: Sequence[Path], runs: Mapping[Path, PastRun], complaints:
     """Axes are the keys whose values are not the same in all runs; the seed is none."""
     values = {path: _flat(run.experiment) for path, run in runs.items()}
     keys = list(dict.fromkeys(key for flat in values.values() for key in flat if key not in NO_AXIS))
-    axes = [key for key in keys if len({flat.get(key, "") for flat in values.values()}) > 1]
+    # A key that some have and others do not, as a variant of one algorithm, follows from another axis.
+    axes = [key for key in keys if len({flat[key] for flat in values.values() if key in flat}) > 1]
     axes.sort(key=lambda key: key != "algorithm.name")  # the first of all, where it differs
     if "data.name" in axes:
         complaints.append("the runs are of different data: their accuracies do not compare")

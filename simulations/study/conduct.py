@@ -16,7 +16,7 @@ import tomli_w
 from fedopt.checkpoint import changes_between
 from fedopt.errors import InvalidExperiment
 from fedopt.files import replace_file
-from fedopt.past_runs import FAILURE, read_failure, read_run
+from fedopt.past_runs import DIVERGED, FAILURE, read_failure, read_run
 from fedopt.runs import RunDirectory
 from simulations.results import PLAN, Plan, PlannedLabels
 from simulations.study.file import Study
@@ -135,7 +135,7 @@ def _left_of(run: PlannedRun, out: Path, retry: bool, outcome: Outcome) -> Task 
     if changed:
         raise InvalidExperiment(f"{path} is a run of another study: {changed[0]}; name a new directory with --out")
     failure = read_failure(path)
-    if failure is not None and not retry:
+    if failure is not None and (not retry or failure.startswith(DIVERGED)):  # divergence is a result, and repeats
         outcome.failures[run.name] = failure
         return None
     if failure is not None:

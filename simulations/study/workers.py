@@ -124,7 +124,7 @@ class Workers:
         return Worker(process, ours)
 
 
-class _Reporter:
+class Reporter:
     """Tells the parent of each round. Implements `fedopt.runner.Observer`."""
 
     def __init__(self, line: Connection) -> None:
@@ -151,10 +151,11 @@ def _work(line: Connection) -> None:
     with suppress(EOFError, OSError, KeyboardInterrupt):  # the parent has gone, or will
         while True:
             task: Task = line.recv()
-            line.send(_carry_out(task, _Reporter(line)))
+            line.send(carry_out(task, Reporter(line)))
 
 
-def _carry_out(task: Task, reporter: _Reporter) -> Ended:
+def carry_out(task: Task, reporter: Reporter) -> Ended:
+    """Begins or continues the run; whatever happens is how it ended."""
     try:
         if task.resume:
             embedded.resume(task.path, [f"run.rounds={task.experiment.run.rounds}"], [reporter])

@@ -53,7 +53,8 @@ def open_page(browser: webdriver.Chrome, page: Path, width: int = 1280, height: 
 
 
 def errors(browser: webdriver.Chrome) -> list[Any]:
-    return [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    logged = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    return [entry for entry in logged if entry["level"] in ("SEVERE", "WARNING")]
 
 
 def chart(browser: webdriver.Chrome, name: str) -> WebElement:

@@ -16,6 +16,7 @@ import torch
 import fedopt
 from fedopt.data.dataset import Dataset, hold_out, load_dataset
 from fedopt.data.settings import DataSettings
+from simulations.study.workers import Reporter, Task, carry_out
 from tests.commands import fedopt as command
 from tests.commands import start
 
@@ -154,12 +155,24 @@ model = [
     assert again.returncode == 1
     assert "its process ended with status 3" in again.stderr
     retried = command("study", "moods.toml", "--out", "s", "--retry", cwd=tmp_path)
-    assert "moody-seed0: it failed with RuntimeError: this client is in a mood" in retried.stderr
-    assert "Traceback" in (tmp_path / "s" / "moody-seed0" / "failure.txt").read_text()
+    assert "3 of 4 were done before" in retried.stderr
+    assert "moody-seed0: model.name: tests.moody:build cannot take samples" in retried.stderr
+    assert "this client is in a mood" in (tmp_path / "s" / "moody-seed0" / "failure.txt").read_text()
     (tmp_path / "mood.txt").unlink()
     mended = command("study", "moods.toml", "--out", "s", "--retry", cwd=tmp_path)
     assert mended.returncode == 0, mended.stderr
     assert not (tmp_path / "s" / "moody-seed0" / "failure.txt").exists()
+
+
+def test_a_fault_of_ours_is_told_in_full_and_is_one_run_s_end(tmp_path: Path) -> None:
+    class Line:
+        def send(self, report: object) -> None:
+            raise ZeroDivisionError("a fault")
+
+    experiment = fedopt.Experiment(model={"name": "logistic"}, run={"rounds": 2})
+    ended = carry_out(Task("run", tmp_path / "run", experiment, resume=False), Reporter(Line()))  # type: ignore[arg-type]
+    assert ended.failure is not None
+    assert ended.failure.startswith("it failed with ZeroDivisionError: a fault\nTraceback")
 
 
 LONG = ["--set", "run.rounds=4000", "--set", "run.checkpoint_every=5", "--seeds", "2"]
