@@ -98,6 +98,8 @@ def conduct(
         check=check,
         name=name,
     )
+    if experiment.metrics.divergence:
+        tell("note: metrics.divergence is left out: the centralised run it needs exists in fedopt run alone")
     run = Run(directory, setup.task, federation, setup.evaluator, observers, terms, command)
     run.resume()
     federation.gather()

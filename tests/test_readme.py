@@ -8,22 +8,31 @@ import sys
 import tomllib
 from pathlib import Path
 
+from fedopt.drift.records import LabelSpread
 from fedopt.experiment import Experiment
 from fedopt.history import RoundRecord, Summary
+from simulations.study.file import read_study
+from simulations.study.plan import combinations, planned_runs
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def block(language: str) -> str:
-    found = re.search(rf"```{language}\n(.*?)```", README, re.DOTALL)
-    assert found is not None
-    return found[1]
+def block(language: str, number: int = 0) -> str:
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return found[number]
 
 
 def test_its_experiment_is_valid() -> None:
     experiment = Experiment(**tomllib.loads(block("toml")))
     assert experiment.notes() == []
     assert experiment.cohort_size == 10
+
+
+def test_its_study_is_valid(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(block("toml", 1))
+    _, study = read_study(tmp_path / "study.toml", [], None)
+    assert study.search is not None
+    assert len(planned_runs(study, combinations(study))) == 2 * 4 * 2 * 3
 
 
 def test_its_python_runs(tmp_path: Path) -> None:
@@ -41,3 +50,5 @@ def test_its_table_names_every_field() -> None:
     )
     assert all(name in metrics for name in RoundRecord.model_fields)
     assert all(name in summary for name in Summary.model_fields)
+    partition = next(line for line in README.splitlines() if line.startswith("| `partition.json`"))
+    assert all(name in partition for name in LabelSpread.model_fields)
