@@ -11,7 +11,7 @@ off by at most 2^-34 an update, far below what a cosine is read for, and an upda
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -35,7 +35,6 @@ class UpdateSums:
         # MPS has no float64: its vectors are measured on the CPU.
         self._device = torch.device("cpu") if like.device.type == "mps" else like.device
         rows = 2 if layers.names else 1
-        self._wide = torch.empty(like.numel(), dtype=torch.float64, device=self._device)
         self._squares: dict[int, Tensor] = {}
         self._shares: dict[int, float] = {}
         self._pieces = _small_enough(layers) if self._device.type == "cpu" else layers.pieces
@@ -43,35 +42,41 @@ class UpdateSums:
         self._sizes = [size for _, size in self._pieces]
         directions = torch.full((rows, like.numel()), ANCHOR, dtype=torch.float64, device=self._device)
         self._rows = [torch.split(row, self._sizes) for row in directions]
+        self._scratch = torch.empty(max(self._sizes), dtype=torch.float64, device=self._device)
 
     def fold(self, client: int, update: Tensor, share: float) -> None:
         """Takes d_i [P] of a client with this share p_i."""
-        parts = torch.split(self._wide.copy_(update.detach()), self._sizes)
-        by_layer = self._by_layer(parts)
+        parts = torch.split(update.detach(), self._sizes)
+        by_layer = self._by_layer(self._wide(parts))
         self._squares[client], self._shares[client] = by_layer, share
         whole, *each = _scales(torch.cat([by_layer.sum()[None], by_layer]))
-        for (layer, _), part, *rows in zip(self._pieces, parts, *self._rows, strict=True):
+        for (layer, _), part, *rows in zip(self._pieces, self._wide(parts), *self._rows, strict=True):
             for into, scale in zip(rows, (whole, each[layer]), strict=False):
                 into.add_(part, alpha=scale)
 
     def measure(self, mean: Tensor) -> Drift:
-        """The measures, given d [P] in float64."""
+        """The measures, given d [P] in float64; the sums are spent."""
         clients = sorted(self._shares)
         shares = torch.tensor([self._shares[client] for client in clients], dtype=torch.float64)
         weights = (shares / shares.sum())[:, None]
         squares = torch.stack([self._squares[client] for client in clients]).cpu()  # [clients, layers]
         mean_squares = self._by_layer(torch.split(mean.to(self._device), self._sizes)).cpu()
-        pairs = [self._by_layer([part - ANCHOR for part in row]).cpu() / UNIT**2 for row in self._rows]
+        pairs = [self._by_layer(part.sub_(ANCHOR) for part in row).cpu() / UNIT**2 for row in self._rows]
 
         whole = _measures(weights, squares.sum(1, keepdim=True), mean_squares.sum()[None], pairs[0].sum()[None])[0]
         by_layer = _measures(weights, squares, mean_squares, pairs[1]) if self._layers.names else []
         layers = dict(zip(self._layers.names, by_layer, strict=True))
         return Drift(**whole.model_dump(), layers=layers)
 
-    def _by_layer(self, parts: Sequence[Tensor]) -> Tensor:
+    def _wide(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        """One part after the other in float64, in the same place: a whole copy would not stay in the caches."""
+        for part in parts:
+            yield self._scratch[: len(part)].copy_(part)
+
+    def _by_layer(self, parts: Iterable[Tensor]) -> Tensor:
         """|part|^2, added up by layer, [layers]."""
         squares = torch.stack([torch.dot(part, part) for part in parts])
-        if len(parts) == max(1, len(self._layers.names)):
+        if len(squares) == max(1, len(self._layers.names)):
             return squares
         return squares.new_zeros(max(1, len(self._layers.names))).index_add_(0, self._layer_of_piece, squares)
 

@@ -17,12 +17,13 @@ from fedopt.files import replace_file
 from fedopt.past_runs import DIVERGED
 from fedopt.runner import Interrupted
 from simulations.commands.report import write_page
+from simulations.comparison import columns, is_winner, paired
 from simulations.results import Results, axis_title, read_results
 from simulations.study.conduct import Outcome, conduct
 from simulations.study.display import display
 from simulations.study.file import Study, read_study
 from simulations.study.plan import PlannedRun, combinations, planned_runs, search_runs
-from simulations.study.tables import paired, percent, results_csv, rounds_to_target, summary_md, winners
+from simulations.study.tables import results_csv, summary_md
 from simulations.study.workers import cores
 
 app = command("study")
@@ -80,35 +81,24 @@ def study(
     write_page(results, out / "report.html")
     console.print(table(results))
     for pair in paired(results):
-        mean, each, _ = pair.told()
-        where = "" if pair.where == "all" else f"{pair.where}: "
-        told = f"{where}{pair.other} - {pair.first}, seed by seed: {each} points ({mean})"
-        console.print(told, highlight=False, soft_wrap=True)
-    console.print(
-        f"results in {out}: results.csv, summary.md, and to look at, report.html", highlight=False, soft_wrap=True
-    )
+        where = f"{pair.where}: " if pair.where else ""
+        line = f"{where}{pair.difference}, seed by seed: {pair.each} points ({pair.spread})"
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"results in {out}: report.html, summary.md, results.csv", highlight=False, soft_wrap=True)
     _tell_failures(outcome)
 
 
 def table(results: Results) -> Table:
     """Mean ± standard deviation over seeds; the best of each comparison in bold."""
-    target = next((row.run.experiment.run.target_accuracy for row in results.rows), None)
+    figures, wins = columns(results), is_winner(results)
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for axis in results.axes:
         shown.add_column(axis_title(axis))
-    for title in ("final accuracy, %", "best, %", *([f"rounds to {target:.0%}"] if target else []), "seconds"):
-        shown.add_column(title, justify="right")
-    best = winners(results)
+    for column in figures:
+        shown.add_column(column.title, justify="right")
     for group in results.groups:
-        seconds = group.spread(lambda row: row.seconds)
-        shown.add_row(
-            *group.labels.values(),
-            percent(group.spread(lambda row: row.accuracy)),
-            percent(group.spread(lambda row: row.best_accuracy)),
-            *([rounds_to_target(group)] if target else []),
-            f"{seconds.mean:.1f}" if seconds else "-",
-            style="bold" if tuple(group.labels.items()) in best else "",
-        )
+        cells = [*group.labels.values(), *(column.told(group) for column in figures)]
+        shown.add_row(*cells, style="bold" if wins(group) else "")
     return shown
 
 

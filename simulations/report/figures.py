@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from fedopt.drift.records import LabelSpread
 from fedopt.errors import InvalidExperiment
+from simulations.comparison import contexts
 from simulations.report.curves import Curve, client_accuracies, curve, megabytes
 from simulations.report.partitions import partitions
 from simulations.results import Group, Results, axis_title, told
-from simulations.study.tables import contexts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

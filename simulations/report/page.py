@@ -5,24 +5,17 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Sequence
 from datetime import date
 from importlib import resources
 from typing import Any
 
 from fedopt.drift.catalogue import NOTATION, meaning
 from fedopt.experiment_file import as_sections
+from simulations.comparison import columns, is_winner, not_finished, paired
 from simulations.report.curves import SHOWN, class_accuracies, client_accuracies, curve, layer_curves, megabytes
 from simulations.report.partitions import partitions
-from simulations.results import NO_AXIS, Group, Results, axis_title, mean
-from simulations.study.tables import (
-    SHOWN_MEASURES,
-    failed,
-    number,
-    paired,
-    percent,
-    rounds_to_target,
-    winners,
-)
+from simulations.results import NO_AXIS, Group, Results, axis_title
 
 DIGITS = 5
 """Significant digits of a number on the page."""
@@ -106,44 +99,42 @@ def _complaints(results: Results) -> str:
 
 
 def _table(results: Results) -> str:
-    target = next((row.run.experiment.run.target_accuracy for row in results.rows), None)
-    heads = [axis_title(axis) for axis in results.axes] or ["run"]
-    columns = ["final accuracy, %", "best, %", *([f"rounds to {target:.0%}"] if target else [])]
-    head = "".join(f"<th>{html.escape(title)}</th>" for title in heads)
-    head += "".join(f'<th class="n">{title}</th>' for title in [*columns, *SHOWN_MEASURES.values(), "s a run"])
-    best, rows = winners(results), []
+    figures, wins = columns(results), is_winner(results)
+    axes = [axis_title(axis) for axis in results.axes] or ["run"]
+    lines = []
     for group in results.groups:
-        final = percent(group.spread(lambda row: row.accuracy))
-        cells = [
-            f"<strong>{final}</strong>" if tuple(group.labels.items()) in best else final,
-            percent(group.spread(lambda row: row.best_accuracy)),
-            *([rounds_to_target(group)] if target else []),
-            *(number(group.spread(lambda row, m=measure: mean(row.series(m)))) for measure in SHOWN_MEASURES),  # type: ignore[misc]
-            number(group.spread(lambda row: row.seconds), digits=1),
-        ]
         labels = list(group.labels.values()) or [group.rows[0].name]
-        names = html.escape(", ".join(row.name for row in group.rows) + failed(group))
-        line = "".join(f"<td>{html.escape(label)}</td>" for label in labels)
-        line += "".join(f'<td class="n">{cell}</td>' for cell in cells)
+        final, *others = (html.escape(column.told(group)) for column in figures)
+        names = html.escape(", ".join(row.name for row in group.rows) + not_finished(group))
         runs = f"<details><summary>{len(group.rows)}</summary>{names}</details>"
-        rows.append(f"<tr>{line}<td class='runs'>{runs}</td></tr>")
-    return f"<table><thead><tr>{head}<th>runs</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        cells = [_cell(html.escape(label)) for label in labels]
+        cells += [_cell(each, "n") for each in (f"<strong>{final}</strong>" if wins(group) else final, *others)]
+        lines.append([*cells, _cell(runs, "runs")])
+    return _as_table([*axes, *(f"{column.title}>" for column in figures), "runs"], lines)
 
 
 def _pairs(results: Results) -> str:
-    lines = []
-    for pair in paired(results):
-        spread, each, favour = pair.told()
-        cells = [pair.where, f"{pair.other} − {pair.first}"]
-        numbers = [spread, each, favour]
-        line = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-        lines.append(f"<tr>{line}{''.join(f'<td class=n>{number}</td>' for number in numbers)}</tr>")
-    if not lines:
-        return ""
-    heads = ["where", "difference"]
-    head = "".join(f"<th>{title}</th>" for title in heads)
-    head += "".join(f"<th class=n>{title}</th>" for title in ("mean ± deviation", "seed by seed", "in favour"))
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    lines = [
+        [_cell(html.escape(pair.where or "all")), _cell(html.escape(pair.difference))]
+        + [_cell(figure, "n") for figure in (pair.spread, pair.each, pair.in_favour)]
+        for pair in paired(results)
+    ]
+    heads = ["where", "difference", "mean ± deviation>", "seed by seed>", "in favour>"]
+    return _as_table(heads, lines) if lines else ""
+
+
+def _cell(content: str, kind: str = "") -> str:
+    return f'<td class="{kind}">{content}</td>' if kind else f"<td>{content}</td>"
+
+
+def _as_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A head that ends in > stands over numbers."""
+    head = "".join(
+        f'<th class="n">{html.escape(title[:-1])}</th>' if title.endswith(">") else f"<th>{html.escape(title)}</th>"
+        for title in heads
+    )
+    body = "".join(f"<tr>{''.join(line)}</tr>" for line in lines)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _common(results: Results) -> str:
