@@ -20,6 +20,8 @@ class Column:
 
     title: str
     told: Callable[[Group], str]
+    brief: bool = True
+    """Whether it has a place in a terminal of 80 characters."""
 
 
 def columns(results: Results) -> list[Column]:
@@ -29,7 +31,7 @@ def columns(results: Results) -> list[Column]:
         Column("final accuracy, %", lambda group: percent(group.spread(lambda row: row.accuracy))),
         Column("best, %", lambda group: percent(group.spread(lambda row: row.best_accuracy))),
         *([Column(f"rounds to {target:.0%}", rounds_to_target)] if target else []),
-        *(Column(title, _mean_of(measure)) for measure, title in SHOWN_MEASURES.items()),
+        *(Column(title, _mean_of(name), name == "drift.ratio") for name, title in SHOWN_MEASURES.items()),
         Column("s a run", lambda group: number(group.spread(lambda row: row.seconds), digits=1)),
     ]
 

@@ -90,12 +90,12 @@ def study(
 
 def table(results: Results) -> Table:
     """Mean ± standard deviation over seeds; the best of each comparison in bold."""
-    figures, wins = columns(results), is_winner(results)
+    figures, wins = [column for column in columns(results) if column.brief], is_winner(results)
     shown = Table(box=None, pad_edge=False, header_style="bold")
     for axis in results.axes:
         shown.add_column(axis_title(axis))
     for column in figures:
-        shown.add_column(column.title, justify="right")
+        shown.add_column(column.title, justify="right", no_wrap=True)
     for group in results.groups:
         cells = [*group.labels.values(), *(column.told(group) for column in figures)]
         shown.add_row(*cells, style="bold" if wins(group) else "")
