@@ -145,7 +145,7 @@ function nearest(values, wanted) {
 }
 
 /** Means with error bars over named places. A series: {name, colour, dash, points: [[place, mean, deviation]]}. */
-function points(width, places, series, { yTick, valueTold, xTitle }) {
+function points(width, places, series, { yTick, valueTold, xTitle, connected }) {
   const every = series.flatMap((one) => one.points);
   const ys = padded(Math.min(...every.map(([, m, s]) => m - s)), Math.max(...every.map(([, m, s]) => m + s)));
   const plot = frame(width, { xs: [-0.5, places.length - 0.5], ys, xTitle: null, yTick, height: 270 });
@@ -156,7 +156,7 @@ function points(width, places, series, { yTick, valueTold, xTitle }) {
     const shift = (rank - (series.length - 1) / 2) * Math.min(0.07, 0.6 / series.length);
     const at = (place) => plot.x(places.indexOf(place) + shift);
     const path = one.points.map(([place, mean]) => `${at(place).toFixed(1)},${plot.y(mean).toFixed(1)}`).join("L");
-    plot.svg.append(make("path", { class: "curve", "data-series": one.name, stroke: one.colour, "stroke-dasharray": one.dash, d: `M${path}` }));
+    if (connected) plot.svg.append(make("path", { class: "curve", "data-series": one.name, stroke: one.colour, "stroke-dasharray": one.dash, d: `M${path}` }));
     for (const [place, mean, deviation] of one.points) {
       const say = (event) => showTip(event, `${xTitle} ${place}`, [[one.colour, `${one.name}: ${valueTold(mean)} ± ${valueTold(deviation)}`]]);
       plot.svg.append(

@@ -127,7 +127,7 @@ function drawAxes() {
     const box = figure(`Final accuracy against ${axis.title}`, { wide: true, name: `axis ${axis.name}` });
     const keys = series.map((one) => make("span", { class: "axis" }, [make("svg", { viewBox: "0 0 26 8", width: 26, height: 8 },
       make("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: one.colour, "stroke-width": 2.5, "stroke-dasharray": one.dash })), one.name]));
-    box.append(points(wideWidth(container), axis.labels, series, { yTick: percentTick, valueTold: percent, xTitle: axis.title }), make("div", { class: "legend" }, keys));
+    box.append(points(wideWidth(container), axis.labels, series, { yTick: percentTick, valueTold: percent, xTitle: axis.title, connected: axis.labels.some((label) => /^\d/.test(label)) }), make("div", { class: "legend" }, keys));
     container.append(box);
   });
   section.hidden = !container.childElementCount;

@@ -13,6 +13,8 @@ import fedopt
 from fedopt.errors import InvalidExperiment
 from fedopt.past_runs import FAILURE, find_runs, read_run
 
+pytestmark = pytest.mark.xdist_group("a finished run")  # made once, for one worker
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:

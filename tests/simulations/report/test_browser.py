@@ -17,6 +17,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from tests.commands import fedopt as command
 from tests.simulations.report.test_page import STUDY
 
+pytestmark = pytest.mark.xdist_group("the page in a browser")  # both made once, for one worker
+
 QUIETLY = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--window-size=1280,900")
 OFFLINE = ("--disable-background-networking", "--disable-component-update")
 SECTIONS = ["results", "accuracy", "axes", "pairs", "drift", "clients", "partition", "experiment"]

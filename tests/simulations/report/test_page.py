@@ -13,6 +13,8 @@ import pytest
 
 from tests.commands import fedopt as command
 
+pytestmark = pytest.mark.xdist_group("the study of the page")  # made once, for one worker
+
 STUDY = """
 title = "Does <it> drift & why {{data}}?"
 seeds = 2
