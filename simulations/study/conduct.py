@@ -54,10 +54,10 @@ def conduct(study: Study, name: str, out: Path, jobs: int, retry: bool, watcher:
     """Runs what is left of the study into `out`. InvalidExperiment, before anything is run, for one that cannot be."""
     points = combinations(study)
     searches = [search_runs(study, study.search, point) for point in points] if study.search else []
-    first = planned_runs(study, points)  # every combination is tried as an experiment before any is run
+    planned_runs(study, points)  # a combination that is no experiment is told before any is run
     _check_directory(out, study)
     outcome = Outcome()
-    with Workers(min(jobs, max(len(first), 1))) as workers:
+    with Workers(jobs) as workers:
         if searches:
             _run_all("search", [run for runs in searches for run in runs], out, workers, retry, watcher, outcome)
             if outcome.interrupted:

@@ -61,12 +61,13 @@ class Worker:
 
 
 class Workers:
-    """A pool of `jobs` processes. Use as a context manager; on leaving, none is left."""
+    """A pool of `jobs` processes, started as there is work. Use as a context manager; on leaving, none is left."""
 
     def __init__(self, jobs: int) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__])
-        self._workers = [self._hire() for _ in range(jobs)]
+        self._jobs = jobs
+        self._workers: list[Worker] = []
 
     def __enter__(self) -> Workers:
         return self
@@ -83,6 +84,7 @@ class Workers:
     def carry_out(self, tasks: Sequence[Task], tell: Tell) -> None:
         """Until all are over; what happens is told as it does."""
         waiting = list(tasks)[::-1]
+        self._workers += [self._hire() for _ in range(min(self._jobs, len(waiting)) - len(self._workers))]
         while True:
             for index, worker in enumerate(self._workers):
                 if worker.task is None and waiting:

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -86,17 +87,12 @@ def test_a_study_ends_in_tables_whose_figures_are_those_of_its_runs(tmp_path: Pa
     assert "scaffold - fedavg, seed by seed" in done.stdout
     assert (out / "report.html").read_text().startswith("<!doctype html>")
 
-
-def test_a_run_of_a_study_is_the_run_that_fedopt_run_makes(tmp_path: Path) -> None:
-    (tmp_path / "small.toml").write_text(SMALL)
-    command("study", "small.toml", "--out", "s", "--seeds", "1", cwd=tmp_path)
-    run = tmp_path / "s" / "scaffold-alpha1-seed0"
-    alone = command("run", run / "experiment.toml", "--out", "alone", "--json", "--quiet", cwd=tmp_path)
-    assert (
-        json.loads(alone.stdout)["weights_sha256"] == json.loads((run / "summary.json").read_text())["weights_sha256"]
-    )
+    run = out / "scaffold-alpha1-seed1"  # is the run that fedopt run makes
+    alone = fedopt.run(fedopt.Experiment(**toml_of(run)), tmp_path / "alone")
+    assert alone.summary.weights_sha256 == json.loads((run / "summary.json").read_text())["weights_sha256"]
 
 
+@pytest.mark.deployment
 def test_finished_runs_are_skipped_and_more_rounds_are_added(tmp_path: Path) -> None:
     (tmp_path / "small.toml").write_text(SMALL)
     command("study", "small.toml", "--out", "s", cwd=tmp_path)
@@ -114,6 +110,7 @@ def test_finished_runs_are_skipped_and_more_rounds_are_added(tmp_path: Path) -> 
     assert "is a run of another study: local.lr was" in other.stderr
 
 
+@pytest.mark.deployment
 def test_a_crash_in_one_run_does_not_stop_the_others_and_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +175,7 @@ def test_a_fault_of_ours_is_told_in_full_and_is_one_run_s_end(tmp_path: Path) ->
 LONG = ["--set", "run.rounds=4000", "--set", "run.checkpoint_every=5", "--seeds", "2"]
 
 
+@pytest.mark.deployment
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_study_that_is_stopped_goes_on_where_it_was(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "small.toml").write_text(SMALL)
@@ -201,7 +199,7 @@ def test_a_study_that_is_stopped_goes_on_where_it_was(tmp_path: Path, number: si
     done = command("study", "small.toml", "--out", "s", *shorter, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     resumed = out / next(iter(saved))
-    whole = fedopt.run(fedopt.Experiment(**json_of(resumed)), tmp_path / "whole")
+    whole = fedopt.run(fedopt.Experiment(**toml_of(resumed)), tmp_path / "whole")
     assert json.loads((resumed / "summary.json").read_text())["weights_sha256"] == whole.summary.weights_sha256
 
 
@@ -211,9 +209,7 @@ def saved_rounds(out: Path) -> dict[str, int]:
     return {manifest.parents[1].name: json.loads(manifest.read_text())["round"] for manifest in manifests}
 
 
-def json_of(run: Path) -> dict[str, dict[str, object]]:
-    import tomllib
-
+def toml_of(run: Path) -> dict[str, dict[str, object]]:
     return tomllib.loads((run / "experiment.toml").read_text())
 
 
@@ -228,7 +224,7 @@ def test_a_search_chooses_what_does_best_on_held_out_data(tmp_path: Path) -> Non
     rows = table(tmp_path / "s")
     assert [row["local.lr (searched)"] for row in rows] == ["0.1", "0.1"]
     for row in rows:
-        experiment = json_of(tmp_path / "s" / row["run"])
+        experiment = toml_of(tmp_path / "s" / row["run"])
         assert experiment["local"]["lr"] == 0.1
         assert experiment["data"]["validation"] == 0
     tried = sorted(run.name for run in (tmp_path / "s" / "search").iterdir())
