@@ -57,7 +57,8 @@ def study(
 ) -> None:
     """Run a study: every combination of a grid of experiments, over seeds, in parallel.
 
-    Without a file it compares the algorithms on non-IID digits. All runs of a seed have the same clients, initial
+    STUDY is a file, the name of a shipped study, or an experiment, which is run under every algorithm; without one the
+    algorithms are compared on non-IID digits. All runs of a seed have the same clients, initial
     weights, cohorts and minibatches. Ctrl-C, a crash or a kill loses at most the rounds since the last checkpoint:
     the same command with **--out DIR** goes on, and skips what is finished. Ends with results.csv (a line a run),
     summary.md (means over seeds, paired comparisons) and report.html in DIR.
