@@ -54,8 +54,10 @@ def conduct(study: Study, name: str, out: Path, jobs: int, retry: bool, watcher:
     """Runs what is left of the study into `out`. InvalidExperiment, before anything is run, for one that cannot be."""
     points = combinations(study)
     searches = [search_runs(study, study.search, point) for point in points] if study.search else []
-    planned_runs(study, points)  # a combination that is no experiment is told before any is run
-    _check_directory(out, study)
+    first = planned_runs(study, points)  # a combination that is no experiment is told before any is run
+    _check_directory(out)
+    _check_same([run for runs in searches for run in runs] if searches else first, out)
+    _write_study(out, study)
     outcome = Outcome()
     with Workers(jobs) as workers:
         if searches:
@@ -64,6 +66,7 @@ def conduct(study: Study, name: str, out: Path, jobs: int, retry: bool, watcher:
                 return outcome
             points = _choose(searches, out, outcome)
         outcome.runs = planned_runs(study, points)
+        _check_same(outcome.runs, out)
         replace_file(out / PLAN, _plan(study, name, outcome.runs).model_dump_json(indent=1).encode())
         _run_all("runs", outcome.runs, out, workers, retry, watcher, outcome)
     return outcome
@@ -79,12 +82,26 @@ def _plan(study: Study, name: str, runs: Sequence[PlannedRun]) -> Plan:
     return Plan(title=study.title or name, about=study.about, compare=compare, runs=labels)
 
 
-def _check_directory(out: Path, study: Study) -> None:
-    """Makes the study's directory, or sees that it is one of a study."""
+def _check_directory(out: Path) -> None:
+    """InvalidExperiment unless `out` is new, or a study's directory."""
     if out.exists() and not out.is_dir():
         raise InvalidExperiment(f"--out {out} is a file; name a new directory")
     if out.is_dir() and any(out.iterdir()) and not (out / "study.toml").exists():
         raise InvalidExperiment(f"--out {out} is not empty, and holds no study; name a new directory")
+
+
+def _check_same(runs: Sequence[PlannedRun], out: Path) -> None:
+    """InvalidExperiment, before anything is changed, if a run that is there already is another than is planned."""
+    for run in runs:
+        if (out / run.name).exists():
+            changed = changes_between(read_run(out / run.name).experiment, run.experiment)
+            if changed:
+                raise InvalidExperiment(
+                    f"{out / run.name} is a run of another study: {changed[0]}; name a new directory with --out"
+                )
+
+
+def _write_study(out: Path, study: Study) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         replace_file(out / "study.toml", tomli_w.dumps(study.model_dump(mode="json", exclude_none=True)).encode())
@@ -131,9 +148,6 @@ def _left_of(run: PlannedRun, out: Path, retry: bool, outcome: Outcome) -> Task 
         path.parent.mkdir(parents=True, exist_ok=True)
         return Task(run.name, path, run.experiment, resume=False)
     past = read_run(path)
-    changed = changes_between(past.experiment, run.experiment)
-    if changed:
-        raise InvalidExperiment(f"{path} is a run of another study: {changed[0]}; name a new directory with --out")
     failure = read_failure(path)
     if failure is not None and (not retry or failure.startswith(DIVERGED)):  # divergence is a result, and repeats
         outcome.failures[run.name] = failure

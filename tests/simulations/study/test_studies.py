@@ -105,9 +105,11 @@ def test_finished_runs_are_skipped_and_more_rounds_are_added(tmp_path: Path) -> 
     longer = command("study", "small.toml", "--out", "s", "--set", "run.rounds=5", cwd=tmp_path)
     assert longer.returncode == 0, longer.stderr
     assert {row["rounds"] for row in table(tmp_path / "s")} == {"5"}
+    files = {file: file.read_bytes() for file in (tmp_path / "s").rglob("*") if file.is_file()}
     other = command("study", "small.toml", "--out", "s", "--set", "local.lr=0.3", cwd=tmp_path)
     assert other.returncode == 2
     assert "is a run of another study: local.lr was" in other.stderr
+    assert {file: file.read_bytes() for file in (tmp_path / "s").rglob("*") if file.is_file()} == files
 
 
 @pytest.mark.deployment
