@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clients.batches import LaneBatch, LaneBatches
+from clients.batches import LaneBatch, LaneBatches, lane_width
 from clients.gradients import LaneGradients, Road, lane_gradients
 from fedopt.algorithms.base import Algorithm, LocalWork
 from fedopt.data.batches import BatchPlan, plan_batches
@@ -27,8 +27,8 @@ from fedopt.parameters import Layout, Vectors
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 
-PASS_WIDTH = 256
-"""Samples a lane reads at once in a pass over all of a client's data."""
+PASS_WIDTH = {"stacked": 64, "each": 256, "vmap": 64}
+"""Samples a lane reads at once in a pass over all of a client's data; padding costs where lanes have one width."""
 
 
 @dataclass(frozen=True)
@@ -71,34 +71,35 @@ class LaneTrainer:
         seed: int,
         road: Road,
         lanes: int,
-        largest_client: int,
     ) -> None:
-        """`data` are samples and targets; `largest_client` is the most samples that any client has."""
+        """`data` are samples and targets."""
         self._algorithm, self._local, self._seed = algorithm, local, seed
         self._x, self._y = data
-        # vmap sees padding: one width for all groups keeps a client's numbers independent of its neighbours.
-        uses_gradients = algorithm.corrects_gradients or algorithm.averages_gradients
-        self._descends = local.is_plain_descent and not uses_gradients
-        batch = local.batch_size
-        self._width = min(batch, largest_client) if road == "vmap" and batch != "full" else None
+        self._one_width = road != "each"
+        self._pass_width = PASS_WIDTH[road]
         like = next(p for p in task.module.parameters() if p.requires_grad).detach()
         self._gradients = lane_gradients(road, task, layout, like, lanes)
 
     def train(self, jobs: Sequence[Job]) -> list[Result]:
         """Carries out jobs of one round side by side, at most as many as there are lanes."""
         jobs = sorted(jobs, key=lambda job: (-len(job.indices), job.order.client))
-        order, algorithm = jobs[0].order, self._algorithm
+        groups: dict[int | None, list[Job]] = {}
+        for job in jobs:
+            width = lane_width(len(job.indices), self._local.batch_size) if self._one_width else None
+            groups.setdefault(width, []).append(job)
+        return [result for width, group in groups.items() for result in self._side_by_side(group, width)]
+
+    def _side_by_side(self, jobs: list[Job], width: int | None) -> list[Result]:
+        """Jobs by falling sample count, whose batches are padded to one width if it is given."""
+        order, algorithm, packing = jobs[0].order, self._algorithm, self._gradients.packing
         theta = self._gradients.theta[: len(jobs)]
-        theta.copy_(order.x)
-        kept = {name: torch.stack([job.kept[name] for job in jobs]) for name in jobs[0].kept}
-        batches = LaneBatches(
-            self._x, self._y, [job.indices for job in jobs], [self._plan(job) for job in jobs], self._width
-        )
+        x, down = packing.pack(order.x), packing.pack_all(order.down)
+        theta.copy_(x)
+        kept = {name: packing.pack(torch.stack([job.kept[name] for job in jobs])) for name in jobs[0].kept}
+        batches = LaneBatches(self._x, self._y, [job.indices for job in jobs], [self._plan(job) for job in jobs], width)
 
         optimizer = make_optimizer(self._local.optimizer, self._local, theta)
-        gradient = CorrectedGradient(
-            self._gradients, algorithm, algorithm.begin(order.x, order.down, kept), self._local.clip
-        )
+        gradient = CorrectedGradient(self._gradients, algorithm, algorithm.begin(x, down, kept), self._local.clip)
         loss_sums = theta.new_zeros(len(jobs))
         gradient_sums = torch.zeros_like(theta) if algorithm.averages_gradients else None
         active = len(jobs)
@@ -108,9 +109,6 @@ class LaneTrainer:
                 active = batch.active
                 optimizer.narrow(active)
                 gradient.narrow(active)
-            if self._descends:
-                loss_sums[:active] += self._gradients.descend(batch, self._local.lr)
-                continue
             gradient.turn_to(batch)
             optimizer.step(gradient)
             loss_sums[:active] += gradient.losses
@@ -119,17 +117,18 @@ class LaneTrainer:
 
         steps = batches.steps_of_lanes
         taken = theta.new_tensor(steps)
-        full_gradient = functools.cache(lambda: self._full_gradient(order.x, jobs))
+        full_gradient = functools.cache(lambda: self._full_gradient(x, jobs))
         work = LocalWork(
-            x=order.x,
+            x=x,
             y=theta.clone(),
             kept=kept,
             mean_gradient=None if gradient_sums is None else gradient_sums.div_(taken[:, None]),
             full_gradient=full_gradient,
-            down=order.down,
+            down=down,
         )
         finished = algorithm.finish(work)
-        up = {**finished.up, GRADIENT: full_gradient()} if order.gradient else finished.up
+        up = packing.unpack_all({**finished.up, GRADIENT: full_gradient()} if order.gradient else finished.up)
+        keep = packing.unpack_all(finished.keep)
         known = full_gradient() if full_gradient.cache_info().currsize else None
         told = {name: numbers.tolist() for name, numbers in algorithm.tell(work, known).items()}
         losses = (loss_sums / taken).tolist()
@@ -140,7 +139,7 @@ class LaneTrainer:
                 steps=steps[lane],
                 loss=losses[lane],
                 up={name: vectors[lane] for name, vectors in up.items()},
-                keep={name: vectors[lane] for name, vectors in finished.keep.items()},
+                keep={name: vectors[lane] for name, vectors in keep.items()},
                 told={name: numbers[lane] for name, numbers in told.items() if math.isfinite(numbers[lane])},
             )
             for lane, job in enumerate(jobs)
@@ -153,28 +152,33 @@ class LaneTrainer:
         return plan_batches(len(job.indices), self._local, rng)
 
     def _full_gradient(self, x: Tensor, jobs: Sequence[Job]) -> Tensor:
-        """Gradients at x over all data of each job's client, [lanes, P]; jobs by falling sample count."""
+        """Gradients at x over all data of each job's client, [lanes, Q]; jobs by falling sample count."""
         self._gradients.theta[: len(jobs)].copy_(x)
-        plans = [_one_pass(len(job.indices)) for job in jobs]
-        batches = LaneBatches(self._x, self._y, [job.indices for job in jobs], plans, PASS_WIDTH)
+        width = self._pass_width
+        plans = [_one_pass(len(job.indices), width) for job in jobs]
+        batches = LaneBatches(self._x, self._y, [job.indices for job in jobs], plans, width)
         total = x.new_zeros(len(jobs), x.numel())
         for step in range(batches.steps):
             batch = batches.at(step)
             gradients, _ = self._gradients(batch)
-            total[: batch.active] += gradients * x.new_tensor(batch.counts)[:, None]
+            total[: batch.active].addcmul_(gradients, x.new_tensor(batch.counts)[:, None])
         return total / x.new_tensor([len(job.indices) for job in jobs])[:, None]
 
 
 class CorrectedGradient:
-    """What an optimizer sees: raw gradients of this step's minibatch, corrected by the algorithm, clipped."""
+    """What an optimizer sees: raw gradients of this step's minibatch, corrected by the algorithm, clipped.
+
+    Implements `fedopt.optimizers.stepper.Gradient`.
+    """
 
     raw: Tensor
-    """The raw gradients of the last evaluation, [active, P]: those that drive the step."""
+    """The raw gradients of the last evaluation, [active, Q]: those that drive the step."""
     losses: Tensor
     """The losses of the first evaluation, [active]: those where the step began (SAM looks elsewhere next)."""
 
     def __init__(self, gradients: LaneGradients, algorithm: Algorithm, local: Vectors, clip: float | None) -> None:
         self._gradients, self._algorithm, self._local, self._clip = gradients, algorithm, local, clip
+        self._is_raw = clip is None and not algorithm.corrects_gradients and not algorithm.averages_gradients
 
     def turn_to(self, batch: LaneBatch) -> None:
         """The evaluations that follow belong to the step on this minibatch."""
@@ -182,8 +186,7 @@ class CorrectedGradient:
 
     def __call__(self) -> Tensor:
         self.raw, losses = self._gradients(self._batch)
-        if not self._evaluated:
-            self.losses, self._evaluated = losses, True
+        self._note(losses)
         y = self._gradients.theta[: self._batch.active]
         corrected = self._algorithm.correct(self.raw, y, self._local)
         if self._clip is None:
@@ -192,14 +195,28 @@ class CorrectedGradient:
         # As torch.nn.utils.clip_grad_norm_ does, lane by lane.
         return corrected * torch.clamp(self._clip / (norms + 1e-6), max=1.0)
 
+    def add_to(self, target: Tensor, keep: float, scale: float) -> None:
+        if self._is_raw:
+            self._note(self._gradients.accumulate(self._batch, target, keep, scale))
+            return
+        gradient = self()
+        active = target[: self._batch.active]
+        if keep != 1.0:
+            active.mul_(keep)
+        active.add_(gradient, alpha=scale)
+
+    def _note(self, losses: Tensor) -> None:
+        if not self._evaluated:
+            self.losses, self._evaluated = losses, True
+
     def narrow(self, active: int) -> None:
         self._local = {name: vector[:active] if vector.ndim == 2 else vector for name, vector in self._local.items()}
 
 
-def _one_pass(samples: int) -> BatchPlan:
-    rows = -(-samples // PASS_WIDTH)
-    positions = np.zeros(rows * PASS_WIDTH, dtype=np.int64)
+def _one_pass(samples: int, width: int) -> BatchPlan:
+    rows = -(-samples // width)
+    positions = np.zeros(rows * width, dtype=np.int64)
     positions[:samples] = np.arange(samples)
-    counts = np.full(rows, PASS_WIDTH)
-    counts[-1] = samples - (rows - 1) * PASS_WIDTH
-    return BatchPlan(positions.reshape(rows, PASS_WIDTH), counts)
+    counts = np.full(rows, width)
+    counts[-1] = samples - (rows - 1) * width
+    return BatchPlan(positions.reshape(rows, width), counts)

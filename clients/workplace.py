@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from clients.durable import DurableState
+from clients.gradients import choose_road
 from clients.own_data import read_own_data
 from clients.training import Job, LaneTrainer
 from fedopt.data.dataset import Dataset, load_dataset
@@ -86,9 +87,8 @@ class Workplace:
             experiment.local,
             (samples.to(device, dtype), targets.to(device)),
             seed=settings.seed,
-            road="each" if settings.gradients == "auto" else settings.gradients,
+            road=choose_road(settings.gradients, task, samples[:1].to(device, dtype)).road,
             lanes=1,
-            largest_client=len(indices),
         )
 
         make_optimizer(experiment.local.optimizer, experiment.local, self.like.clone())  # the first loads torch._dynamo

@@ -68,8 +68,9 @@ class RunSettings(Section):
     """torch threads inside an operation. One thread gives the same bits on every machine of a kind."""
     lanes: int | Literal["auto"] = "auto"
     """How many clients train side by side. Never changes what they learn."""
-    gradients: Literal["auto", "each", "vmap"] = "auto"
-    """How lanes get their gradients: one after the other, or all at once by torch.func.vmap."""
+    gradients: Literal["auto", "stacked", "each", "vmap"] = "auto"
+    """How lanes get their gradients: all at once by rules written for each layer, one after the other by autograd, or
+    all at once by torch.func.vmap. auto takes the rules where every layer of the model has one."""
     checkpoint_every: int | Literal["auto"] = "auto"
     """Rounds between checkpoints; auto keeps their cost below a twentieth of the run."""
 

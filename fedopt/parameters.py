@@ -51,14 +51,6 @@ class Layout:
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 
-    def bind(self, module: nn.Module, flat: Tensor) -> list[nn.Parameter]:
-        """Makes the module's parameters views of `flat` [P]; returns them in layout order."""
-        parameters = dict(module.named_parameters())
-        views = self.split(flat)
-        for name in self.names:
-            parameters[name].data = views[name]
-        return [parameters[name] for name in self.names]
-
 
 def state_of(module: nn.Module, layout: Layout, flat: Tensor) -> dict[str, Tensor]:
     """The module's whole state_dict with its trainable parameters taken from `flat`: plain CPU copies."""

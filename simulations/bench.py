@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from clients.gradients import choose_road
 from fedopt.algorithms.base import shares
 from fedopt.data.batches import plan_batches
 from fedopt.data.partition import split_labels
@@ -76,7 +77,8 @@ class Bench:
         layout = Layout.of(self.module)
         task = Task(self.module)
         longest = max(len(part) for part in self.parts)
-        self.lanes = choose_lanes(task, self.experiment, self.x[:1], longest, "each")
+        self.road = choose_road("auto", task, self.x[:1]).road
+        self.lanes = choose_lanes(task, self.experiment, self.x[:1], longest, self.road)
         self.federation = VirtualFederation(
             task,
             self.experiment.algorithm,
@@ -85,6 +87,7 @@ class Bench:
             self.parts,
             seed=0,
             lanes=self.lanes,
+            road=self.road,
         )
         self.state = ServerState.initial(layout.flatten(self.module), self.experiment.algorithm)
         self.cohort = select_cohort(len(self.parts), COHORT, seed=0, round_=1)
@@ -144,7 +147,7 @@ def measure(model: str, batch: int, optimizer: str, repeats: int = 5) -> Cell:
         model=model,
         batch=batch,
         optimizer=optimizer,
-        engine="each",
+        engine=bench.road,
         lanes=bench.lanes,
         steps_per_second=bench.steps / statistics.median(ours for ours, _ in turns),
         plain_steps_per_second=bench.steps / medians[faster],

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clients.gradients import choose_road
 from clients.training import Job, LaneTrainer
 from fedopt.algorithms.base import DISPLACEMENT
 from fedopt.algorithms.fedavg import FedAvg
@@ -36,7 +37,7 @@ class CentralRun:
         self._everything = np.arange(len(data[1]))
         self._x = layout.flatten(task.module)
         self._trainer = LaneTrainer(
-            task, layout, FedAvg(), local, data, seed=seed, road="each", lanes=1, largest_client=len(self._everything)
+            task, layout, FedAvg(), local, data, seed=seed, road=choose_road("auto", task, data[0][:1]).road, lanes=1
         )
         self._saved_round: int | None = None
 

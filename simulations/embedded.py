@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from clients.gradients import Road
+from clients.gradients import choose_road
 from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.partition import partition
 from fedopt.device import threads
@@ -77,11 +75,11 @@ def prepare(experiment: Experiment) -> Prepared:
     parts = partition(dataset, experiment.data, settings.seed)
     owners = owners_of_tests(dataset, parts, settings.seed)
 
-    road: Road = settings.gradients if settings.gradients != "auto" else _best_road(dataset.x_train.device)
+    choice = choose_road(settings.gradients, task, dataset.x_train[:1])
     lanes = settings.lanes
     if lanes == "auto":
         longest = max(len(part) for part in parts)
-        lanes = choose_lanes(task, experiment, dataset.x_train[:1], longest, road)
+        lanes = choose_lanes(task, experiment, dataset.x_train[:1], longest, choice.road)
     data = (dataset.x_train, dataset.y_train)
     federation = VirtualFederation(
         task,
@@ -91,7 +89,7 @@ def prepare(experiment: Experiment) -> Prepared:
         parts,
         seed=settings.seed,
         lanes=min(lanes, experiment.cohort_size),
-        road=road,
+        road=choice.road,
         score=lambda x: setup.evaluator.by_owner(x, owners, range(len(parts))),
     )
     reference = (
@@ -101,8 +99,3 @@ def prepare(experiment: Experiment) -> Prepared:
     )
     labels = LabelSkew.of(dataset.y_train.cpu().numpy(), parts, dataset.classes).spread(dataset.class_names)
     return Prepared(task, federation, setup.evaluator, labels, reference)
-
-
-def _best_road(device: torch.device) -> Road:
-    """Lane by lane on a CPU; all lanes in one launch on an accelerator (why: `clients.gradients`)."""
-    return "each" if device.type == "cpu" else "vmap"

@@ -49,7 +49,6 @@ class VirtualFederation:
             seed=seed,
             road=road,
             lanes=lanes,
-            largest_client=max(len(part) for part in parts),
         )
 
     @property

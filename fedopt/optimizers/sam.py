@@ -19,6 +19,16 @@ from fedopt.optimizers.settings import LocalSettings
 from fedopt.optimizers.stepper import Gradient, LaneOptimizer, make_optimizer
 
 
+def climb(theta: Tensor, gradient: Tensor, rho: float, p: float) -> None:
+    """Moves each lane of theta to the worst point of its ball."""
+    if p == 2:  # in one pass
+        norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+        least = torch.finfo(norm.dtype).tiny * (1 + 4 * rho)  # so that the quotient stays in range
+        theta.addcmul_(gradient, rho / norm.clamp_(min=least))
+    else:
+        theta.add_(ascent(gradient, rho, p))
+
+
 def ascent(gradient: Tensor, rho: float, p: float) -> Tensor:
     """The step to the worst point of each lane's ball, [lanes, P]; zero where the gradient is zero."""
     if p == 1:  # q is infinite: the whole step goes along the largest entry
@@ -37,21 +47,36 @@ class SharpnessAware:
 
     def __init__(self, theta: Tensor, inner: LaneOptimizer, rho: float, p: float) -> None:
         self._theta, self._inner, self._rho, self._p = theta, inner, rho, p
+        self._here, self._active = torch.empty_like(theta), theta
 
     def step(self, gradient: Gradient) -> None:
-        here = self._theta.clone()
-        self._theta.add_(ascent(gradient(), self._rho, self._p))
-
-        def at_the_worst_point() -> Tensor:
-            found = gradient()
-            self._theta.copy_(here)
-            return found
-
-        self._inner.step(at_the_worst_point)
+        here = self._here[: len(self._active)]
+        here.copy_(self._active)
+        climb(self._active, gradient(), self._rho, self._p)
+        self._inner.step(_AtTheWorstPoint(gradient, self._theta, self._here, len(self._active)))
 
     def narrow(self, active: int) -> None:
-        self._theta = self._theta[:active]
+        self._active = self._theta[:active]
         self._inner.narrow(active)
+
+
+class _AtTheWorstPoint:
+    """The gradient at theta + eps for whoever steps from theta, where theta is put back to."""
+
+    def __init__(self, gradient: Gradient, theta: Tensor, here: Tensor, active: int) -> None:
+        self._gradient, self._theta, self._here, self._active = gradient, theta, here, active
+
+    def __call__(self) -> Tensor:
+        found = self._gradient()
+        self._return()
+        return found
+
+    def add_to(self, target: Tensor, keep: float, scale: float) -> None:
+        self._gradient.add_to(self._here if target is self._theta else target, keep, scale)
+        self._return()
+
+    def _return(self) -> None:
+        self._theta[: self._active].copy_(self._here[: self._active])
 
 
 def sam(local: LocalSettings, theta: Tensor) -> LaneOptimizer:

@@ -14,8 +14,20 @@ from torch import Tensor, nn
 from fedopt.optimizers import OPTIMIZERS
 from fedopt.optimizers.settings import LocalSettings
 
-Gradient = Callable[[], Tensor]
-"""Evaluates the corrected gradient [active, P] at the present contents of theta, on this step's minibatch."""
+
+class Gradient(Protocol):
+    """The corrected gradient at the present contents of theta, on this step's minibatch."""
+
+    def __call__(self) -> Tensor:
+        """[active, P]; may be overwritten by the next evaluation."""
+        ...
+
+    def add_to(self, target: Tensor, keep: float, scale: float) -> None:
+        """target <- keep * target + scale * gradient, for the active lanes of target [lanes, P].
+
+        Often without a tensor for the gradient, which is most of what a step of a small model costs.
+        """
+        ...
 
 
 class LaneOptimizer(Protocol):
@@ -26,6 +38,28 @@ class LaneOptimizer(Protocol):
     def narrow(self, active: int) -> None:
         """Goes on with the first `active` lanes; the others have done their work."""
         ...
+
+
+class Descent:
+    """torch.optim.SGD, with heavy-ball momentum or none, whose products go straight into theta or the momentum."""
+
+    def __init__(self, theta: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
+        self._theta, self._active, self._lr = theta, theta, lr
+        self._momentum, self._decay = momentum, weight_decay
+        self._velocity = torch.zeros_like(theta) if momentum else theta
+
+    def step(self, gradient: Gradient) -> None:
+        if not self._momentum:
+            gradient.add_to(self._theta, 1.0 - self._lr * self._decay, -self._lr)
+            return
+        gradient.add_to(self._velocity, self._momentum, 1.0)
+        velocity = self._velocity[: len(self._active)]
+        if self._decay:
+            velocity.add_(self._active, alpha=self._decay)
+        self._active.add_(velocity, alpha=-self._lr)
+
+    def narrow(self, active: int) -> None:
+        self._active = self._theta[:active]
 
 
 class TorchStepper:
@@ -60,31 +94,36 @@ def make_optimizer(name: str, local: LocalSettings, theta: Tensor) -> LaneOptimi
 
 
 def sgd(local: LocalSettings, theta: Tensor) -> LaneOptimizer:
+    if not local.nesterov:
+        return Descent(theta, local.lr, local.momentum, local.weight_decay)
     return TorchStepper(
         theta,
         lambda parameters: torch.optim.SGD(
-            parameters,
-            lr=local.lr,
-            momentum=local.momentum,
-            nesterov=local.nesterov,
-            weight_decay=local.weight_decay,
+            parameters, lr=local.lr, momentum=local.momentum, nesterov=True, weight_decay=local.weight_decay
         ),
     )
 
 
 def adam(local: LocalSettings, theta: Tensor) -> LaneOptimizer:
-    return TorchStepper(
-        theta,
-        lambda parameters: torch.optim.Adam(
-            parameters, lr=local.lr, betas=local.betas, eps=local.eps, weight_decay=local.weight_decay
-        ),
-    )
+    return _adaptive(torch.optim.Adam, local, theta)
 
 
 def adamw(local: LocalSettings, theta: Tensor) -> LaneOptimizer:
+    return _adaptive(torch.optim.AdamW, local, theta)
+
+
+def _adaptive(
+    kind: type[torch.optim.Adam] | type[torch.optim.AdamW], local: LocalSettings, theta: Tensor
+) -> LaneOptimizer:
+    fused = theta.device.type in ("cpu", "cuda")  # one pass over memory in place of ten
     return TorchStepper(
         theta,
-        lambda parameters: torch.optim.AdamW(
-            parameters, lr=local.lr, betas=local.betas, eps=local.eps, weight_decay=local.weight_decay
+        lambda parameters: kind(
+            parameters,
+            lr=local.lr,
+            betas=local.betas,
+            eps=local.eps,
+            weight_decay=local.weight_decay,
+            fused=fused,
         ),
     )

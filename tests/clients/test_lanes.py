@@ -83,9 +83,7 @@ def compare(model: str, local: LocalSettings, road: Road, lanes: int) -> float:
     module = build_model(Experiment(model=section).model, shape, 4, seed=3).double()
     layout = Layout.of(module)
     start = layout.flatten(module)
-    trainer = LaneTrainer(
-        Task(module), layout, FedAvg(), local, (x, y), seed=5, road=road, lanes=lanes, largest_client=max(SIZES)
-    )
+    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=5, road=road, lanes=lanes)
     jobs = [Job(WorkOrder(2, client, None, start, {}), part, {}) for client, part in enumerate(parts)]
     results = [result for first in range(0, len(jobs), lanes) for result in trainer.train(jobs[first : first + lanes])]
     assert sorted(result.order.client for result in results) == list(range(len(SIZES)))
@@ -104,22 +102,23 @@ def compare(model: str, local: LocalSettings, road: Road, lanes: int) -> float:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("road", ["each", "vmap"])
+@pytest.mark.parametrize("road", ["stacked", "each", "vmap"])
 def test_lanes_equal_plain_torch_on_each_client_alone(model: str, optimizer: str, road: Road) -> None:
     tolerance = 1e-10 if "adam" in optimizer else 1e-12
     assert compare(model, OPTIMIZERS[optimizer], road, lanes=len(SIZES)) < tolerance
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("road", ["each", "vmap"])
+@pytest.mark.parametrize("road", ["stacked", "each", "vmap"])
 def test_lanes_of_resnet18_equal_plain_torch(road: Road) -> None:
     MODELS["resnet18"] = ((3, 8, 8), {"name": "resnet18"})
     local = LocalSettings(lr=0.01, momentum=0.9, steps=3, batch_size=10)
     assert compare("resnet18", local, road, lanes=4) < 1e-12
 
 
+@pytest.mark.parametrize("road", ["stacked", "each"])
 @pytest.mark.parametrize("lanes", [1, 3, 8])
-def test_any_number_of_lanes_gives_the_same_bits(lanes: int) -> None:
+def test_any_number_of_lanes_gives_the_same_bits(lanes: int, road: Road) -> None:
     shape, _ = MODELS["cnn"]
     rng = np.random.default_rng(1)
     x = torch.from_numpy(rng.standard_normal((sum(SIZES), *shape)))
@@ -138,9 +137,8 @@ def test_any_number_of_lanes_gives_the_same_bits(lanes: int) -> None:
             OPTIMIZERS["sam"],
             (x, y),
             seed=5,
-            road="each",
+            road=road,
             lanes=lanes,
-            largest_client=max(SIZES),
         )
         jobs = [Job(WorkOrder(2, client, None, start, {}), part, {}) for client, part in enumerate(parts)]
         groups = [trainer.train(jobs[first : first + lanes]) for first in range(0, len(jobs), lanes)]
@@ -169,7 +167,7 @@ def test_a_parameter_that_takes_no_part_gets_no_gradient() -> None:
     local = LocalSettings(lr=0.1, epochs=1, batch_size=2)
     roads: tuple[Road, ...] = ("each", "vmap")
     for road in roads:
-        trainer = LaneTrainer(Task(module), layout, FedAvg(), local, data, seed=0, road=road, lanes=1, largest_client=6)
+        trainer = LaneTrainer(Task(module), layout, FedAvg(), local, data, seed=0, road=road, lanes=1)
         (result,) = trainer.train([Job(WorkOrder(1, 0, None, start, {}), np.arange(6), {})])
         moved = layout.split(result.up["dx"])
         assert not moved["unused.weight"].any()
@@ -199,7 +197,7 @@ def test_tied_weights_stay_tied(road: Road) -> None:
     rng = np.random.default_rng(0)
     x, y = torch.from_numpy(rng.standard_normal((12, 5))), torch.from_numpy(rng.integers(0, 3, 12))
     local = LocalSettings(lr=0.1, epochs=2, batch_size=4)
-    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=0, road=road, lanes=1, largest_client=12)
+    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=0, road=road, lanes=1)
     (result,) = trainer.train([Job(WorkOrder(1, 0, None, start, {}), np.arange(12), {})])
 
     plan = plan_batches(12, local, stream(0, Purpose.BATCHES, 1, 0))
@@ -228,9 +226,7 @@ def test_plain_descent_takes_the_steps_of_torch_sgd_to_the_bit(road: Road) -> No
     ]
     for algorithm, down, kept in both:
         local = OPTIMIZERS["sgd"]
-        trainer = LaneTrainer(
-            Task(module), layout, algorithm, local, (x, y), seed=5, road=road, lanes=2, largest_client=27
-        )
+        trainer = LaneTrainer(Task(module), layout, algorithm, local, (x, y), seed=5, road=road, lanes=2)
         parts = np.split(np.arange(40), [13])
         jobs = [Job(WorkOrder(1, i, None, start, down), part, kept) for i, part in enumerate(parts)]
         moved.append([(result.up["dx"], result.loss) for result in trainer.train(jobs)])

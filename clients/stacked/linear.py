@@ -1,0 +1,43 @@
+"""nn.Linear on lanes: one batched product each way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from clients.stacked.rule import Into, Rule
+from clients.stacked.storage import product
+
+
+class LinearRule(Rule):
+    def __init__(self, outputs: int, weight: str, bias: str | None) -> None:
+        self._weight, self._bias, self._outputs = weight, bias, outputs
+        self.names = (weight,) if bias is None else (weight, bias)
+
+    def prepare(self, inputs: Sequence[Tensor], wants_gradient: bool) -> Tensor:
+        (x,) = inputs
+        lanes, *rows, features = x.shape
+        # Any dimensions between lanes and features are rows of one matrix.
+        self._x = x if x.ndim == 3 else x.view(lanes, -1, features)
+        self._w = self.weights[self._weight]
+        self._wt = self._w.transpose(1, 2)
+        self._b = None if self._bias is None else self.weights[self._bias][:, None]
+        y = self.scratch("y", lanes, (*rows, self._outputs))
+        self._y = y.view(lanes, -1, self._outputs)
+        self._dx = self.scratch("dx", lanes, (*rows, features)) if wants_gradient else None
+        return y
+
+    def forward(self) -> None:
+        if self._b is not None:
+            self._y.copy_(self._b)
+        product(self._y, self._x, self._wt, keep=0.0 if self._b is None else 1.0)
+
+    def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
+        d = gradient.view(self._y.shape)
+        if self._dx is not None:
+            product(self._dx.view(self._x.shape), d, self._w)
+        into.add_product(self._weight, d.transpose(1, 2), self._x)
+        if self._bias is not None:
+            into.add(self._bias, d.sum(1))
+        return () if self._dx is None else (self._dx,)

@@ -1,0 +1,126 @@
+"""Pooling of images on lanes, for windows that tile them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clients.stacked.convolution import BACK
+from clients.stacked.rule import Into, Rule
+from clients.stacked.storage import Scratch
+
+
+class MaxPoolRule(Rule):
+    """Width first, then height, so that of equal numbers the first in reading order gets the gradient, as in torch."""
+
+    def __init__(self, window: tuple[int, int]) -> None:
+        self._window = window
+
+    def prepare(self, inputs: Sequence[Tensor], wants_gradient: bool) -> Tensor:
+        (x,) = inputs
+        high, wide = self._window
+        out_high, out_wide = x.shape[3] // high, x.shape[4] // wide
+        rows = x[:, :, :, : out_high * high]
+        self._across = _Fold([rows[..., j : j + out_wide * wide : wide] for j in range(wide)], "across", self.scratch)
+        found = self._across.maximum
+        self._down = _Fold([found[:, :, :, i::high] for i in range(high)], "down", self.scratch)
+        self._dx = None
+        if wants_gradient:
+            self._dx = self.scratch.beside("dx", x)
+            self._rest = x.shape[3:] != (out_high * high, out_wide * wide)
+            drows = self._dx[:, :, :, : out_high * high]
+            self._dacross = [drows[..., j : j + out_wide * wide : wide] for j in range(wide)]
+            dfound = self.scratch.beside("dfound", found)
+            self._dfound, self._ddown = dfound, [dfound[:, :, :, i::high] for i in range(high)]
+        return self._down.maximum
+
+    def forward(self) -> None:
+        self._across.run()
+        self._down.run()
+
+    def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
+        if self._dx is None:
+            return ()
+        if self._rest:
+            self._dx.zero_()
+        self._down.back(gradient, self._ddown)
+        self._across.back(self._dfound, self._dacross)
+        return (self._dx,)
+
+
+class _Fold:
+    """The maximum of several tensors, number by number, and the gradient's way back to the first that has it."""
+
+    def __init__(self, parts: list[Tensor], name: str, scratch: Scratch) -> None:
+        self._parts = parts
+        self._steps = [scratch.beside(f"{name} {place}", part) for place, part in enumerate(parts[1:])]
+        self._earlier = scratch.beside(f"{name} earlier", parts[0])
+        self.maximum = self._steps[-1] if self._steps else parts[0]
+
+    def run(self) -> None:
+        best = self._parts[0]
+        for part, step in zip(self._parts[1:], self._steps, strict=True):
+            torch.maximum(best, part, out=step)
+            best = step
+
+    def back(self, gradient: Tensor, into: list[Tensor]) -> None:
+        """Overwrites `gradient`."""
+        for place in range(len(self._steps), 0, -1):
+            before = self._steps[place - 2] if place > 1 else self._parts[0]
+            torch.ge(before, self._parts[place], out=self._earlier)  # 1 where an earlier one is as large
+            rest = self._earlier if place > 1 else into[0]
+            torch.mul(gradient, self._earlier, out=rest)
+            torch.sub(gradient, rest, out=into[place])  # one of the two is zero: exact
+            if place > 1:
+                gradient.copy_(rest)
+        if not self._steps:
+            into[0].copy_(gradient)
+
+
+class AveragePoolRule(Rule):
+    def __init__(self, window: tuple[int, int] | None) -> None:
+        """None stands for the whole image."""
+        self._window = window
+
+    def prepare(self, inputs: Sequence[Tensor], wants_gradient: bool) -> Tensor:
+        (x,) = inputs
+        lanes, batch, channels, height, width = x.shape
+        high, wide = self._window or (height, width)
+        out_high, out_wide = height // high, width // wide
+        self._parts = self._tiles(x, high, wide, out_high, out_wide)
+        self._share = 1.0 / (high * wide)
+        # Whole images are read at once, tiles part by part.
+        self._x = x if self._window is None else None
+        self._y = self.scratch("y", lanes, (channels, out_high, batch, out_wide)).permute(BACK)
+        self._dx = None
+        if wants_gradient:
+            self._dx = self.scratch.beside("dx", x).zero_()
+            self._dparts = self._tiles(self._dx, high, wide, out_high, out_wide)
+        return self._y
+
+    @staticmethod
+    def _tiles(x: Tensor, high: int, wide: int, out_high: int, out_wide: int) -> list[Tensor]:
+        whole = x[:, :, :, : out_high * high, : out_wide * wide]
+        return [whole[:, :, :, i::high, j::wide] for i in range(high) for j in range(wide)]
+
+    def forward(self) -> None:
+        if self._x is not None:
+            torch.mean(self._x, (3, 4), keepdim=True, out=self._y)
+            return
+        self._y.copy_(self._parts[0])
+        for part in self._parts[1:]:
+            self._y.add_(part)
+        self._y.mul_(self._share)
+
+    def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
+        if self._dx is None:
+            return ()
+        gradient.mul_(self._share)
+        if self._x is not None:
+            self._dx.copy_(gradient.expand(self._dx.shape))
+        else:
+            for part in self._dparts:
+                part.copy_(gradient)
+        return (self._dx,)

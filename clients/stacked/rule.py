@@ -1,0 +1,70 @@
+"""What a layer must know to run on lanes: [lanes, B, ...] in, [lanes, B, ...] out, and the way back.
+
+A rule is told shapes rarely and runs often. `prepare` lays out its buffers for so many lanes and so wide a batch;
+`forward` and `backward` then only fill them. Shapes are those of torch with lanes in front; how the numbers of a lane
+lie in memory is the rule's own affair (images lie [lanes, channels, height, B, width]).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from clients.stacked.storage import Scratch, product
+
+
+class Into:
+    """Where gradients go: each target becomes keep * target + scale * gradient. Never a tensor for the gradient."""
+
+    def __init__(self, targets: Mapping[str, Tensor], keep: float, scale: float) -> None:
+        """`targets` are [lanes, *shape] by the names of the parameters."""
+        self._targets, self._keep, self._scale = targets, keep, scale
+
+    def add_product(self, name: str, a: Tensor, b: Tensor) -> None:
+        """The gradient is a @ b; the parameter's dimensions beyond the first are one."""
+        target = self._targets[name]
+        product(target if target.ndim == 3 else target.flatten(2), a, b, self._keep, self._scale)
+
+    def add(self, name: str, gradient: Tensor) -> None:
+        target = self._targets[name]
+        if self._keep == 0.0:
+            target.copy_(gradient)
+            if self._scale != 1.0:
+                target.mul_(self._scale)
+            return
+        if self._keep != 1.0:
+            target.mul_(self._keep)
+        target.add_(gradient, alpha=self._scale)
+
+
+class Rule(ABC):
+    """One layer on lanes."""
+
+    takes = 1
+    """How many inputs it has."""
+    names: tuple[str, ...] = ()
+    """The parameters it owns, by their names in the layout."""
+    weights: Mapping[str, Tensor]
+    """Their present values, [lanes, *shape], for as many lanes as `prepare` was told."""
+
+    def bind(self, scratch: Scratch) -> None:
+        self.scratch = scratch
+
+    @abstractmethod
+    def prepare(self, inputs: Sequence[Tensor], wants_gradient: bool) -> Tensor:
+        """Takes the buffers that the inputs will be in; returns that of the output, filled by `forward`.
+
+        `wants_gradient` says whether `backward` shall give the gradients of the inputs.
+        """
+
+    @abstractmethod
+    def forward(self) -> None: ...
+
+    @abstractmethod
+    def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
+        """Gradients of the inputs from that of the output, which may be overwritten; of parameters into `into`.
+
+        A parameter may be its own target, so it is read before its gradient is added.
+        """

@@ -1,0 +1,73 @@
+"""Layers that move numbers and compute nothing, and the sum of two branches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clients.stacked.rule import Into, Rule
+
+
+class IdentityRule(Rule):
+    """Also Dropout that drops nothing."""
+
+    def prepare(self, inputs: Sequence[Tensor], wants_gradient: bool) -> Tensor:
+        return inputs[0]
+
+    def forward(self) -> None:
+        pass
+
+    def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
+        return (gradient,)
+
+
+class FlattenRule(Rule):
+    """[lanes, B, ...] -> [lanes, B, features]. Copies only what does not lie in that order already."""
+
+    def prepare(self, inputs: Sequence[Tensor], wants_gradient: bool) -> Tensor:
+        (self._x,) = inputs
+        lanes, batch, *shape = self._x.shape
+        flat = (batch, math.prod(shape))
+        self._lies_flat = self._x[0].is_contiguous()
+        if self._lies_flat:
+            return self._x.view(lanes, *flat)
+        self._y = self.scratch("y", lanes, flat)
+        self._unflat = self._y.view(self._x.shape)
+        self._dx = self.scratch.beside("dx", self._x) if wants_gradient else None
+        return self._y
+
+    def forward(self) -> None:
+        if not self._lies_flat:
+            self._unflat.copy_(self._x)
+
+    def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
+        if self._lies_flat:
+            return (gradient.view(self._x.shape),)
+        if self._dx is None:
+            return ()
+        self._dx.copy_(gradient.view(self._x.shape))
+        return (self._dx,)
+
+
+class AddRule(Rule):
+    """x + z of one shape: where a shortcut comes back."""
+
+    takes = 2
+
+    def prepare(self, inputs: Sequence[Tensor], wants_gradient: bool) -> Tensor:
+        self._x, self._z = inputs
+        self._y = self.scratch.beside("y", self._x)
+        self._other = self.scratch.beside("dx", self._x) if wants_gradient else None
+        return self._y
+
+    def forward(self) -> None:
+        torch.add(self._x, self._z, out=self._y)
+
+    def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
+        if self._other is None:
+            return ()
+        self._other.copy_(gradient)  # each branch may overwrite its own
+        return gradient, self._other
