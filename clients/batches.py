@@ -80,7 +80,9 @@ class LaneBatches:
             counts[: len(positions), lane] = plan.counts[:rows]
         self._active = (np.arange(self.steps)[:, None] < np.array(self.steps_of_lanes)).sum(1).tolist()
         self._counts = counts
-        self._full = [bool((of_step[:active] == width).all()) for of_step, active in zip(counts, self._active)]
+        self._full = [
+            bool((of_step[:active] == width).all()) for of_step, active in zip(counts, self._active[:rows], strict=True)
+        ]
         all_rows = torch.from_numpy(samples).to(x.device)
         self._rows = all_rows.unbind()
         self._y = y.index_select(0, all_rows.view(-1)).view(all_rows.shape).unbind()

@@ -19,16 +19,24 @@ SLAB_ROWS = 1024
 class VectorPool:
     """Copies of vectors like `like`; a row that is released is used again."""
 
-    def __init__(self, like: Tensor) -> None:
-        self._like = like
-        self._free: list[Tensor] = []
+    def __init__(self, like: Tensor, store: Tensor | None = None) -> None:
+        """`store` is all the room there is, [rows, P], for example memory that other processes see."""
+        self._like, self._store = like, store
+        self._free: list[Tensor] = [] if store is None else list(store)[::-1]
 
-    def copy_of(self, vector: Tensor) -> Tensor:
+    def take(self) -> Tensor:
+        """A row whose contents are up to the caller."""
         if not self._free:
+            assert self._store is None, "the store was made for fewer vectors"
             rows = min(SLAB_ROWS, max(1, SLAB_BYTES // max(1, self._like.nbytes)))
             slab = torch.empty(rows, *self._like.shape, dtype=self._like.dtype, device=self._like.device)
             self._free = list(slab)[::-1]  # pop() then takes rows in their order in memory
-        return self._free.pop().copy_(vector)
+        return self._free.pop()
 
     def release(self, vector: Tensor) -> None:
         self._free.append(vector)
+
+    def row_of(self, vector: Tensor) -> int:
+        """Which row of the store a vector is."""
+        assert self._store is not None
+        return (vector.data_ptr() - self._store.data_ptr()) // self._store[0].nbytes

@@ -25,12 +25,12 @@ Version = tuple[int, int]
 class ClientStates:
     """The versions of all clients of one process."""
 
-    def __init__(self, initial: Vectors) -> None:
-        """`initial` is what a client keeps before its first round."""
+    def __init__(self, initial: Vectors, stores: Mapping[str, Tensor] | None = None) -> None:
+        """`initial` is what a client keeps before its first round; `stores` the room for it, if it is limited."""
         self._initial = initial
         self._versions: dict[int, dict[int, dict[str, Tensor]]] = {}
         self._stored: set[Version] = set()
-        self._pools = {name: VectorPool(vector) for name, vector in initial.items()}
+        self._pools = {name: VectorPool(vector, (stores or {}).get(name)) for name, vector in initial.items()}
 
     def at(self, client: int, accepted: int | None) -> Vectors:
         """What the client goes on from, given the last round the server accepted of it."""
@@ -46,9 +46,25 @@ class ClientStates:
 
     def put(self, client: int, round_: int, keep: Vectors) -> None:
         """Adds the version made in this round; the vectors are copied out of the lanes they lie in."""
-        if keep:
-            copies = {name: self._pools[name].copy_of(vector) for name, vector in keep.items()}
-            self._versions.setdefault(client, {})[round_] = copies
+        self.adopt(client, round_, {name: room.copy_(keep[name]) for name, room in self.room().items()})
+
+    def room(self) -> dict[str, Tensor]:
+        """Vectors for a version to be written to, by whoever makes it."""
+        return {name: pool.take() for name, pool in self._pools.items()}
+
+    def adopt(self, client: int, round_: int, written: dict[str, Tensor]) -> None:
+        """Adds the version made in this round, written to `room`."""
+        if written:
+            self._versions.setdefault(client, {})[round_] = written
+
+    def give_back(self, room: Vectors) -> None:
+        """Room that nobody wrote a version to."""
+        for name, vector in room.items():
+            self._pools[name].release(vector)
+
+    def rows(self, vectors: Vectors) -> dict[str, int]:
+        """Which rows of the stores the vectors are."""
+        return {name: self._pools[name].row_of(vector) for name, vector in vectors.items()}
 
     def mean(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
         """sum p_i v_i over all clients of the versions that count, in float64."""
@@ -63,8 +79,7 @@ class ClientStates:
         """Promotes the accepted version of every client and drops the rest."""
         for client, versions in self._versions.items():
             for round_ in [made for made in versions if made != accepted.get(client)]:
-                for name, vector in versions.pop(round_).items():
-                    self._pools[name].release(vector)
+                self.give_back(versions.pop(round_))
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
         """Writes the accepted versions that are not in `folder` yet. Older files stay until `prune`."""

@@ -75,7 +75,8 @@ class LaneTrainer:
         """`data` are samples and targets."""
         self._algorithm, self._local, self._seed = algorithm, local, seed
         self._x, self._y = data
-        self._one_width = road != "each"
+        # On a GPU many narrow groups cost more than padding, and the last bit is not promised.
+        self._one_width = road == "stacked" or (road == "vmap" and local.batch_size != "full")
         self._pass_width = PASS_WIDTH[road]
         like = next(p for p in task.module.parameters() if p.requires_grad).detach()
         self._gradients = lane_gradients(road, task, layout, like, lanes)

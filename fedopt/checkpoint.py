@@ -26,7 +26,7 @@ from fedopt.tensor_file import read_tensors, write_tensors
 
 MAY_CHANGE = {
     "data": {"path", "download"},
-    "run": {"rounds", "target_accuracy", "stop_at_target", "device", "threads", "lanes", "gradients"}
+    "run": {"rounds", "target_accuracy", "stop_at_target", "device", "threads", "lanes", "workers", "gradients"}
     | {"checkpoint_every", "min_replies", "deadline", "patience"},
     "metrics": {"drift", "drift_every", "clients_every"},
 }

@@ -67,7 +67,9 @@ class RunSettings(Section):
     threads: int = Field(1, ge=1)
     """torch threads inside an operation. One thread gives the same bits on every machine of a kind."""
     lanes: int | Literal["auto"] = "auto"
-    """How many clients train side by side. Never changes what they learn."""
+    """How many clients train side by side in each worker. Never changes what they learn."""
+    workers: int | Literal["auto"] = "auto"
+    """Processes that train virtual clients; auto is one for every core. Never changes what they learn."""
     gradients: Literal["auto", "stacked", "each", "vmap"] = "auto"
     """How lanes get their gradients: all at once by rules written for each layer, one after the other by autograd, or
     all at once by torch.func.vmap. auto takes the rules where every layer of the model has one."""
@@ -92,7 +94,7 @@ class RunSettings(Section):
             object.__setattr__(self, "participation", PARTICIPATION)
         if self.stop_at_target and self.target_accuracy is None:
             raise wrong("stop_at_target", "needs target_accuracy, for example 0.9")
-        for key in ("lanes", "checkpoint_every"):
+        for key in ("lanes", "workers", "checkpoint_every"):
             value = getattr(self, key)
             if isinstance(value, int) and value < 1:
                 raise wrong(key, f'must be at least 1, or "auto", not {value}')

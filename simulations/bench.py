@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ from fedopt.parameters import Layout
 from fedopt.rounds import ServerState, Terms, play_round, select_cohort
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
-from simulations.lanes import choose_lanes
+from simulations.lanes import choose_lanes, choose_workers
 from simulations.plain_loop import batches_of, train_plainly
 from simulations.virtual import VirtualFederation
 
@@ -61,7 +62,9 @@ class Cell:
 class Bench:
     """One round of the same work, done both ways."""
 
-    def __init__(self, model: str, batch: int, optimizer: str, epochs: int = 1) -> None:
+    def __init__(
+        self, model: str, batch: int, optimizer: str, epochs: int = 1, workers: int | Literal["auto"] = "auto"
+    ) -> None:
         momentum = {"optimizer": "sgd", "momentum": 0.9} if optimizer == "momentum" else {}
         local = {"optimizer": optimizer, "lr": 0.01, "epochs": epochs, "batch_size": batch, **momentum}
         self.experiment = Experiment(
@@ -78,7 +81,8 @@ class Bench:
         task = Task(self.module)
         longest = max(len(part) for part in self.parts)
         self.road = choose_road("auto", task, self.x[:1]).road
-        self.lanes = choose_lanes(task, self.experiment, self.x[:1], longest, self.road)
+        self.workers = choose_workers(workers, self.experiment, self.x.device)
+        self.lanes = choose_lanes(task, self.experiment, self.x[:1], longest, self.road, self.workers)
         self.federation = VirtualFederation(
             task,
             self.experiment.algorithm,
@@ -87,6 +91,8 @@ class Bench:
             self.parts,
             seed=0,
             lanes=self.lanes,
+            cohort=COHORT,
+            workers=self.workers,
             road=self.road,
         )
         self.state = ServerState.initial(layout.flatten(self.module), self.experiment.algorithm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from fedopt.runs import RunDirectory, check_unused
 from fedopt.setup import set_up
 from fedopt.task import Task
 from simulations.central import CentralRun
-from simulations.lanes import choose_lanes
+from simulations.lanes import choose_lanes, choose_workers
 from simulations.virtual import VirtualFederation
 
 
@@ -29,8 +30,7 @@ def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Obs
     """Runs the experiment into `out` (a new directory below runs/ by default)."""
     if out is not None:
         check_unused(out)  # before the data are read, which may take a while
-    with threads(experiment.run.threads):
-        prepared = prepare(experiment)
+    with threads(experiment.run.threads), closing(prepare(experiment)) as prepared:
         directory = RunDirectory.create(out, experiment)
         try:
             directory.write_partition(prepared.labels)
@@ -43,8 +43,7 @@ def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ())
     """Continues the run at `path` from its last checkpoint; a finished one is only summed up again."""
     directory = RunDirectory.reopen(path, overrides)
     try:
-        with threads(directory.experiment.run.threads):
-            prepared = prepare(directory.experiment)
+        with threads(directory.experiment.run.threads), closing(prepare(directory.experiment)) as prepared:
             continued = prepared.in_directory(directory, observers)
             continued.resume()
             directory.write_partition(prepared.labels)
@@ -66,6 +65,9 @@ class Prepared:
     def in_directory(self, directory: RunDirectory, observers: Sequence[Observer]) -> Run:
         return Run(directory, self.task, self.federation, self.evaluator, observers, reference=self.reference)
 
+    def close(self) -> None:
+        self.federation.close()
+
 
 def prepare(experiment: Experiment) -> Prepared:
     """All that can fail before a round is played: data, partition, model, device."""
@@ -76,10 +78,11 @@ def prepare(experiment: Experiment) -> Prepared:
     owners = owners_of_tests(dataset, parts, settings.seed)
 
     choice = choose_road(settings.gradients, task, dataset.x_train[:1])
+    workers = choose_workers(settings.workers, experiment, dataset.x_train.device)
     lanes = settings.lanes
     if lanes == "auto":
         longest = max(len(part) for part in parts)
-        lanes = choose_lanes(task, experiment, dataset.x_train[:1], longest, choice.road)
+        lanes = choose_lanes(task, experiment, dataset.x_train[:1], longest, choice.road, workers)
     data = (dataset.x_train, dataset.y_train)
     federation = VirtualFederation(
         task,
@@ -89,6 +92,8 @@ def prepare(experiment: Experiment) -> Prepared:
         parts,
         seed=settings.seed,
         lanes=min(lanes, experiment.cohort_size),
+        cohort=experiment.cohort_size,
+        workers=workers,
         road=choice.road,
         score=lambda x: setup.evaluator.by_owner(x, owners, range(len(parts))),
     )

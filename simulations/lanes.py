@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import multiprocessing
 import os
+import sys
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,17 +27,20 @@ MEMORY_SHARE = 0.25
 """The part of the memory that lanes may fill."""
 
 
-def choose_lanes(task: Task, experiment: Experiment, sample: Tensor, longest: int, road: Road) -> int:
-    """As many lanes as pay, one at least. `sample` is one input [1, ...], `longest` the largest client's size."""
+def choose_lanes(task: Task, experiment: Experiment, sample: Tensor, longest: int, road: Road, workers: int = 1) -> int:
+    """As many lanes for each worker as pay, one at least.
+
+    `sample` is one input [1, ...], `longest` the largest client's size.
+    """
     batch = experiment.local.batch_size
     vectors = vectors_per_lane(experiment) * Layout.of(task.module).size
     # A gathered batch, and at worst the outputs of every layer with their gradients.
     width = longest if batch == "full" else min(batch, longest)
     numbers = width * (sample.numel() + 2 * activations(task.module, sample))
-    lanes = int(MEMORY_SHARE * memory(sample.device) / ((2 * vectors + numbers) * sample.element_size()))
+    lanes = int(MEMORY_SHARE / workers * memory(sample.device) / ((2 * vectors + numbers) * sample.element_size()))
     if road == "each":
         lanes = min(lanes, CACHE_LANES, CACHE_BYTES // (vectors * sample.element_size()))
-    return max(1, min(lanes, experiment.cohort_size))
+    return max(1, min(lanes, math.ceil(experiment.cohort_size / workers)))
 
 
 def memory(device: torch.device) -> int:
@@ -48,3 +55,14 @@ def vectors_per_lane(experiment: Experiment) -> int:
     local, algorithm = experiment.local, experiment.algorithm
     moments = (local.momentum > 0) if local.stepper == "sgd" else 2
     return 2 + moments + (local.optimizer == "sam") + 3 * algorithm.averages_gradients
+
+
+def choose_workers(wished: int | Literal["auto"], experiment: Experiment, device: torch.device) -> int:
+    """How many processes train clients: as many as there are cores, unless something stands against it."""
+    if device.type != "cpu" or "fork" not in multiprocessing.get_all_start_methods() or sys.platform == "darwin":
+        return 1
+    if multiprocessing.current_process().daemon:
+        return 1  # one of the processes of a study, which has one for every core already
+    if wished == "auto":
+        wished = 1 if experiment.run.threads > 1 else len(os.sched_getaffinity(0))
+    return min(wished, experiment.cohort_size)

@@ -1,4 +1,4 @@
-"""Virtual clients: a federation inside this process, whose clients train side by side on lanes."""
+"""Virtual clients: a federation on this machine that trains on lanes, in one process or several."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from torch import Tensor
 from clients.gradients import Road
 from clients.state import ClientStates
 from clients.training import Job, LaneTrainer
-from fedopt.algorithms.base import Algorithm
+from fedopt.algorithms.base import Algorithm, names_up
+from fedopt.drift.gradients import GRADIENT
 from fedopt.federation import Score, Update, WorkOrder, payload
 from fedopt.optimizers.settings import LocalSettings
 from fedopt.parameters import Layout, Vectors
 from fedopt.task import Task
+from simulations.workers.crew import AHEAD, Crew, Desk, Errand, Piece
+from simulations.workers.memory import shared_rows
 
 
 class VirtualFederation:
@@ -33,50 +36,73 @@ class VirtualFederation:
         *,
         seed: int,
         lanes: int,
+        cohort: int,
+        workers: int = 1,
         road: Road = "each",
         score: Callable[[Tensor], Sequence[Score]] = lambda x: (),
     ) -> None:
-        """`score` evaluates a model [P] on the clients' test shares."""
+        """`score` evaluates a model [P] on the clients' test shares; `lanes` are those of one worker."""
         layout = Layout.of(task.module)
-        self._parts, self._lanes, self._score = parts, lanes, score
-        self.states = ClientStates(algorithm.client_keeps(layout.flatten(task.module)))
-        self._trainer = LaneTrainer(
-            task,
-            layout,
-            algorithm,
-            local,
-            data,
-            seed=seed,
-            road=road,
-            lanes=lanes,
-        )
+        self._parts, self._lanes, self._score, self.workers = parts, lanes, score, workers
+        x = layout.flatten(task.module)
+        initial = algorithm.client_keeps(x)
+        # For each client the version that counts, and for those of a round the one they are making.
+        rows = len(parts) + 2 * cohort
+        stores = {name: shared_rows(rows, x) for name in initial} if x.device.type == "cpu" else {}
+        self.states = ClientStates(initial, stores)
+
+        def make_trainer() -> LaneTrainer:
+            return LaneTrainer(task, layout, algorithm, local, data, seed=seed, road=road, lanes=lanes)
+
+        if workers == 1:
+            self._trainer = make_trainer()
+        else:
+            down = list(algorithm.sends_down(algorithm.server_keeps(x)))
+            desk = Desk.lay_out(x, down, [*names_up(algorithm), GRADIENT], AHEAD * lanes * workers)
+            self._crew = Crew(workers, lanes, desk, stores, initial, parts, make_trainer)
 
     @property
     def samples(self) -> Sequence[int]:
         return [len(part) for part in self._parts]
 
     def train(self, orders: Sequence[WorkOrder]) -> Generator[Update, None, None]:
-        # Clients of like size side by side: lanes then finish together.
-        by_size = sorted(orders, key=lambda order: (-len(self._parts[order.client]), order.client))
-        for start in range(0, len(by_size), self._lanes):
+        groups = side_by_side(orders, self.samples, self._lanes, self.workers)
+        yield from self._in_this_process(groups) if self.workers == 1 else self._in_workers(groups)
+
+    def _in_this_process(self, groups: Sequence[Sequence[WorkOrder]]) -> Generator[Update, None, None]:
+        for group in groups:
             jobs = [
-                Job(order, self._parts[order.client], self.states.at(order.client, order.accepted))
-                for order in by_size[start : start + self._lanes]
+                Job(order, self._parts[order.client], self.states.at(order.client, order.accepted)) for order in group
             ]
             for result in self._trainer.train(jobs):
                 order = result.order
                 self.states.put(order.client, order.round, result.keep)
-                yield Update(
-                    round=order.round,
-                    client=order.client,
-                    samples=result.samples,
-                    steps=result.steps,
-                    loss=result.loss,
-                    up=result.up,
-                    bytes_down=payload({"x": order.x}, order.down),
-                    bytes_up=payload(result.up),
-                    told=result.told,
-                )
+                yield _update(order, result.samples, result.steps, result.loss, result.up, result.told)
+
+    def _in_workers(self, groups: Sequence[Sequence[WorkOrder]]) -> Generator[Update, None, None]:
+        order_of = {order.client: order for group in groups for order in group}
+        room = {client: self.states.room() for client in order_of}
+        pieces = [
+            Piece(number, group[0].round, group[0].gradient, tuple(self._errand(order, room) for order in group))
+            for number, group in enumerate(groups)
+        ]
+        try:
+            for report, up in self._crew.carry_out(groups[0][0], pieces):
+                order = order_of[report.client]
+                self.states.adopt(order.client, order.round, room.pop(order.client))
+                yield _update(order, report.samples, report.steps, report.loss, up, report.told)
+        finally:
+            for unused in room.values():
+                self.states.give_back(unused)
+
+    def _errand(self, order: WorkOrder, room: Mapping[int, Vectors]) -> Errand:
+        kept = self.states.at(order.client, order.accepted)
+        return Errand(
+            client=order.client,
+            accepted=order.accepted,
+            kept=self.states.rows(kept) if order.accepted is not None else {},
+            keep=self.states.rows(room[order.client]),
+        )
 
     def evaluate(self, x: Tensor, round_: int) -> Sequence[Score]:
         return self._score(x)
@@ -95,3 +121,41 @@ class VirtualFederation:
 
     def restore(self, folder: Path, accepted: Mapping[int, int]) -> None:
         self.states.restore(folder, accepted)
+
+    def close(self) -> None:
+        """Ends the worker processes, if there are any."""
+        if self.workers > 1:
+            self._crew.dismiss()
+
+
+def side_by_side(
+    orders: Sequence[WorkOrder], samples: Sequence[int], lanes: int, workers: int
+) -> list[list[WorkOrder]]:
+    """Which clients train together: those of like size, so that lanes finish together, the largest first.
+
+    Where everyone can be at work at once, each worker gets an equal share of the samples.
+    """
+    by_size = sorted(orders, key=lambda order: (-samples[order.client], order.client))
+    if len(orders) > lanes * workers:
+        return [by_size[start : start + lanes] for start in range(0, len(by_size), lanes)]
+    groups: list[list[WorkOrder]] = [[] for _ in range(min(workers, len(orders)))]
+    loads = [0] * len(groups)
+    for order in by_size:
+        place = min((place for place in range(len(groups)) if len(groups[place]) < lanes), key=loads.__getitem__)
+        groups[place].append(order)
+        loads[place] += samples[order.client]
+    return groups
+
+
+def _update(order: WorkOrder, samples: int, steps: int, loss: float, up: Vectors, told: Mapping[str, float]) -> Update:
+    return Update(
+        round=order.round,
+        client=order.client,
+        samples=samples,
+        steps=steps,
+        loss=loss,
+        up=up,
+        bytes_down=payload({"x": order.x}, order.down),
+        bytes_up=payload(up),
+        told=told,
+    )

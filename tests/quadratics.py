@@ -100,6 +100,7 @@ class Quadratics:
             parts,
             seed=seed,
             lanes=lanes,
+            cohort=len(parts),
             road=road,
         )
         return ServerState.initial(torch.from_numpy(self.start.copy()), algorithm), federation

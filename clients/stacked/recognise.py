@@ -7,6 +7,7 @@ calls of torch.nn.functional. Every step of its forward pass must be a layer or 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torch import nn
 from torch.fx import Node, Tracer
@@ -92,7 +93,7 @@ def _require_own_parameters(steps: list[Step], layout: Layout) -> None:
 def _pool_before_relu(steps: list[Step]) -> list[Step]:
     """The maximum of what ReLU leaves is what ReLU leaves of the maximum, to the bit, and a quarter of the work."""
     steps = list(steps)
-    for number, (step, after) in enumerate(zip(steps, steps[1:], strict=False)):
+    for number, (step, after) in enumerate(pairwise(steps)):
         alone = sum(number in other.inputs for other in steps) == 1
         is_relu = isinstance(step.rule, PointwiseRule) and step.rule.is_relu
         if is_relu and isinstance(after.rule, MaxPoolRule) and after.inputs == (number,) and alone:

@@ -1,0 +1,1 @@
+"""Virtual clients in several processes that share the data and the clients' vectors."""
