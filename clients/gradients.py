@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clients.batches import LaneBatch
 from clients.lane_by_lane import EachLane
-from clients.stacked.lanes import StackedLanes, why_not_stacked
+from clients.stacked.lanes import StackedLanes, why_not_faster, why_not_stacked
 from clients.stacked.packing import Packing
 from clients.vmapped import VmapLanes
 from fedopt.errors import InvalidExperiment
@@ -76,8 +76,11 @@ def choose_road(wished: Road | Literal["auto"], task: Task, sample: Tensor) -> C
     if wished not in ("auto", "stacked"):
         return Choice(wished, "run.gradients says so")
     obstacle = why_not_stacked(task, sample)
+    if wished == "stacked":
+        if obstacle is not None:
+            raise InvalidExperiment(f"run.gradients: stacked does not know this model: {obstacle}; choose auto")
+        return Choice("stacked", "run.gradients says so")
+    obstacle = obstacle or why_not_faster(task, sample)
     if obstacle is None:
         return Choice("stacked", "every layer has a rule")
-    if wished == "stacked":
-        raise InvalidExperiment(f"run.gradients: stacked does not know this model: {obstacle}; choose auto")
     return Choice("each" if sample.device.type == "cpu" else "vmap", obstacle)

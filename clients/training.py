@@ -121,7 +121,7 @@ class LaneTrainer:
         full_gradient = functools.cache(lambda: self._full_gradient(x, jobs))
         work = LocalWork(
             x=x,
-            y=theta.clone(),
+            y=theta,
             kept=kept,
             mean_gradient=None if gradient_sums is None else gradient_sums.div_(taken[:, None]),
             full_gradient=full_gradient,
@@ -154,7 +154,9 @@ class LaneTrainer:
 
     def _full_gradient(self, x: Tensor, jobs: Sequence[Job]) -> Tensor:
         """Gradients at x over all data of each job's client, [lanes, Q]; jobs by falling sample count."""
-        self._gradients.theta[: len(jobs)].copy_(x)
+        theta = self._gradients.theta[: len(jobs)]
+        where_steps_led = theta.clone()
+        theta.copy_(x)
         width = self._pass_width
         plans = [_one_pass(len(job.indices), width) for job in jobs]
         batches = LaneBatches(self._x, self._y, [job.indices for job in jobs], plans, width)
@@ -163,7 +165,8 @@ class LaneTrainer:
             batch = batches.at(step)
             gradients, _ = self._gradients(batch)
             total[: batch.active].addcmul_(gradients, x.new_tensor(batch.counts)[:, None])
-        return total / x.new_tensor([len(job.indices) for job in jobs])[:, None]
+        theta.copy_(where_steps_led)
+        return total.div_(x.new_tensor([len(job.indices) for job in jobs])[:, None])
 
 
 class CorrectedGradient:

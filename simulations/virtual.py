@@ -133,7 +133,8 @@ def side_by_side(
 ) -> list[list[WorkOrder]]:
     """Which clients train together: those of like size, so that lanes finish together, the largest first.
 
-    Where everyone can be at work at once, each worker gets an equal share of the samples.
+    Where everyone can be at work at once, each worker gets an equal share; that lanes step together at all costs about
+    what one lane costs, so the largest client of a worker counts twice.
     """
     by_size = sorted(orders, key=lambda order: (-samples[order.client], order.client))
     if len(orders) > lanes * workers:
@@ -142,8 +143,8 @@ def side_by_side(
     loads = [0] * len(groups)
     for order in by_size:
         place = min((place for place in range(len(groups)) if len(groups[place]) < lanes), key=loads.__getitem__)
+        loads[place] += samples[order.client] * (1 if groups[place] else 2)
         groups[place].append(order)
-        loads[place] += samples[order.client]
     return groups
 
 

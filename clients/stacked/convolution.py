@@ -30,6 +30,8 @@ class Conv2dRule(Rule):
         self._kernel, self._stride, self._outputs = layer.kernel_size, layer.stride, layer.out_channels
         assert not isinstance(layer.padding, str)
         self._padding = layer.padding
+        self.products = 0
+        """Multiplications for one sample; known once it is prepared."""
 
     def prepare(self, inputs: Sequence[Tensor], wants_gradient: bool) -> Tensor:
         (x,) = inputs
@@ -45,6 +47,7 @@ class Conv2dRule(Rule):
             x = padded.permute(BACK)
         # Rows of windows: every row of the image once, or those of each row of the kernel by themselves.
         self._by_row = sh == 1 and channels * kw >= WORTH
+        self.products = self._outputs * channels * kh * kw * out_high * out_wide
         groups, rows = (kh, high) if self._by_row else (1, out_high)
         windows = x.unfold(4, kw, sw)  # [lanes, B, channels, high, out_wide, kw]
         if self._by_row:

@@ -6,8 +6,8 @@ OPTIMIZERS = Registry(
     "optimizer",
     {
         "sgd": "fedopt.optimizers.stepper:sgd",
-        "adam": "fedopt.optimizers.stepper:adam",
-        "adamw": "fedopt.optimizers.stepper:adamw",
+        "adam": "fedopt.optimizers.adam:adam",
+        "adamw": "fedopt.optimizers.adam:adamw",
         "sam": "fedopt.optimizers.sam:sam",
     },
 )

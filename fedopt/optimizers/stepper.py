@@ -102,28 +102,3 @@ def sgd(local: LocalSettings, theta: Tensor) -> LaneOptimizer:
             parameters, lr=local.lr, momentum=local.momentum, nesterov=True, weight_decay=local.weight_decay
         ),
     )
-
-
-def adam(local: LocalSettings, theta: Tensor) -> LaneOptimizer:
-    return _adaptive(torch.optim.Adam, local, theta)
-
-
-def adamw(local: LocalSettings, theta: Tensor) -> LaneOptimizer:
-    return _adaptive(torch.optim.AdamW, local, theta)
-
-
-def _adaptive(
-    kind: type[torch.optim.Adam] | type[torch.optim.AdamW], local: LocalSettings, theta: Tensor
-) -> LaneOptimizer:
-    fused = theta.device.type in ("cpu", "cuda")  # one pass over memory in place of ten
-    return TorchStepper(
-        theta,
-        lambda parameters: kind(
-            parameters,
-            lr=local.lr,
-            betas=local.betas,
-            eps=local.eps,
-            weight_decay=local.weight_decay,
-            fused=fused,
-        ),
-    )

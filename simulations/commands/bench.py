@@ -15,7 +15,7 @@ from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
 from fedopt.models import MODELS
 from fedopt.registry import nearest
-from simulations.bench import Cell, as_json, machine, measure
+from simulations.benchmarks.engine import Cell, as_json, machine, measure
 
 app = command("engine")
 

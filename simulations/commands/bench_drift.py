@@ -17,8 +17,8 @@ from fedopt.errors import InvalidExperiment
 from fedopt.models import MODELS
 from fedopt.optimizers.settings import EPOCHS
 from fedopt.registry import nearest
-from simulations.bench import machine
-from simulations.drift_cost import Cost, measure_cost
+from simulations.benchmarks.drift import Cost, measure_cost
+from simulations.benchmarks.engine import machine
 
 app = command("drift")
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-from simulations.bench import machine
+from simulations.benchmarks.engine import machine
 from simulations.comparison import columns, is_winner, not_finished, paired
 from simulations.results import MEASURES, Group, Results, Row, axis_title, last, mean
 

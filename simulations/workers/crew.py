@@ -9,6 +9,7 @@ so the number of workers, and a worker that dies under way, leave no trace in th
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -33,6 +34,9 @@ from simulations.workers.memory import shared_rows
 
 AHEAD = 2
 """Pieces of work that a worker has at a time, so that it need not wait for the next."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of glibc's mallopt."""
 
 LIVES = 3
 """How often a piece of work is begun again after its worker died."""
@@ -222,6 +226,7 @@ class Crew:
     def _work(self, line: Connection) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who says when it is over
         _keep_open_only(line)
+        _keep_freed_memory()
         torch.set_num_threads(1)
         trainer: Trainer | None = None
         while True:
@@ -268,6 +273,14 @@ def _keep_open_only(line: Connection) -> None:
             except OSError:
                 continue  # that of the listing itself
     sys.stdin = open(os.devnull)  # noqa: SIM115  (it lives as long as the process)
+
+
+def _keep_freed_memory() -> None:
+    """Has malloc reuse large blocks in place of returning them, whose pages would have to be made anew each round."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
 
 
 def _portable(error: Exception) -> Exception:

@@ -24,7 +24,7 @@ from fedopt.optimizers.settings import LocalSettings
 from fedopt.parameters import Layout, Vectors, state_of
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
-from simulations.plain_loop import batches_of, torch_optimizer, train_plainly
+from simulations.benchmarks.plain_loop import batches_of, torch_optimizer, train_plainly
 
 SIZES = (1, 2, 9, 10, 11, 37, 64, 200)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from simulations.bench import Bench
+from simulations.benchmarks.engine import Bench
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])

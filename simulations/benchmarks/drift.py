@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fedopt.device import threads
 from fedopt.drift.measuring import NOTHING, Look
-from simulations.bench import Bench, seconds_of
+from simulations.benchmarks.engine import Bench, seconds_of
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """How many client steps a second: this engine against the plain loop, on the same work, interleaved.
 
-Dirichlet(0.5) over 100 clients, 10 a round, one epoch, one thread: whole rounds, averaging included on both
-sides. A and B take turns, so that a machine that slows down slows both; ratios are of neighbouring turns.
-For models with convolutions the plain loop is run with oneDNN on and off, and the faster counts.
+Dirichlet(0.5) over 100 clients, 10 a round, one epoch: whole rounds, averaging included on both sides. The plain loop
+has one thread, as it would in a user's script; the engine has its workers of one thread each. A and B take turns of
+about the same length, so that a machine that slows down slows both; ratios are of neighbouring turns. For models with
+convolutions the plain loop is run with oneDNN on and off, and the faster counts.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from clients.gradients import choose_road
+from clients.gradients import Road, choose_road
 from fedopt.algorithms.base import shares
 from fedopt.data.batches import plan_batches
 from fedopt.data.partition import split_labels
@@ -32,14 +34,27 @@ from fedopt.parameters import Layout
 from fedopt.rounds import ServerState, Terms, play_round, select_cohort
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
+from simulations.benchmarks.plain_loop import batches_of, sam_plainly, scaffold_plainly, train_plainly
 from simulations.lanes import choose_lanes, choose_workers
-from simulations.plain_loop import batches_of, train_plainly
 from simulations.virtual import VirtualFederation
 
 SAMPLES, SHAPE, CLASSES = 60_000, (1, 28, 28), 10
 """Work of MNIST's size and shape; values do not matter to speed, so nothing needs to be there."""
 
-COHORT = 10
+CLIENTS, COHORT = 100, 10
+
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "momentum": {"local": {"optimizer": "sgd", "momentum": 0.9}},
+    "adam": {"local": {"optimizer": "adam"}},
+    "adamw": {"local": {"optimizer": "adamw", "weight_decay": 0.01}},
+    "sam": {"local": {"optimizer": "sam"}},
+    "scaffold": {"algorithm": {"name": "scaffold"}},
+}
+"""What the table calls an optimizer, as sections of an experiment."""
+
+LONGEST_TURN = 50
+"""Rounds that the engine plays in a turn, at most."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,7 @@ class Cell:
     batch: int
     optimizer: str
     engine: str
+    workers: int
     lanes: int
     steps_per_second: float
     plain_steps_per_second: float
@@ -57,30 +73,45 @@ class Cell:
     """Median over turns."""
     ratio_min: float
     ratio_max: float
+    peers: dict[str, float]
+    """The engine's speed as a multiple of each peer's."""
 
 
 class Bench:
     """One round of the same work, done both ways."""
 
     def __init__(
-        self, model: str, batch: int, optimizer: str, epochs: int = 1, workers: int | Literal["auto"] = "auto"
+        self,
+        model: str,
+        batch: int,
+        optimizer: str,
+        epochs: int = 1,
+        *,
+        workers: int | Literal["auto"] = "auto",
+        road: Road | Literal["auto"] = "auto",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        momentum = {"optimizer": "sgd", "momentum": 0.9} if optimizer == "momentum" else {}
-        local = {"optimizer": optimizer, "lr": 0.01, "epochs": epochs, "batch_size": batch, **momentum}
+        sections = OPTIMIZERS[optimizer]
+        local = {"lr": 0.01, "epochs": epochs, "batch_size": batch, **sections.get("local", {})}
         self.experiment = Experiment(
-            data={"clients": 100, "alpha": 0.5}, model={"name": model}, local=local, run={"cohort": COHORT}
+            data={"clients": CLIENTS, "alpha": 0.5},
+            model={"name": model},
+            algorithm=sections.get("algorithm", {"name": "fedavg"}),
+            local=local,
+            run={"cohort": COHORT},
         )
+        self.model, self.scaffold = model, optimizer == "scaffold"
         rng = stream(0, Purpose.DATA)
         labels = rng.integers(0, CLASSES, SAMPLES)
-        self.x = torch.from_numpy(rng.standard_normal((SAMPLES, *SHAPE)).astype("float32"))
+        self.x = torch.from_numpy(rng.standard_normal((SAMPLES, *SHAPE)).astype("float32")).to(dtype)
         self.y = torch.from_numpy(labels)
         self.parts = split_labels(labels, self.experiment.data, seed=0)
         self.share_of = shares("samples", [len(part) for part in self.parts])
-        self.module = build_model(self.experiment.model, SHAPE, CLASSES, seed=0)
-        layout = Layout.of(self.module)
+        self.module = build_model(self.experiment.model, SHAPE, CLASSES, seed=0).to(dtype)
+        self.layout = Layout.of(self.module)
         task = Task(self.module)
         longest = max(len(part) for part in self.parts)
-        self.road = choose_road("auto", task, self.x[:1]).road
+        self.road = choose_road(road, task, self.x[:1]).road
         self.workers = choose_workers(workers, self.experiment, self.x.device)
         self.lanes = choose_lanes(task, self.experiment, self.x[:1], longest, self.road, self.workers)
         self.federation = VirtualFederation(
@@ -95,16 +126,16 @@ class Bench:
             workers=self.workers,
             road=self.road,
         )
-        self.state = ServerState.initial(layout.flatten(self.module), self.experiment.algorithm)
+        self.state = ServerState.initial(self.layout.flatten(self.module), self.experiment.algorithm)
         self.cohort = select_cohort(len(self.parts), COHORT, seed=0, round_=1)
+        self.steps = sum(len(self.batches(client)) for client in self.cohort)
+
+    def close(self) -> None:
+        self.federation.close()
 
     @property
     def convolutional(self) -> bool:
         return any(isinstance(layer, nn.Conv2d) for layer in self.module.modules())
-
-    @property
-    def steps(self) -> int:
-        return sum(len(self.batches(client)) for client in self.cohort)
 
     def batches(self, client: int) -> list[Tensor]:
         rng = stream(0, Purpose.BATCHES, 1, client)
@@ -116,22 +147,33 @@ class Bench:
         state, _ = play_round(
             self.state, self.experiment.algorithm, self.federation, self.share_of, Terms.all_of(COHORT), 0, look
         )
+        self.federation.settle(self.state.accepted)
         return state.x
 
     @property
     def layers(self) -> Layers:
-        return Layers.of(Layout.of(self.module))
+        return Layers.of(self.layout)
 
     def by_plain_loop(self) -> Tensor:
         """The same by nn.Module, torch.optim and a running weighted mean."""
         mean = [torch.zeros_like(parameter) for parameter in self.module.parameters()]
+        controls = [torch.zeros_like(parameter) for parameter in self.module.parameters()]
         total = sum(self.share_of[client] for client in self.cohort)
         for client in self.cohort:
-            trained = train_plainly(self.module, self.experiment.local, self.x, self.y, self.batches(client))
+            trained, control = self._train_plainly(client)
             with torch.no_grad():
                 for sum_, parameter in zip(mean, trained.parameters(), strict=True):
                     sum_.add_(parameter, alpha=self.share_of[client] / total)
+                for sum_, part in zip(controls, control, strict=False):
+                    sum_.add_(part, alpha=self.share_of[client])
         return torch.cat([parameter.reshape(-1) for parameter in mean])
+
+    def _train_plainly(self, client: int) -> tuple[nn.Module, list[Tensor]]:
+        work = self.module, self.experiment.local, self.x, self.y, self.batches(client)
+        if self.scaffold:
+            zeros = [torch.zeros_like(parameter) for parameter in self.module.parameters()]
+            return scaffold_plainly(*work, c=zeros, c_i=zeros)
+        return (sam_plainly if self.experiment.local.optimizer == "sam" else train_plainly)(*work), []
 
     def without_onednn(self) -> Tensor:
         with warnings.catch_warnings():
@@ -140,27 +182,41 @@ class Bench:
                 return self.by_plain_loop()
 
 
-def measure(model: str, batch: int, optimizer: str, repeats: int = 5) -> Cell:
+Peer = Callable[[Bench], float]
+"""Client steps a second of another way to do the bench's work."""
+
+
+def measure(model: str, batch: int, optimizer: str, repeats: int = 5, peers: dict[str, Peer] | None = None) -> Cell:
     """Median steps per second of both, and their ratio, over `repeats` turns after one to warm up."""
-    bench = Bench(model, batch, optimizer)
-    rivals = [bench.by_plain_loop, *([bench.without_onednn] if bench.convolutional else [])]
-    with threads(1):
-        turns = [(seconds_of(bench.by_engine), [seconds_of(rival) for rival in rivals]) for _ in range(repeats + 1)][1:]
-    medians = [statistics.median(times[rival] for _, times in turns) for rival in range(len(rivals))]
-    faster = medians.index(min(medians))
-    ratios = [times[faster] / ours for ours, times in turns]
-    return Cell(
-        model=model,
-        batch=batch,
-        optimizer=optimizer,
-        engine=bench.road,
-        lanes=bench.lanes,
-        steps_per_second=bench.steps / statistics.median(ours for ours, _ in turns),
-        plain_steps_per_second=bench.steps / medians[faster],
-        ratio=statistics.median(ratios),
-        ratio_min=min(ratios),
-        ratio_max=max(ratios),
-    )
+    with closing(Bench(model, batch, optimizer)) as bench, threads(1):
+        rivals = [bench.by_plain_loop, *([bench.without_onednn] if bench.convolutional else [])]
+        slowest = min(seconds_of(rival) for rival in rivals)
+        bench.by_engine()
+        rounds = max(1, min(LONGEST_TURN, round(slowest / seconds_of(bench.by_engine))))
+
+        def turn() -> float:
+            return seconds_of(lambda: [bench.by_engine() for _ in range(rounds)]) / rounds
+
+        turns = [(turn(), [seconds_of(rival) for rival in rivals]) for _ in range(repeats + 1)][1:]
+        engine = bench.steps / statistics.median(ours for ours, _ in turns)
+        found = {name: round(engine / peer(bench), 2) for name, peer in (peers or {}).items()}
+        medians = [statistics.median(times[rival] for _, times in turns) for rival in range(len(rivals))]
+        faster = medians.index(min(medians))
+        ratios = [times[faster] / ours for ours, times in turns]
+        return Cell(
+            model=model,
+            batch=batch,
+            optimizer=optimizer,
+            engine=bench.road,
+            workers=bench.workers,
+            lanes=bench.lanes,
+            steps_per_second=engine,
+            plain_steps_per_second=bench.steps / medians[faster],
+            ratio=statistics.median(ratios),
+            ratio_min=min(ratios),
+            ratio_max=max(ratios),
+            peers=found,
+        )
 
 
 def machine() -> dict[str, str | int]:

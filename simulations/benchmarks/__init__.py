@@ -1,0 +1,1 @@
+"""What `fedopt bench` measures: everything as ratios within one run, turns interleaved, medians."""

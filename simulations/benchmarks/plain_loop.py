@@ -1,0 +1,96 @@
+"""The plain loop: what a user would write. nn.Module, torch.optim, tensors in memory, one client after another.
+
+It shares nothing with the engine but the minibatch plans, so it serves twice: as the yardstick of
+`fedopt bench`, and as the independent implementation that tests compare lanes with.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fedopt.data.batches import BatchPlan
+from fedopt.optimizers.settings import LocalSettings
+
+
+def torch_optimizer(local: LocalSettings, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of torch.optim that [local] names, over the module's own parameters."""
+    parameters = module.parameters()
+    if local.stepper == "sgd":
+        return torch.optim.SGD(
+            parameters, local.lr, local.momentum, nesterov=local.nesterov, weight_decay=local.weight_decay
+        )
+    kind = torch.optim.Adam if local.stepper == "adam" else torch.optim.AdamW
+    return kind(parameters, local.lr, local.betas, local.eps, local.weight_decay)
+
+
+def train_plainly(
+    module: nn.Module, local: LocalSettings, x: Tensor, y: Tensor, batches: Sequence[Tensor]
+) -> nn.Module:
+    """A copy of the module after one step on each batch of sample numbers."""
+    module = copy.deepcopy(module)
+    optimizer = torch_optimizer(local, module)
+    for batch in batches:
+        optimizer.zero_grad()
+        torch.autograd.backward(F.cross_entropy(module(x[batch]), y[batch]))
+        if local.clip is not None:
+            nn.utils.clip_grad_norm_(module.parameters(), local.clip)
+        optimizer.step()
+    return module
+
+
+def sam_plainly(module: nn.Module, local: LocalSettings, x: Tensor, y: Tensor, batches: Sequence[Tensor]) -> nn.Module:
+    """SAM with the Euclidean norm, as its paper writes it, around an optimizer of torch.optim."""
+    module = copy.deepcopy(module)
+    optimizer = torch_optimizer(local, module)
+    parameters = list(module.parameters())
+    for batch in batches:
+        gradients = torch.autograd.grad(F.cross_entropy(module(x[batch]), y[batch]), parameters)
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+        before = [p.detach().clone() for p in parameters]
+        with torch.no_grad():
+            for p, g in zip(parameters, gradients, strict=True):
+                p.add_(g * (local.rho / norm))
+        gradients = torch.autograd.grad(F.cross_entropy(module(x[batch]), y[batch]), parameters)
+        with torch.no_grad():
+            for p, old, g in zip(parameters, before, gradients, strict=True):
+                p.copy_(old)
+                p.grad = g
+        optimizer.step()
+    return module
+
+
+def scaffold_plainly(
+    module: nn.Module,
+    local: LocalSettings,
+    x: Tensor,
+    y: Tensor,
+    batches: Sequence[Tensor],
+    c: Sequence[Tensor],
+    c_i: Sequence[Tensor],
+) -> tuple[nn.Module, list[Tensor]]:
+    """The module after steps on g - c_i + c, and the mean of the g: the client's next control."""
+    module = copy.deepcopy(module)
+    optimizer = torch_optimizer(local, module)
+    means = [torch.zeros_like(p) for p in module.parameters()]
+    for batch in batches:
+        optimizer.zero_grad()
+        torch.autograd.backward(F.cross_entropy(module(x[batch]), y[batch]))
+        with torch.no_grad():
+            for p, mean, server, own in zip(module.parameters(), means, c, c_i, strict=True):
+                assert p.grad is not None
+                mean += p.grad
+                p.grad += server - own
+        optimizer.step()
+    return module, [mean.div_(len(batches)) for mean in means]
+
+
+def batches_of(plan: BatchPlan, indices: np.ndarray) -> list[Tensor]:
+    """The plan's minibatches as sample numbers, each of its real size."""
+    rows = zip(plan.positions, plan.counts, strict=True)
+    return [torch.from_numpy(indices[row[:count]]) for row, count in rows]

@@ -1,0 +1,158 @@
+"""Virtual clients in several processes: the same bits, whatever happens to the processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import fedopt
+from fedopt.errors import RunStopped
+from simulations.benchmarks.engine import Bench
+from tests.processes import children_of
+
+
+def experiment(**run: Any) -> fedopt.Experiment:
+    sections: dict[str, Any] = run.pop("sections", {})
+    return fedopt.Experiment(
+        **{
+            "model": {"name": "mlp", "hidden": [16]},
+            "algorithm": {"name": "scaffold"},
+            "local": {"epochs": 2, "batch_size": 10, "momentum": 0.9},
+            "run": {"rounds": 4, "cohort": 9, **run},
+            "metrics": {"drift_every": 2, "clients_every": 2},
+            **sections,
+        }
+    )
+
+
+def records(history: fedopt.History) -> list[dict[str, Any]]:
+    return [record.model_dump(exclude={"seconds"}) for record in history.records]
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold"])
+@pytest.mark.parametrize(
+    "local", [{}, {"optimizer": "adam", "lr": 0.003}, {"optimizer": "sam"}], ids=["sgd", "adam", "sam"]
+)
+def test_one_two_and_four_workers_come_to_the_same_bits(tmp_path: Path, algorithm: str, local: dict[str, Any]) -> None:
+    found = [
+        fedopt.run(
+            experiment(workers=workers, sections={"algorithm": {"name": algorithm}, "local": {"epochs": 1, **local}}),
+            tmp_path / str(workers),
+        )
+        for workers in (1, 2, 4)
+    ]
+    assert len({history.summary.weights_sha256 for history in found}) == 1
+    assert records(found[0]) == records(found[1]) == records(found[2])
+
+
+def test_more_clients_than_lanes_and_a_resume_in_between_change_nothing(tmp_path: Path) -> None:
+    whole = fedopt.run(experiment(workers=1), tmp_path / "whole")
+    fedopt.run(experiment(workers=2, lanes=2, rounds=2), tmp_path / "parts")
+    parts = fedopt.resume(tmp_path / "parts", ["run.rounds=4", "run.workers=3", "run.lanes=1"])
+    assert parts.summary.weights_sha256 == whole.summary.weights_sha256
+
+
+def test_a_worker_that_is_killed_under_way_is_replaced_and_leaves_no_trace(tmp_path: Path) -> None:
+    same = experiment(workers=2, rounds=40)
+    untouched = fedopt.run(same, tmp_path / "untouched")
+    killed: list[int] = []
+    others = children_of(os.getpid())
+
+    class Killer:
+        """Kills a worker after the 5th, the 15th and the 25th round, while the next is on its way."""
+
+        def started(self, directory: Path, rounds_done: int, rounds: int) -> None: ...
+
+        def round_done(self, record: Any) -> None:
+            if record.round in (5, 15, 25):
+                victim = min(children_of(os.getpid()) - others)
+                killed.append(victim)
+                threading.Timer(0.003, os.kill, (victim, signal.SIGKILL)).start()
+
+        def ended(self) -> None: ...
+
+    again = fedopt.run(same, tmp_path / "again", [Killer()])
+    assert len(killed) == 3
+    assert again.summary.weights_sha256 == untouched.summary.weights_sha256
+    assert records(again) == records(untouched)
+
+
+class Deadly(nn.Module):
+    """Kills whoever trains it."""
+
+    def __init__(self, home: int) -> None:
+        super().__init__()
+        self.layer, self.home = nn.Linear(64, 10), home
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if os.getpid() != self.home:
+            os.kill(os.getpid(), signal.SIGKILL)
+        y: torch.Tensor = self.layer(x.flatten(1))
+        return y
+
+
+def deadly() -> nn.Module:
+    return Deadly(os.getpid())
+
+
+class Faulty(nn.Module):
+    """Raises where it is trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.layer.weight.requires_grad and torch.is_grad_enabled() and len(x) > 2:
+            raise ValueError("this model is broken")
+        y: torch.Tensor = self.layer(x.flatten(1))
+        return y
+
+
+def faulty() -> nn.Module:
+    return Faulty()
+
+
+def test_a_model_that_kills_every_worker_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
+    broken = experiment(
+        workers=2, gradients="each", sections={"model": {"name": "tests.simulations.test_workers:deadly"}}
+    )
+    with pytest.raises(RunStopped, match=r"a worker process died 4 times over clients .*exit status -9"):
+        fedopt.run(broken, tmp_path / "run")
+
+
+def test_what_a_worker_raises_is_raised_here(tmp_path: Path) -> None:
+    broken = experiment(workers=2, sections={"model": {"name": "tests.simulations.test_workers:faulty"}})
+    with pytest.raises(RuntimeError, match="ValueError in a worker process: this model is broken"):
+        fedopt.run(broken, tmp_path / "run")
+
+
+def test_workers_are_gone_after_a_run(tmp_path: Path) -> None:
+    before = children_of(os.getpid())
+    fedopt.run(experiment(workers=3), tmp_path / "run")
+    deadline = time.monotonic() + 5
+    while children_of(os.getpid()) - before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert children_of(os.getpid()) <= before
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "sam", "scaffold"])
+@pytest.mark.parametrize(("model", "batch"), [("logistic", 64), ("mlp", 64)])
+def test_each_cell_of_the_benchmark_agrees_with_the_plain_loop_in_float64(
+    model: str, batch: int, optimizer: str
+) -> None:
+    bench = Bench(model, batch, optimizer, dtype=torch.float64, workers=2)
+    try:
+        ours, plain = bench.by_engine(), bench.by_plain_loop()
+    finally:
+        bench.close()
+    tolerance = 1e-10 if optimizer == "adam" else 1e-12
+    assert float((ours - plain).abs().max() / plain.abs().max()) < tolerance
