@@ -1,0 +1,77 @@
+"""One point of `fedopt bench scale`, in a process of its own: prints seconds and MiB as JSON."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import fedopt
+from simulations.benchmarks.scale import MODELS
+
+
+def main(wished: dict[str, Any]) -> None:
+    run = {"rounds": wished["rounds"] + 1, "cohort": wished["cohort"], "eval_every": wished["rounds"] + 1}
+    experiment = fedopt.Experiment(
+        data={"name": "synthetic", "clients": wished["clients"]},
+        model={"name": "mlp", "hidden": MODELS[wished["parameters"]]},
+        algorithm={"name": wished["algorithm"]},
+        local={"steps": 2, "batch_size": 10, "lr": 0.001},
+        run={**run, "checkpoint_every": run["rounds"]},
+        metrics={"drift": "off", "drift_every": 0, "clients_every": 0},
+    )
+    peak = Peak()
+    with tempfile.TemporaryDirectory() as folder:
+        history = fedopt.run(experiment, Path(folder) / "run", [peak])
+    seconds = statistics.median(record.seconds for record in history.records[1:])
+    print(json.dumps({"seconds": round(seconds, 5), "mib": round(peak.mib, 1)}))
+
+
+class Peak:
+    """Watches a run; looks at its processes twice a second and after each round."""
+
+    mib = 0.0
+
+    def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def round_done(self, record: Any) -> None:
+        self._look()
+
+    def ended(self) -> None:
+        self._over.set()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.5):
+            self._look()
+
+    def _look(self) -> None:
+        self.mib = max(self.mib, proportional_mib())
+
+
+def proportional_mib() -> float:
+    """Memory of this process and its children, each page divided among those that share it; 0 where unknown."""
+    total = 0.0
+    for process in [Path("/proc/self"), *map(Path, _children())]:
+        try:
+            lines = (process / "smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue  # it has ended since, or this system does not tell
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+    return total
+
+
+def _children() -> list[str]:
+    try:
+        return [f"/proc/{pid}" for pid in Path("/proc/self/task").glob("*/children").__next__().read_text().split()]
+    except (OSError, StopIteration):
+        return []
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,73 @@
+"""`fedopt bench scale`: time and memory of a round as a federation grows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from fedopt.commands.options import command
+from fedopt.errors import InvalidExperiment
+from fedopt.registry import nearest
+from simulations.benchmarks.engine import machine
+from simulations.benchmarks.history import append, signature
+from simulations.benchmarks.scale import Point, measure_all, points, stops_being_linear
+
+app = command("scale")
+
+ALGORITHMS = ("fedavg", "scaffold")
+
+
+@app.command(epilog="Example:  fedopt bench scale --algorithm scaffold --largest 1000")
+def scale(
+    algorithm: Annotated[str, typer.Option(help="fedavg or scaffold, whose clients keep a vector each.")] = "fedavg",
+    largest: Annotated[
+        int, typer.Option(min=10, help="Most clients; most parameters are a thousand times as many.")
+    ] = 10_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each, after one to warm up.")] = 5,
+    out: Annotated[Path, typer.Option(help="Folder for the history (scale.jsonl).")] = Path("runs/bench"),
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+) -> None:
+    """Seconds and MiB of a round: clients 10 to 10,000, cohort 10 to 1,000, parameters 1,000 to 10 million.
+
+    Every client takes two steps of ten samples. The slope is that of time over size on logarithmic axes, against the
+    line before: 1 is in proportion, 0 is for nothing. Memory is that of all processes together.
+    """
+    if algorithm not in ALGORITHMS:
+        raise InvalidExperiment(f"--algorithm {algorithm}: {nearest(algorithm, ALGORITHMS)}")
+    wished = points(largest, algorithm)
+    console = Console(stderr=True)
+    found = list(track(measure_all(wished, rounds), "measuring", len(wished), console=console, transient=True))
+    told = {"points": [asdict(point) for point in found], "machine": machine()}
+    append(out / "scale.jsonl", {"date": date.today().isoformat(), **told})
+    if json_output:
+        print(json.dumps(told))
+        return
+    Console().print(table(found))
+    for sentence in stops_being_linear(found) or ["nowhere worse than linear"]:
+        print(sentence)
+    print(f"{signature()}; written to {out}")
+
+
+def table(found: list[Point]) -> Table:
+    shown = Table("grows", box=None, pad_edge=False, header_style="bold")
+    for title in ("clients", "cohort", "parameters", "ms a round", "slope", "MiB"):
+        shown.add_column(title, justify="right")
+    for point in found:
+        shown.add_row(
+            point.axis,
+            f"{point.clients:,}",
+            f"{point.cohort:,}",
+            f"{point.parameters:,}",
+            f"{1000 * point.seconds:,.1f}",
+            "" if point.slope is None else f"{point.slope:.2f}",
+            f"{point.mib:,.0f}",
+        )
+    return shown
