@@ -73,7 +73,7 @@ def choose_road(wished: Road | Literal["auto"], task: Task, sample: Tensor) -> C
     A function of model, loss and device, never of a clock: two roads round differently, and the same experiment must
     give the same bits whenever it is run.
     """
-    if wished not in ("auto", "stacked"):
+    if wished == "each" or wished == "vmap":
         return Choice(wished, "run.gradients says so")
     obstacle = why_not_stacked(task, sample)
     if wished == "stacked":
@@ -82,5 +82,5 @@ def choose_road(wished: Road | Literal["auto"], task: Task, sample: Tensor) -> C
         return Choice("stacked", "run.gradients says so")
     obstacle = obstacle or why_not_faster(task, sample)
     if obstacle is None:
-        return Choice("stacked", "every layer has a rule")
+        return Choice("stacked", "every layer has a rule of its own")
     return Choice("each" if sample.device.type == "cpu" else "vmap", obstacle)

@@ -35,6 +35,9 @@ class LiveProgress:
         self._progress.update(self._task, total=rounds, completed=rounds_done)
         self._progress.start()
 
+    def note(self, sentence: str) -> None:
+        self._progress.console.print(sentence, highlight=False, soft_wrap=True)
+
     def round_done(self, record: RoundRecord) -> None:
         _tell_left_out(self._progress.console, record)
         self._accuracy = _accuracy(record) or self._accuracy
@@ -55,6 +58,9 @@ class PlainProgress:
 
     def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
         self._rounds, self._first, self._began = rounds, rounds_done, time.perf_counter()
+
+    def note(self, sentence: str) -> None:
+        self._console.print(sentence, highlight=False, soft_wrap=True)
 
     def round_done(self, record: RoundRecord) -> None:
         _tell_left_out(self._console, record)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from fedopt.checkpoint import Checkpoints
 from fedopt.drift.reference import Reference
@@ -37,6 +37,13 @@ class Observer(Protocol):
     def ended(self) -> None:
         """The run is over, for whatever reason."""
         ...
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """An observer that also wants to know how the work is done."""
+
+    def note(self, sentence: str) -> None: ...
 
 
 class Interrupted(FedoptError):

@@ -17,7 +17,7 @@ from fedopt.drift.reference import Reference
 from fedopt.evaluation import Evaluator
 from fedopt.experiment import Experiment
 from fedopt.history import History
-from fedopt.runner import Observer, Run
+from fedopt.runner import Listener, Observer, Run
 from fedopt.runs import RunDirectory, check_unused
 from fedopt.setup import set_up
 from fedopt.task import Task
@@ -61,8 +61,13 @@ class Prepared:
     evaluator: Evaluator
     labels: LabelSpread
     reference: Reference | None
+    how: str
+    """How clients are trained, and why so, in a line."""
 
     def in_directory(self, directory: RunDirectory, observers: Sequence[Observer]) -> Run:
+        for observer in observers:
+            if isinstance(observer, Listener):
+                observer.note(self.how)
         return Run(directory, self.task, self.federation, self.evaluator, observers, reference=self.reference)
 
     def close(self) -> None:
@@ -82,7 +87,7 @@ def prepare(experiment: Experiment) -> Prepared:
     lanes = settings.lanes
     if lanes == "auto":
         longest = max(len(part) for part in parts)
-        lanes = choose_lanes(task, experiment, dataset.x_train[:1], longest, choice.road, workers)
+        lanes = choose_lanes(task, experiment, dataset.x_train[:1], longest, workers)
     data = (dataset.x_train, dataset.y_train)
     federation = VirtualFederation(
         task,
@@ -103,4 +108,6 @@ def prepare(experiment: Experiment) -> Prepared:
         else None
     )
     labels = LabelSkew.of(dataset.y_train.cpu().numpy(), parts, dataset.classes).spread(dataset.class_names)
-    return Prepared(task, federation, setup.evaluator, labels, reference)
+    processes = "1 process" if workers == 1 else f"{workers} processes"
+    how = f"training in {processes} of up to {federation.lanes} clients; gradients: {choice.road}, because {choice.why}"
+    return Prepared(task, federation, setup.evaluator, labels, reference, how)

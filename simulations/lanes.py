@@ -11,7 +11,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clients.gradients import Road
 from fedopt.experiment import Experiment
 from fedopt.models.activations import activations
 from fedopt.parameters import Layout
@@ -27,7 +26,7 @@ MEMORY_SHARE = 0.25
 """The part of the memory that lanes may fill."""
 
 
-def choose_lanes(task: Task, experiment: Experiment, sample: Tensor, longest: int, road: Road, workers: int = 1) -> int:
+def choose_lanes(task: Task, experiment: Experiment, sample: Tensor, longest: int, workers: int = 1) -> int:
     """As many lanes for each worker as pay, one at least.
 
     `sample` is one input [1, ...], `longest` the largest client's size.
@@ -38,7 +37,7 @@ def choose_lanes(task: Task, experiment: Experiment, sample: Tensor, longest: in
     width = longest if batch == "full" else min(batch, longest)
     numbers = width * (sample.numel() + 2 * activations(task.module, sample))
     lanes = int(MEMORY_SHARE / workers * memory(sample.device) / ((2 * vectors + numbers) * sample.element_size()))
-    if road == "each":
+    if sample.device.type == "cpu":
         lanes = min(lanes, CACHE_LANES, CACHE_BYTES // (vectors * sample.element_size()))
     return max(1, min(lanes, math.ceil(experiment.cohort_size / workers)))
 

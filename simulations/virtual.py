@@ -43,7 +43,7 @@ class VirtualFederation:
     ) -> None:
         """`score` evaluates a model [P] on the clients' test shares; `lanes` are those of one worker."""
         layout = Layout.of(task.module)
-        self._parts, self._lanes, self._score, self.workers = parts, lanes, score, workers
+        self._parts, self._score, self.lanes, self.workers = parts, score, lanes, workers
         x = layout.flatten(task.module)
         initial = algorithm.client_keeps(x)
         # For each client the version that counts, and for those of a round the one they are making.
@@ -66,7 +66,7 @@ class VirtualFederation:
         return [len(part) for part in self._parts]
 
     def train(self, orders: Sequence[WorkOrder]) -> Generator[Update, None, None]:
-        groups = side_by_side(orders, self.samples, self._lanes, self.workers)
+        groups = side_by_side(orders, self.samples, self.lanes, self.workers)
         yield from self._in_this_process(groups) if self.workers == 1 else self._in_workers(groups)
 
     def _in_this_process(self, groups: Sequence[Sequence[WorkOrder]]) -> Generator[Update, None, None]:

@@ -136,7 +136,33 @@ def test_bench_measures_both_on_the_same_work(tmp_path: Path) -> None:
     assert {"model", "batch", "optimizer", "engine", "steps_per_second", "ratio", "ratio_min", "ratio_max"} <= set(cell)
     assert cell["ratio"] == pytest.approx(cell["steps_per_second"] / cell["plain_steps_per_second"], rel=1e-6)
     assert told["machine"]["threads"] == 1
-    assert list(tmp_path.iterdir()) == []
+    kept = tmp_path / "runs" / "bench"
+    assert sorted(file.name for file in kept.iterdir()) == ["engine.jsonl", "engine.md", "engine.svg"]
+    (line,) = (kept / "engine.jsonl").read_text().splitlines()
+    assert json.loads(line)["cells"] == told["cells"]
+    assert "| sgd, batch 64 |" in (kept / "engine.md").read_text()
+
+
+def test_bench_engine_compares_with_a_peer_and_refuses_one_it_does_not_know(tmp_path: Path) -> None:
+    arguments = ["bench", "engine", "--model", "logistic", "--batch", "64", "--repeats", "1", "--json"]
+    told = json.loads(fedopt(*arguments, "--peer", "deepcopy-dataloader", cwd=tmp_path).stdout)
+    assert told["cells"][0]["peers"]["deepcopy-dataloader"] > 0
+    refused = fedopt(*arguments, "--peer", "flower", cwd=tmp_path, status=2)
+    assert "--peer flower:" in refused.stderr
+    assert "flower-ray" in refused.stderr
+
+
+def test_bench_scale_says_how_a_round_grows(tmp_path: Path) -> None:
+    done = fedopt("bench", "scale", "--largest", "10", "--rounds", "1", "--json", cwd=tmp_path)
+    points = json.loads(done.stdout)["points"]
+    assert [(point["axis"], point["parameters"]) for point in points] == [
+        ("clients", 10_000),
+        ("cohort", 10_000),
+        ("parameters", 1_000),
+        ("parameters", 10_000),
+    ]
+    assert all(point["seconds"] > 0 and point["mib"] > 100 for point in points)
+    assert points[-1]["slope"] is not None
 
 
 @pytest.mark.deployment

@@ -19,8 +19,8 @@ IMAGES = (0, 2, 3, 1, 4)
 """[lanes, B, channels, height, width] -> [lanes, channels, height, B, width]"""
 BACK = (0, 3, 1, 2, 4)
 
-WORTH = 16
-"""A product over fewer numbers than this is mostly overhead."""
+WORTH = 4
+"""Products over fewer numbers than this are mostly overhead; it is channels times the width of the kernel."""
 
 
 class Conv2dRule(Rule):

@@ -85,10 +85,11 @@ class GroupNormRule(NormRule):
         return self._lay_out(x, wants_gradient)
 
     def _in_groups(self, x: Tensor) -> Tensor:
-        return x.permute(IMAGES).unflatten(1, (self._groups, -1))
+        images = x.permute(IMAGES)
+        return images.view(len(x), self._groups, -1, *images.shape[2:])
 
     def _spread(self, parameter: Tensor) -> Tensor:
-        return parameter.unflatten(1, (self._groups, -1))[..., None, None, None]
+        return parameter.view(len(parameter), self._groups, -1, 1, 1, 1)
 
 
 class LayerNormRule(NormRule):

@@ -29,7 +29,7 @@ class Packing:
         if self._dense:
             return flat
         rows = flat.new_zeros(*flat.shape[:-1], self.width)
-        for part, view in zip(flat.split(self._sizes, dim=-1), self._parts(rows), strict=True):
+        for part, view in zip(torch.split(flat, self._sizes, dim=-1), self._parts(rows), strict=True):
             view.copy_(part)
         return rows
 

@@ -43,7 +43,8 @@ class Scratch:
 
     def beside(self, name: str, x: Tensor) -> Tensor:
         """A buffer of the shape of x whose lanes lie in memory in the same order of dimensions."""
-        order = sorted(range(1, x.ndim), key=lambda dim: -x.stride(dim))
+        strides = x.stride()
+        order = sorted(range(1, x.ndim), key=lambda dim: -strides[dim])
         place = [0] * x.ndim
         for position, dim in enumerate(order, start=1):
             place[dim] = position

@@ -13,7 +13,7 @@ import platform
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -113,7 +113,7 @@ class Bench:
         longest = max(len(part) for part in self.parts)
         self.road = choose_road(road, task, self.x[:1]).road
         self.workers = choose_workers(workers, self.experiment, self.x.device)
-        self.lanes = choose_lanes(task, self.experiment, self.x[:1], longest, self.road, self.workers)
+        self.lanes = choose_lanes(task, self.experiment, self.x[:1], longest, self.workers)
         self.federation = VirtualFederation(
             task,
             self.experiment.algorithm,
@@ -230,7 +230,7 @@ def machine() -> dict[str, str | int]:
     }
 
 
-def as_json(cells: list[Cell]) -> dict[str, object]:
+def as_json(cells: Sequence[Cell]) -> dict[str, object]:
     return {"cells": [asdict(cell) for cell in cells], "machine": machine()}
 
 

@@ -60,8 +60,8 @@ def train(message: Message, context: Context) -> Message:
     work.module.load_state_dict(arrays.to_torch_state_dict())
     batches = work.batches(client)
     trained = train_plainly(work.module, work.experiment.local, work.x, work.y, batches)
-    content = {"model": ArrayRecord(trained.state_dict()), "steps": MetricRecord({"steps": len(batches)})}
-    return Message(RecordDict(content), reply_to=message)
+    content = RecordDict({"model": ArrayRecord(trained.state_dict()), "steps": MetricRecord({"steps": len(batches)})})
+    return Message(content, reply_to=message)
 
 
 server_app = ServerApp()
@@ -102,5 +102,4 @@ def ask(grid: Grid, nodes: list[int], content: RecordDict, kind: str) -> Iterabl
 if __name__ == "__main__":
     # By the module's own name: Ray's actors import it, where they could not import a script.
     apps = importlib.import_module("simulations.benchmarks.flower_ray")
-    resources = {"num_cpus": 1, "num_gpus": 0.0}
-    run_simulation(apps.server_app, apps.client_app, CLIENTS, backend_config={"client_resources": resources})
+    run_simulation(apps.server_app, apps.client_app, CLIENTS, backend_config={"client_resources": {"num_cpus": 1}})
