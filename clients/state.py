@@ -66,10 +66,16 @@ class ClientStates:
         """Which rows of the stores the vectors are."""
         return {name: self._pools[name].row_of(vector) for name, vector in vectors.items()}
 
-    def mean(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
-        """sum p_i v_i over all clients of the versions that count, in float64."""
-        known = sum(share_of[client] for client in accepted)
-        means = {name: (1.0 - known) * _wide(vector) for name, vector in self._initial.items()}
+    def mean(
+        self, accepted: Mapping[int, int], share_of: Sequence[float], untouched: float | None = None
+    ) -> dict[str, Tensor]:
+        """sum p_i v_i over all clients of the versions that count, in float64.
+
+        `untouched` is the share of those that keep what clients keep before their first round: all others, by default.
+        """
+        if untouched is None:
+            untouched = 1.0 - sum(share_of[client] for client in accepted)
+        means = {name: untouched * _wide(vector) for name, vector in self._initial.items()}
         for client in sorted(accepted):
             for name, vector in self.at(client, accepted[client]).items():
                 means[name].add_(_wide(vector), alpha=share_of[client])

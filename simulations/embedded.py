@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clients.gradients import choose_road
@@ -18,19 +18,20 @@ from fedopt.evaluation import Evaluator
 from fedopt.experiment import Experiment
 from fedopt.history import History
 from fedopt.runner import Listener, Observer, Run
-from fedopt.runs import RunDirectory, check_unused
+from fedopt.runs import RunDirectory, check_unused, read_run_experiment
 from fedopt.setup import set_up
 from fedopt.task import Task
 from simulations.central import CentralRun
 from simulations.lanes import choose_lanes, choose_workers
+from simulations.ranks import RankedFederation, Shard, is_first, launched, together
 from simulations.virtual import VirtualFederation
 
 
 def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Observer] = ()) -> History:
     """Runs the experiment into `out` (a new directory below runs/ by default)."""
-    if out is not None:
+    if out is not None and is_first():
         check_unused(out)  # before the data are read, which may take a while
-    with threads(experiment.run.threads), closing(prepare(experiment)) as prepared:
+    with _prepared(experiment) as prepared:
         directory = RunDirectory.create(out, experiment)
         try:
             directory.write_partition(prepared.labels)
@@ -41,9 +42,12 @@ def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Obs
 
 def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ()) -> History:
     """Continues the run at `path` from its last checkpoint; a finished one is only summed up again."""
+    if not is_first():
+        with _prepared(read_run_experiment(path, overrides)):
+            raise AssertionError("rank 0 alone has a run")
     directory = RunDirectory.reopen(path, overrides)
     try:
-        with threads(directory.experiment.run.threads), closing(prepare(directory.experiment)) as prepared:
+        with _prepared(directory.experiment) as prepared:
             continued = prepared.in_directory(directory, observers)
             continued.resume()
             directory.write_partition(prepared.labels)
@@ -52,12 +56,30 @@ def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ())
         directory.close()
 
 
+@contextmanager
+def _prepared(experiment: Experiment) -> Iterator[Prepared]:
+    """What the run needs, until it is over. A process that torchrun started as a further rank serves, and ends here."""
+    with threads(experiment.run.threads):
+        if not launched():
+            with closing(prepare(experiment)) as prepared:
+                yield prepared
+            return
+        with together():
+            prepared = prepare(experiment)
+            assert isinstance(prepared.federation, VirtualFederation)
+            if not is_first():
+                Shard(prepared.federation).serve()
+                raise SystemExit(0)
+            with closing(replace(prepared, federation=RankedFederation(prepared.federation))) as ranked:
+                yield ranked
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What a run needs before its first round."""
 
     task: Task
-    federation: VirtualFederation
+    federation: VirtualFederation | RankedFederation
     evaluator: Evaluator
     labels: LabelSpread
     reference: Reference | None

@@ -15,6 +15,7 @@ from fedopt.experiment import Experiment
 from fedopt.models.activations import activations
 from fedopt.parameters import Layout
 from fedopt.task import Task
+from simulations.ranks import launched
 
 CACHE_BYTES = 10 * 2**20
 """What the vectors of all lanes on a CPU should keep within: beyond its caches, every step waits for memory."""
@@ -62,6 +63,8 @@ def choose_workers(wished: int | Literal["auto"], experiment: Experiment, device
         return 1
     if multiprocessing.current_process().daemon:
         return 1  # one of the processes of a study, which has one for every core already
+    if wished == "auto" and launched():
+        return 1  # torchrun has been told how many
     if wished == "auto":
         wished = 1 if experiment.run.threads > 1 else len(os.sched_getaffinity(0))
     return min(wished, experiment.cohort_size)

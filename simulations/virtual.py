@@ -44,7 +44,7 @@ class VirtualFederation:
         """`score` evaluates a model [P] on the clients' test shares; `lanes` are those of one worker."""
         layout = Layout.of(task.module)
         self._parts, self._score, self.lanes, self.workers = parts, score, lanes, workers
-        x = layout.flatten(task.module)
+        self.like = x = layout.flatten(task.module)
         initial = algorithm.client_keeps(x)
         # For each client the version that counts, and for those of a round the one they are making.
         rows = len(parts) + 2 * cohort

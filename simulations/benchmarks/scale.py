@@ -56,7 +56,10 @@ def points(largest: int, algorithm: str) -> list[Point]:
     """Federations of at most `largest` clients and a model of at most a thousand times as many parameters."""
     clients = [Point("clients", n, 10, 10_000, algorithm) for n in (10, 100, 1_000, 10_000)]
     cohorts = [Point("cohort", min(1_000, largest), n, 10_000, algorithm) for n in (10, 100, 1_000)]
-    models = [Point("parameters", 100, 10, n, algorithm) for n in (1_000, 10_000, 100_000, 1_000_000, 10_000_000)]
+    models = [
+        Point("parameters", min(100, largest), 10, n, algorithm)
+        for n in (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
+    ]
     return [
         point
         for point in clients + cohorts + models

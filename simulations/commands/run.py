@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -32,6 +33,7 @@ def run(
     Writes experiment.toml, metrics.jsonl, model.safetensors, summary.json and checkpoint/ into the run's
     directory. Ctrl-C saves first and says how to go on; so does a run that was killed, with --resume.
     """
+    quiet = quiet or os.environ.get("RANK", "0") != "0"  # of the processes that torchrun starts, one speaks
     settings = chosen_experiment(experiment, overrides or [], out, resume)
     console = Console(stderr=True)
     observers = introduce(settings, console, quiet, tensorboard)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from clients.gradients import Road
 from clients.training import Job, LaneTrainer
@@ -24,7 +20,7 @@ from fedopt.optimizers.settings import LocalSettings
 from fedopt.parameters import Layout, Vectors, state_of
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
-from simulations.benchmarks.plain_loop import batches_of, torch_optimizer, train_plainly
+from simulations.benchmarks.plain_loop import batches_of, sam_plainly, train_plainly
 
 SIZES = (1, 2, 9, 10, 11, 37, 64, 200)
 
@@ -48,27 +44,6 @@ MODELS = {
     "cnn-mcmahan": ((1, 8, 8), {"name": "cnn-mcmahan"}),
     "resnet8": ((2, 4, 4), {"name": "resnet8"}),
 }
-
-
-def sam_plainly(module: nn.Module, local: LocalSettings, x: Tensor, y: Tensor, batches: Sequence[Tensor]) -> nn.Module:
-    """SAM as its paper writes it, around an optimizer of torch.optim."""
-    module = copy.deepcopy(module)
-    optimizer = torch_optimizer(local, module)
-    parameters = list(module.parameters())
-    for batch in batches:
-        gradients = torch.autograd.grad(F.cross_entropy(module(x[batch]), y[batch]), parameters)
-        norm = torch.sqrt(sum(((g**2).sum() for g in gradients), start=torch.zeros((), dtype=x.dtype)))
-        before = [p.detach().clone() for p in parameters]
-        with torch.no_grad():
-            for p, g in zip(parameters, gradients, strict=True):
-                p.add_(local.rho * g / norm)
-        gradients = torch.autograd.grad(F.cross_entropy(module(x[batch]), y[batch]), parameters)
-        with torch.no_grad():
-            for p, old, g in zip(parameters, before, gradients, strict=True):
-                p.copy_(old)
-                p.grad = g
-        optimizer.step()
-    return module
 
 
 def compare(model: str, local: LocalSettings, road: Road, lanes: int) -> float:

@@ -16,7 +16,7 @@ from torch import nn
 import fedopt
 from fedopt.errors import RunStopped
 from simulations.benchmarks.engine import Bench
-from tests.processes import children_of
+from tests.processes import descendants
 
 
 def experiment(**run: Any) -> fedopt.Experiment:
@@ -64,7 +64,7 @@ def test_a_worker_that_is_killed_under_way_is_replaced_and_leaves_no_trace(tmp_p
     same = experiment(workers=2, rounds=40)
     untouched = fedopt.run(same, tmp_path / "untouched")
     killed: list[int] = []
-    others = children_of(os.getpid())
+    others = descendants(os.getpid())
 
     class Killer:
         """Kills a worker after the 5th, the 15th and the 25th round, while the next is on its way."""
@@ -73,7 +73,7 @@ def test_a_worker_that_is_killed_under_way_is_replaced_and_leaves_no_trace(tmp_p
 
         def round_done(self, record: Any) -> None:
             if record.round in (5, 15, 25):
-                victim = min(children_of(os.getpid()) - others)
+                victim = min(descendants(os.getpid()) - others)
                 killed.append(victim)
                 threading.Timer(0.003, os.kill, (victim, signal.SIGKILL)).start()
 
@@ -136,12 +136,12 @@ def test_what_a_worker_raises_is_raised_here(tmp_path: Path) -> None:
 
 
 def test_workers_are_gone_after_a_run(tmp_path: Path) -> None:
-    before = children_of(os.getpid())
+    before = descendants(os.getpid())
     fedopt.run(experiment(workers=3), tmp_path / "run")
     deadline = time.monotonic() + 5
-    while children_of(os.getpid()) - before and time.monotonic() < deadline:
+    while descendants(os.getpid()) - before and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert children_of(os.getpid()) <= before
+    assert descendants(os.getpid()) <= before
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "sam", "scaffold"])

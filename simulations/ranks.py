@@ -1,0 +1,176 @@
+"""One experiment over several processes or machines with a device each, started by torchrun.
+
+    torchrun --nproc-per-node 2 -m fedopt run --set algorithm.name=scaffold
+
+Every rank holds all data and trains the clients whose number is its own modulo the number of ranks, so that what a
+client keeps stays where it is. Rank 0 plays the rounds and tells the others what to do; updates are all-reduced, each
+to the very bits its rank found (the others add zeros), so the run is that of a single process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fedopt.federation import Score, Update, WorkOrder
+from fedopt.parameters import Vectors
+from simulations.virtual import VirtualFederation
+
+
+def launched() -> bool:
+    """Whether torchrun has started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
+
+
+def is_first() -> bool:
+    """Whether this process is the one that speaks, and writes the run's directory."""
+    return not launched() or int(os.environ["RANK"]) == 0
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Within, the ranks can talk to each other: by nccl between GPUs, else by gloo."""
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@dataclass(frozen=True)
+class Call:
+    """What rank 0 asks of every rank."""
+
+    what: str
+    arguments: tuple[Any, ...] = ()
+
+
+class RankedFederation:
+    """All clients, seen from rank 0. Implements `fedopt.federation.Federation`."""
+
+    def __init__(self, own: VirtualFederation) -> None:
+        self._own, self._shard = own, Shard(own)
+        self.name = f"{own.name}, {dist.get_world_size()} ranks"
+
+    @property
+    def samples(self) -> Sequence[int]:
+        return self._own.samples
+
+    def train(self, orders: Sequence[WorkOrder]) -> Generator[Update, None, None]:
+        first = orders[0]
+        bare = [replace(order, x=torch.empty(0), down={}) for order in orders]
+        self._everywhere(Call("train", (bare, sorted(first.down))))
+        yield from self._shard.train(bare, sorted(first.down), first.x, first.down)
+
+    def evaluate(self, x: Tensor, round_: int) -> Sequence[Score]:
+        return self._own.evaluate(x, round_)
+
+    def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
+        self._everywhere(Call("mean_kept", (dict(accepted), list(share_of))))
+        return self._shard.mean_kept(accepted, share_of)
+
+    def settle(self, accepted: Mapping[int, int]) -> None:
+        self._everywhere(Call("settle", (dict(accepted),)))
+        self._shard.settle(accepted)
+
+    def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        self._everywhere(Call("save", (folder, dict(accepted))))
+        self._shard.save(folder, accepted)
+
+    def prune(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        self._own.prune(folder, accepted)
+
+    def restore(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        self._everywhere(Call("restore", (folder, dict(accepted))))
+        self._shard.restore(folder, accepted)
+
+    def close(self) -> None:
+        self._everywhere(Call("close"))
+        self._own.close()
+
+    def _everywhere(self, call: Call) -> None:
+        dist.broadcast_object_list([call], src=0)
+
+
+class Shard:
+    """The clients of one rank, and the collective operations on them; every rank calls the same ones in turn."""
+
+    def __init__(self, own: VirtualFederation) -> None:
+        self._own, self._rank, self._ranks = own, dist.get_rank(), dist.get_world_size()
+
+    def serve(self) -> None:
+        """Does what rank 0 asks, until it is over."""
+        while True:
+            box: list[Call | None] = [None]
+            dist.broadcast_object_list(box, src=0)
+            call = box[0]
+            assert call is not None
+            if call.what == "close":
+                self._own.close()
+                return
+            answer = getattr(self, call.what)(*call.arguments)
+            if isinstance(answer, Generator):
+                for _ in answer:
+                    pass
+
+    def train(
+        self, orders: Sequence[WorkOrder], names: Sequence[str], x: Tensor | None = None, down: Vectors | None = None
+    ) -> Generator[Update, None, None]:
+        """The updates of all ranks. `orders` come without vectors, which only rank 0 has, under `names` beside x."""
+        like = self._own.like
+        x = torch.empty_like(like) if x is None else x.clone()
+        vectors = {name: torch.empty_like(like) if down is None else down[name].clone() for name in names}
+        for vector in (x, *vectors.values()):
+            dist.broadcast(vector, src=0)
+        own = [replace(order, x=x, down=vectors) for order in orders if self._is_own(order.client)]
+        found: dict[int, Update] = {}
+        for update in self._own.train(own) if own else ():
+            found[update.client] = replace(update, up={name: part.clone() for name, part in update.up.items()})
+        told: list[dict[int, Update]] = [{} for _ in range(self._ranks)]
+        nothing = torch.empty(0)
+        numbers = {client: replace(update, up=dict.fromkeys(update.up, nothing)) for client, update in found.items()}
+        dist.all_gather_object(told, numbers)
+        everyone = {client: update for of_rank in told for client, update in of_rank.items()}
+        for client in sorted(everyone):
+            update = everyone[client]
+            mine = found[client].up if client in found else {}
+            up = {name: mine[name] if name in mine else torch.zeros_like(like) for name in update.up}
+            for name in sorted(up):
+                dist.all_reduce(up[name])
+            yield replace(update, up=up)
+
+    def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
+        # Clients that have not taken part yet are rank 0's to count.
+        untouched = 1.0 - sum(share_of[client] for client in accepted) if self._rank == 0 else 0.0
+        means = self._own.states.mean(self._of_own(accepted), share_of, untouched)
+        for name in sorted(means):
+            dist.all_reduce(means[name])
+        return means
+
+    def settle(self, accepted: Mapping[int, int]) -> None:
+        self._own.settle(self._of_own(accepted))
+
+    def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        self._own.save(folder, accepted)
+        dist.barrier()  # the checkpoint counts once every rank has written its part
+
+    def restore(self, folder: Path, accepted: Mapping[int, int]) -> None:
+        self._own.restore(folder, self._of_own(accepted))
+        dist.barrier()
+
+    def _of_own(self, accepted: Mapping[int, int]) -> dict[int, int]:
+        return {client: round_ for client, round_ in accepted.items() if self._is_own(client)}
+
+    def _is_own(self, client: int) -> bool:
+        return client % self._ranks == self._rank
