@@ -41,7 +41,7 @@ Value = int | float | str | bytes | bool | list[int] | list[float] | list[str] |
 Fields = Mapping[str, Value]
 Arrays = Mapping[str, np.ndarray]
 
-OWN = {"data": {"path", "download"}, "run": {"device", "threads", "lanes", "workers", "gradients"}}
+OWN = {"data": {"path", "download"}, "run": {"device", "threads", "lanes", "workers"}}
 """Keys of an experiment that are each machine's own: they never travel, and a client may set them itself."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -133,19 +134,19 @@ def side_by_side(
 ) -> list[list[WorkOrder]]:
     """Which clients train together: those of like size, so that lanes finish together, the largest first.
 
-    Where everyone can be at work at once, each worker gets an equal share; that lanes step together at all costs about
-    what one lane costs, so the largest client of a worker counts twice.
+    Each worker gets an equal share of the samples, and of its clients as many at a time as there are lanes; groups of
+    the workers take turns in the list.
     """
     by_size = sorted(orders, key=lambda order: (-samples[order.client], order.client))
-    if len(orders) > lanes * workers:
-        return [by_size[start : start + lanes] for start in range(0, len(by_size), lanes)]
-    groups: list[list[WorkOrder]] = [[] for _ in range(min(workers, len(orders)))]
-    loads = [0] * len(groups)
+    shares: list[list[WorkOrder]] = [[] for _ in range(workers)]
+    loads = [0] * workers
     for order in by_size:
-        place = min((place for place in range(len(groups)) if len(groups[place]) < lanes), key=loads.__getitem__)
-        loads[place] += samples[order.client] * (1 if groups[place] else 2)
-        groups[place].append(order)
-    return groups
+        place = loads.index(min(loads))
+        # That lanes step together at all costs about what one lane costs: the first of each group counts twice.
+        loads[place] += samples[order.client] * (1 if len(shares[place]) % lanes else 2)
+        shares[place].append(order)
+    groups = [[share[start : start + lanes] for start in range(0, len(share), lanes)] for share in shares]
+    return [group for turn in zip_longest(*groups) for group in turn if group]
 
 
 def _update(order: WorkOrder, samples: int, steps: int, loss: float, up: Vectors, told: Mapping[str, float]) -> Update:

@@ -37,6 +37,8 @@ OPTIMIZERS = {
     "sam-adam": LocalSettings(optimizer="sam", base="adam", lr=0.003, rho=0.1, epochs=2, batch_size=10),
 }
 
+HEAVY = ("cnn-mcmahan", "resnet8")
+
 MODELS = {
     "logistic": ((8,), {"name": "logistic"}),
     "mlp": ((8,), {"name": "mlp", "hidden": [12, 7]}),
@@ -75,9 +77,19 @@ def compare(model: str, local: LocalSettings, road: Road, lanes: int) -> float:
     return worst
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("road", ["stacked", "each", "vmap"])
+ROADS: tuple[Road, ...] = ("stacked", "each", "vmap")
+
+COMBINATIONS = [
+    (road, model, optimizer)
+    for road in ROADS
+    for model in MODELS
+    for optimizer in OPTIMIZERS
+    # On autograd's roads the gradients are its own, and lighter models try every optimizer.
+    if road == "stacked" or model not in HEAVY or optimizer in ("momentum", "sam-adam")
+]
+
+
+@pytest.mark.parametrize(("road", "model", "optimizer"), COMBINATIONS)
 def test_lanes_equal_plain_torch_on_each_client_alone(model: str, optimizer: str, road: Road) -> None:
     tolerance = 1e-10 if "adam" in optimizer else 1e-12
     assert compare(model, OPTIMIZERS[optimizer], road, lanes=len(SIZES)) < tolerance

@@ -30,7 +30,14 @@ def write_experiment(folder: Path, **changes: dict[str, object]) -> Path:
         "model": {"name": "tests.moody:build"},
         "algorithm": {"name": "scaffold"},
         "local": {"steps": 3},
-        "run": {"rounds": 12, "participation": 1.0, "dtype": "float64", "checkpoint_every": 3, "patience": 60.0},
+        "run": {
+            "rounds": 12,
+            "participation": 1.0,
+            "dtype": "float64",
+            "checkpoint_every": 3,
+            "patience": 60.0,
+            "gradients": "each",  # a forward pass that does more than compute must be run each time
+        },
     }
     for section, keys in changes.items():
         sections[section] = {**sections[section], **keys}

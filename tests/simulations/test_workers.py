@@ -7,15 +7,21 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import fedopt
-from fedopt.errors import RunStopped
-from simulations.benchmarks.engine import Bench
+from fedopt.errors import InvalidExperiment, RunStopped
+from fedopt.federation import WorkOrder
+from simulations.benchmarks.engine import OPTIMIZERS, Bench
+from simulations.virtual import side_by_side
+from simulations.workers import memory
 from tests.processes import descendants
 
 
@@ -37,9 +43,15 @@ def records(history: fedopt.History) -> list[dict[str, Any]]:
     return [record.model_dump(exclude={"seconds"}) for record in history.records]
 
 
-@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold"])
 @pytest.mark.parametrize(
-    "local", [{}, {"optimizer": "adam", "lr": 0.003}, {"optimizer": "sam"}], ids=["sgd", "adam", "sam"]
+    ("algorithm", "local"),
+    [
+        ("fedavg", {}),
+        ("scaffold", {}),
+        ("scaffold", {"optimizer": "adam", "lr": 0.003}),
+        ("fedavg", {"optimizer": "sam"}),
+    ],
+    ids=["fedavg", "scaffold", "scaffold-adam", "fedavg-sam"],
 )
 def test_one_two_and_four_workers_come_to_the_same_bits(tmp_path: Path, algorithm: str, local: dict[str, Any]) -> None:
     found = [
@@ -144,8 +156,55 @@ def test_workers_are_gone_after_a_run(tmp_path: Path) -> None:
     assert descendants(os.getpid()) <= before
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "sam", "scaffold"])
-@pytest.mark.parametrize(("model", "batch"), [("logistic", 64), ("mlp", 64)])
+@given(
+    st.lists(st.integers(1, 2_000), min_size=1, max_size=60),
+    st.integers(1, 9),
+    st.integers(1, 5),
+)
+def test_everyone_trains_once_and_workers_have_like_shares(samples: list[int], lanes: int, workers: int) -> None:
+    nothing = torch.zeros(1)
+    orders = [WorkOrder(1, client, None, nothing, {}) for client in range(len(samples))]
+    groups = side_by_side(orders, samples, lanes, workers)
+    assert sorted(order.client for group in groups for order in group) == list(range(len(samples)))
+    assert all(1 <= len(group) <= lanes for group in groups)
+    # No worker has the whole of the work while another could take a client of it: greedy shares differ by one client.
+    if workers == 2 and len(groups) == 2:
+        loads = [sum(samples[order.client] for order in group) for group in groups]
+        assert abs(loads[0] - loads[1]) <= 2 * max(samples)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_clients_keep_may_lie_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    in_memory = fedopt.run(experiment(workers=workers), tmp_path / "memory")
+    monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    on_disk = fedopt.run(experiment(workers=workers), tmp_path / "disk")
+    assert on_disk.summary.weights_sha256 == in_memory.summary.weights_sha256
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["disk", "memory"]
+
+
+def test_a_disk_that_is_too_small_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(InvalidExperiment, match="set TMPDIR to a folder on a larger disk"):
+        fedopt.run(experiment(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "optimizer"),
+    [
+        *(("logistic", 64, optimizer) for optimizer in OPTIMIZERS),
+        *(
+            pytest.param("mlp", batch, optimizer, marks=pytest.mark.slow)
+            for batch in (10, 64)
+            for optimizer in OPTIMIZERS
+        ),
+        *(pytest.param("cnn", 64, optimizer, marks=pytest.mark.slow) for optimizer in OPTIMIZERS),
+        pytest.param("resnet8", 64, "sgd", marks=pytest.mark.slow),
+    ],
+)
 def test_each_cell_of_the_benchmark_agrees_with_the_plain_loop_in_float64(
     model: str, batch: int, optimizer: str
 ) -> None:
@@ -154,5 +213,5 @@ def test_each_cell_of_the_benchmark_agrees_with_the_plain_loop_in_float64(
         ours, plain = bench.by_engine(), bench.by_plain_loop()
     finally:
         bench.close()
-    tolerance = 1e-10 if optimizer == "adam" else 1e-12
+    tolerance = 1e-10 if "adam" in optimizer else 1e-12
     assert float((ours - plain).abs().max() / plain.abs().max()) < tolerance
