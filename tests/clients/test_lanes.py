@@ -84,8 +84,8 @@ COMBINATIONS = [
     for road in ROADS
     for model in MODELS
     for optimizer in OPTIMIZERS
-    # On autograd's roads the gradients are its own, and lighter models try every optimizer.
-    if road == "stacked" or model not in HEAVY or optimizer in ("momentum", "sam-adam")
+    # Lighter models try every optimizer.
+    if model not in HEAVY or optimizer in (("sgd", "momentum", "adam", "full") if road == "stacked" else ("momentum",))
 ]
 
 

@@ -27,10 +27,27 @@ def sizes(clients: int, kind: str) -> tuple[int, ...]:
     return tuple(1 + (7 * i) % 5 for i in range(clients)) if kind == "unequal" else (2,) * clients
 
 
-@pytest.mark.parametrize("local", [SGD, MOMENTUM, NESTEROV], ids=["sgd", "momentum", "nesterov"])
-@pytest.mark.parametrize(("clients", "cohort"), [(8, 8), (8, 2), (8, 1), (100, 10)])
-@pytest.mark.parametrize("kind", ["equal", "unequal"])
-@pytest.mark.parametrize("weighting", ["samples", "uniform"])
+LOCAL = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV}
+
+SETTINGS = [
+    pytest.param(
+        LOCAL[name],
+        clients,
+        cohort,
+        kind,
+        weighting,
+        id=f"{weighting}-{kind}-{clients}-{cohort}-{name}",
+        # The large ones take seconds each: all of them are in `make test-slow`, the hardest always.
+        marks=[pytest.mark.slow] if clients == 100 and (kind == "equal" or name == "sgd") else [],
+    )
+    for name in LOCAL
+    for clients, cohort in [(8, 8), (8, 2), (8, 1), (100, 10)]
+    for kind in ("equal", "unequal")
+    for weighting in ("samples", "uniform")
+]
+
+
+@pytest.mark.parametrize(("local", "clients", "cohort", "kind", "weighting"), SETTINGS)
 def test_reaches_the_exact_optimum(
     local: LocalSettings, clients: int, cohort: int, kind: str, weighting: Weighting
 ) -> None:
