@@ -143,6 +143,7 @@ def test_bench_measures_both_on_the_same_work(tmp_path: Path) -> None:
     assert "| sgd, batch 64 |" in (kept / "engine.md").read_text()
 
 
+@pytest.mark.slow
 def test_bench_engine_compares_with_a_peer_and_refuses_one_it_does_not_know(tmp_path: Path) -> None:
     arguments = ["bench", "engine", "--model", "logistic", "--batch", "64", "--repeats", "1", "--json"]
     told = json.loads(fedopt(*arguments, "--peer", "deepcopy-dataloader", cwd=tmp_path).stdout)
@@ -153,6 +154,7 @@ def test_bench_engine_compares_with_a_peer_and_refuses_one_it_does_not_know(tmp_
     assert "flower-ray" in refused.stderr
 
 
+@pytest.mark.slow
 def test_bench_scale_says_how_a_round_grows(tmp_path: Path) -> None:
     done = fedopt("bench", "scale", "--largest", "10", "--rounds", "1", "--json", cwd=tmp_path)
     points = json.loads(done.stdout)["points"]
