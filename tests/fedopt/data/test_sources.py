@@ -20,6 +20,7 @@ from sklearn.datasets import load_digits
 import fedopt
 from fedopt.data.dataset import Dataset, load_dataset
 from fedopt.data.settings import DataSettings
+from fedopt.data.sources.digits import read_digits
 from fedopt.errors import DataUnavailable
 
 
@@ -41,6 +42,18 @@ def test_digits_are_all_there_and_split_once_for_all_seeds() -> None:
     labels = torch.cat([dataset.y_train, dataset.y_test])
     assert torch.bincount(labels).tolist() == np.bincount(load_digits().target).tolist()
     assert load_dataset(DataSettings(), seed=5).x_test.equal(dataset.x_test)
+
+
+def test_digits_are_those_that_scikit_learn_loads() -> None:
+    pixels, targets = read_digits()
+    assert np.array_equal(pixels, load_digits().data)
+    assert np.array_equal(targets, load_digits().target)
+
+
+def test_digits_are_loaded_by_scikit_learn_where_its_file_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedopt.data.sources.digits.find_spec", lambda name: None)
+    pixels, targets = read_digits()
+    assert pixels.shape == (1797, 64) and targets.shape == (1797,)
 
 
 def test_mnist_is_read_from_its_own_files(shared_data: Path) -> None:
