@@ -35,15 +35,20 @@ class LaneGradients(Protocol):
     theta: Tensor
     """The lanes, [lanes, Q]; whoever steps them writes here."""
 
-    def __call__(self, batch: LaneBatch) -> tuple[Tensor, Tensor]:
-        """(gradients [active, Q], losses [active]); the gradients may be overwritten by the next call."""
+    def __call__(self, batch: LaneBatch, counts: bool = True) -> Tensor:
+        """The gradients, [active, Q]; they may be overwritten by the next call."""
         ...
 
-    def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float) -> Tensor:
-        """into <- keep * into + scale * gradients, the active lanes of [lanes, Q]; the losses at theta.
+    def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, counts: bool = True) -> None:
+        """into <- keep * into + scale * gradients, the active lanes of [lanes, Q].
 
-        `into` may be theta itself: a step of gradient descent that needs no tensor for the gradient.
+        `into` may be theta itself: a step of gradient descent that needs no tensor for the gradient. `counts` says
+        whether the losses belong to those that are added up.
         """
+        ...
+
+    def losses(self) -> Tensor:
+        """Sums over the calls that counted since this was last asked, [lanes]: a round's, at its end."""
         ...
 
 

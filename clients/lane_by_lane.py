@@ -15,7 +15,7 @@ from torch import Tensor
 from clients.batches import LaneBatch
 from clients.stacked.packing import Packing
 from fedopt.models.activations import activations
-from fedopt.parameters import Layout
+from fedopt.parameters import Layout, finest
 from fedopt.task import Task
 
 GRADIENT_BYTES, ACTIVATION_BYTES = 2**20, 2**22
@@ -31,6 +31,7 @@ class EachLane:
         self.packing = Packing(layout, like)
         self.theta = like.new_zeros(lanes, self.packing.width)
         self._gradients = torch.zeros_like(self.theta)
+        self._losses = torch.zeros(lanes, dtype=finest(like), device=like.device)
         self._loss = task.loss
         # What is not trained is the same for every lane and is not copied.
         shared = {
@@ -49,11 +50,11 @@ class EachLane:
         self._together = 0  # known with the first batch
         self._views: dict[int, list[Tensor]] = {}
 
-    def __call__(self, batch: LaneBatch) -> tuple[Tensor, Tensor]:
-        losses = self.accumulate(batch, self._gradients, 0.0, 1.0)
-        return self._gradients[: batch.active], losses
+    def __call__(self, batch: LaneBatch, counts: bool = True) -> Tensor:
+        self.accumulate(batch, self._gradients, 0.0, 1.0, counts)
+        return self._gradients[: batch.active]
 
-    def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float) -> Tensor:
+    def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, counts: bool = True) -> None:
         losses: list[Tensor] = []
         views = self._views_of(into)
         for first, found, gradients in self._groups(batch):
@@ -64,7 +65,13 @@ class EachLane:
                 else:
                     (view if keep == 1.0 else view.mul_(keep)).add_(gradient, alpha=scale)
             losses += found
-        return torch.stack(losses).detach()
+        if counts:
+            self._losses[: batch.active] += torch.stack(losses).detach()
+
+    def losses(self) -> Tensor:
+        found = self._losses.clone()
+        self._losses.zero_()
+        return found
 
     def _groups(self, batch: LaneBatch) -> Iterator[tuple[int, list[Tensor], tuple[Tensor, ...]]]:
         """(first lane, losses, gradients by parameter) of as many lanes as go through one backward pass."""

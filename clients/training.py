@@ -97,11 +97,10 @@ class LaneTrainer:
         x, down = packing.pack(order.x), packing.pack_all(order.down)
         theta.copy_(x)
         kept = {name: packing.pack(torch.stack([job.kept[name] for job in jobs])) for name in jobs[0].kept}
-        batches = LaneBatches(self._x, self._y, [job.indices for job in jobs], [self._plan(job) for job in jobs], width)
+        batches = self._batches(jobs, [self._plan(job) for job in jobs], width)
 
         optimizer = make_optimizer(self._local.optimizer, self._local, theta)
         gradient = CorrectedGradient(self._gradients, algorithm, algorithm.begin(x, down, kept), self._local.clip)
-        loss_sums = theta.new_zeros(len(jobs))
         gradient_sums = torch.zeros_like(theta) if algorithm.averages_gradients else None
         active = len(jobs)
         for step in range(batches.steps):
@@ -112,18 +111,17 @@ class LaneTrainer:
                 gradient.narrow(active)
             gradient.turn_to(batch)
             optimizer.step(gradient)
-            loss_sums[:active] += gradient.losses
             if gradient_sums is not None:
                 gradient_sums[:active] += gradient.raw
 
         steps = batches.steps_of_lanes
-        taken = theta.new_tensor(steps)
+        losses = self._gradients.losses()[: len(jobs)].tolist()
         full_gradient = functools.cache(lambda: self._full_gradient(x, jobs))
         work = LocalWork(
             x=x,
             y=theta,
             kept=kept,
-            mean_gradient=None if gradient_sums is None else gradient_sums.div_(taken[:, None]),
+            mean_gradient=None if gradient_sums is None else gradient_sums.div_(theta.new_tensor(steps)[:, None]),
             full_gradient=full_gradient,
             down=down,
         )
@@ -132,19 +130,22 @@ class LaneTrainer:
         keep = packing.unpack_all(finished.keep)
         known = full_gradient() if full_gradient.cache_info().currsize else None
         told = {name: numbers.tolist() for name, numbers in algorithm.tell(work, known).items()}
-        losses = (loss_sums / taken).tolist()
         return [
             Result(
                 order=job.order,
                 samples=len(job.indices),
                 steps=steps[lane],
-                loss=losses[lane],
+                loss=losses[lane] / steps[lane],
                 up={name: vectors[lane] for name, vectors in up.items()},
                 keep={name: vectors[lane] for name, vectors in keep.items()},
                 told={name: numbers[lane] for name, numbers in told.items() if math.isfinite(numbers[lane])},
             )
             for lane, job in enumerate(jobs)
         ]
+
+    def _batches(self, jobs: Sequence[Job], plans: Sequence[BatchPlan], width: int | None) -> LaneBatches:
+        indices = [job.indices for job in jobs]
+        return LaneBatches(self._x, self._y, indices, plans, self._gradients.theta.dtype, width)
 
     def _plan(self, job: Job) -> BatchPlan:
         if job.plan is not None:
@@ -159,11 +160,11 @@ class LaneTrainer:
         theta.copy_(x)
         width = self._pass_width
         plans = [_one_pass(len(job.indices), width) for job in jobs]
-        batches = LaneBatches(self._x, self._y, [job.indices for job in jobs], plans, width)
+        batches = self._batches(jobs, plans, width)
         total = x.new_zeros(len(jobs), x.numel())
         for step in range(batches.steps):
             batch = batches.at(step)
-            gradients, _ = self._gradients(batch)
+            gradients = self._gradients(batch, counts=False)
             total[: batch.active].addcmul_(gradients, x.new_tensor(batch.counts)[:, None])
         theta.copy_(where_steps_led)
         return total.div_(x.new_tensor([len(job.indices) for job in jobs])[:, None])
@@ -177,20 +178,18 @@ class CorrectedGradient:
 
     raw: Tensor
     """The raw gradients of the last evaluation, [active, Q]: those that drive the step."""
-    losses: Tensor
-    """The losses of the first evaluation, [active]: those where the step began (SAM looks elsewhere next)."""
 
     def __init__(self, gradients: LaneGradients, algorithm: Algorithm, local: Vectors, clip: float | None) -> None:
         self._gradients, self._algorithm, self._local, self._clip = gradients, algorithm, local, clip
         self._is_raw = clip is None and not algorithm.corrects_gradients and not algorithm.averages_gradients
 
     def turn_to(self, batch: LaneBatch) -> None:
-        """The evaluations that follow belong to the step on this minibatch."""
-        self._batch, self._evaluated = batch, False
+        """The evaluations that follow belong to the step on this minibatch; the loss of the first one counts."""
+        self._batch, self._first = batch, True
 
     def __call__(self) -> Tensor:
-        self.raw, losses = self._gradients(self._batch)
-        self._note(losses)
+        self.raw = self._gradients(self._batch, self._first)
+        self._first = False
         y = self._gradients.theta[: self._batch.active]
         corrected = self._algorithm.correct(self.raw, y, self._local)
         if self._clip is None:
@@ -201,17 +200,14 @@ class CorrectedGradient:
 
     def add_to(self, target: Tensor, keep: float, scale: float) -> None:
         if self._is_raw:
-            self._note(self._gradients.accumulate(self._batch, target, keep, scale))
+            self._gradients.accumulate(self._batch, target, keep, scale, self._first)
+            self._first = False
             return
         gradient = self()
         active = target[: self._batch.active]
         if keep != 1.0:
             active.mul_(keep)
         active.add_(gradient, alpha=scale)
-
-    def _note(self, losses: Tensor) -> None:
-        if not self._evaluated:
-            self.losses, self._evaluated = losses, True
 
     def narrow(self, active: int) -> None:
         self._local = {name: vector[:active] if vector.ndim == 2 else vector for name, vector in self._local.items()}

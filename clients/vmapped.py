@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
 from clients.batches import LaneBatch
 from clients.stacked.packing import Packing
-from fedopt.parameters import Layout
+from fedopt.parameters import Layout, finest
 from fedopt.task import Task
 
 
@@ -18,6 +20,7 @@ class VmapLanes:
     def __init__(self, task: Task, layout: Layout, like: Tensor, lanes: int) -> None:
         self.packing = packing = Packing(layout, like)
         self.theta = like.new_zeros(lanes, packing.width)
+        self._losses = torch.zeros(lanes, dtype=finest(like), device=like.device)
 
         def loss(theta: Tensor, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
             outputs = functional_call(task.module, packing.views(theta), (x,))
@@ -25,13 +28,18 @@ class VmapLanes:
 
         self._gradients = vmap(grad_and_value(loss))
 
-    def __call__(self, batch: LaneBatch) -> tuple[Tensor, Tensor]:
+    def __call__(self, batch: LaneBatch, counts: bool = True) -> Tensor:
         theta = self.theta[: batch.active]
-        weights = torch.as_tensor(batch.weights, dtype=theta.dtype, device=theta.device).expand(batch.y.shape)
-        gradients, losses = self._gradients(theta, batch.x, batch.y, weights)
-        return gradients, losses
+        weights = theta.new_ones(()) if batch.weights is None else batch.weights
+        gradients, losses = self._gradients(theta, batch.x, batch.y, (weights / batch.width).expand(batch.y.shape))
+        if counts:
+            self._losses[: batch.active] += losses
+        return cast(Tensor, gradients)
 
-    def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float) -> Tensor:
-        gradients, losses = self(batch)
-        into[: batch.active].mul_(keep).add_(gradients, alpha=scale)
-        return losses
+    def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, counts: bool = True) -> None:
+        into[: batch.active].mul_(keep).add_(self(batch, counts), alpha=scale)
+
+    def losses(self) -> Tensor:
+        found = self._losses.clone()
+        self._losses.zero_()
+        return found

@@ -17,6 +17,11 @@ Vectors = Mapping[str, Tensor]
 """Named flat vectors, each [P] (one client, or the server) or [lanes, P] (clients side by side)."""
 
 
+def finest(like: Tensor) -> torch.dtype:
+    """The type to add up in, on the device of `like`: float64 wherever there is one."""
+    return torch.float32 if like.device.type == "mps" else torch.float64
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where each trainable parameter lies in the flat vector, in the module's own order."""

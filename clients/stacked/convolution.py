@@ -42,7 +42,8 @@ class Conv2dRule(Rule):
 
         self._x, self._inner = x, None
         if ph or pw:
-            padded = self.scratch("padded", lanes, (channels, high, batch, wide)).zero_()
+            # Its own for each width of batches: the border stays what it is.
+            padded = self.scratch(f"padded {batch}", lanes, (channels, high, batch, wide)).zero_()
             self._inner = padded[:, :, ph : ph + height, :, pw : pw + width].permute(BACK)
             x = padded.permute(BACK)
         # Rows of windows: every row of the image once, or those of each row of the kernel by themselves.

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from clients.batches import LaneBatch
+from clients.stacked.circuit import Circuit
 from clients.stacked.convolution import Conv2dRule
 from clients.stacked.layers import NotStackable
 from clients.stacked.loss import CrossEntropy
 from clients.stacked.packing import Packing
-from clients.stacked.recognise import SAMPLES, recognise
-from clients.stacked.rule import Into
+from clients.stacked.recognise import recognise
 from clients.stacked.storage import Scratch
-from fedopt.parameters import Layout
+from fedopt.parameters import Layout, finest
 from fedopt.task import Task
 
 HEAVY = 2e6
@@ -24,11 +22,14 @@ HEAVY = 2e6
 kernels that autograd calls do it faster (measured, batch 10: 0.3 million 1.6 times faster here, 9 million half as
 fast)."""
 
+CIRCUITS = 256
+"""How many shapes of batches stay laid out; those of a round are as many as there are lanes, times a few widths."""
+
 
 def why_not_stacked(task: Task, sample: Tensor) -> str | None:
     """What keeps the task from this road, as a clause; None if nothing does. `sample` is one input [1, ...]."""
     try:
-        _one_lane(task, sample)
+        _convolution_products(task, sample)
     except NotStackable as error:
         return str(error)
     return None
@@ -36,17 +37,15 @@ def why_not_stacked(task: Task, sample: Tensor) -> str | None:
 
 def why_not_faster(task: Task, sample: Tensor) -> str | None:
     """Why a task that could take this road had better not, as a clause; None if it had."""
-    heavy = _one_lane(task, sample).convolution_products
+    heavy = _convolution_products(task, sample)
     if sample.device.type == "cpu" and heavy > HEAVY:
         return f"its convolutions are {heavy / 1e6:.1f} million products a sample, which autograd's kernels do faster"
     return None
 
 
-def _one_lane(task: Task, sample: Tensor) -> StackedLanes:
+def _convolution_products(task: Task, sample: Tensor) -> int:
     like = next(p for p in task.module.parameters() if p.requires_grad).detach()
-    lanes = StackedLanes(task, Layout.of(task.module), like, 1)
-    lanes.try_out(sample)
-    return lanes
+    return StackedLanes(task, Layout.of(task.module), like, 1).try_out(sample)
 
 
 class StackedLanes:
@@ -60,88 +59,56 @@ class StackedLanes:
             raise NotStackable("its parameters are of several types")
         self._steps = recognise(task.module, layout)
         for step in self._steps:
-            step.rule.scratch = Scratch(like)
-        self._loss = CrossEntropy(Scratch(like))
-        self._like, self._scratch = like, Scratch(like)
+            step.rule.bind(Scratch(like))
+        self._scratch, self._scratch_of_loss = Scratch(like), Scratch(like)
         self.packing = Packing(layout, like)
         self.theta = like.new_zeros(lanes, self.packing.width)
         self._gradients = torch.zeros_like(self.theta)
-        self._prepared: tuple[int, ...] = ()
-        self._targets: dict[int, Mapping[str, Tensor]] = {}
+        self._losses = torch.zeros(lanes, dtype=finest(like), device=like.device)
+        self._circuits: dict[tuple[int, ...], Circuit] = {}
+        self._circuit: Circuit | None = None
+        self._shape: tuple[int, ...] = ()
         self._gathered: LaneBatch | None = None
 
-    def __call__(self, batch: LaneBatch) -> tuple[Tensor, Tensor]:
-        losses = self.accumulate(batch, self._gradients, 0.0, 1.0)
-        return self._gradients[: batch.active], losses
+    def __call__(self, batch: LaneBatch, counts: bool = True) -> Tensor:
+        self.accumulate(batch, self._gradients, 0.0, 1.0, counts)
+        return self._gradients[: batch.active]
 
-    def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float) -> Tensor:
-        if batch.shape != self._prepared:
-            self._prepare(batch.shape)
+    def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, counts: bool = True) -> None:
+        circuit = self._circuit
+        if circuit is None or batch.shape != self._shape:
+            circuit = self._turn_to(batch.shape)
         if batch is not self._gathered:
-            self._gather(batch)
-        for step in self._steps:
-            step.rule.forward()
-        losses, gradient = self._loss(batch.y, batch.weights)
-        self._backward(gradient, Into(self._views(into), keep, scale))
-        return losses
+            circuit.gather(batch)
+            self._gathered = batch
+        circuit.run(batch, into, keep, scale, counts)
 
-    def try_out(self, sample: Tensor) -> None:
-        """NotStackable if the rules do not fit samples of this kind."""
+    def losses(self) -> Tensor:
+        for circuit in self._circuits.values():
+            circuit.loss.settle()
+            circuit.forget()
+        found = self._losses.clone()
+        self._losses.zero_()
+        return found
+
+    def try_out(self, sample: Tensor) -> int:
+        """Multiplications in convolutions for this sample; NotStackable if the rules do not fit its kind."""
         try:
-            self._prepare((1, *sample.shape))
+            rules = self._turn_to((1, *sample.shape)).rules
         except (RuntimeError, ValueError, IndexError) as error:
             raise NotStackable(f"samples of shape {tuple(sample.shape[1:])} do not fit its rules") from error
+        return sum(rule.products for rule in rules if isinstance(rule, Conv2dRule))
 
-    @property
-    def convolution_products(self) -> int:
-        """Multiplications for one sample, in convolutions."""
-        return sum(step.rule.products for step in self._steps if isinstance(step.rule, Conv2dRule))
-
-    def _gather(self, batch: LaneBatch) -> None:
-        if self._flat_x is None:
-            self._x.copy_(batch.x)
-        else:
-            batch.gather(self._flat_x)
-        self._gathered = batch
-
-    def _prepare(self, shape: tuple[int, ...]) -> None:
-        """Lays out all buffers for so many lanes and so wide a batch."""
-        self._prepared, self._gathered = shape, None
-        self._targets.clear()
-        lanes = shape[0]
-        weights = self.packing.views(self.theta[:lanes])
-        self._x = self._scratch("x", lanes, shape[1:])
-        # Lanes without gaps between them are gathered in place.
-        self._flat_x = self._x.view(-1, *shape[2:]) if self._x.is_contiguous() else None
-        values: list[Tensor] = []
-        learns: list[bool] = []  # whether a value depends on parameters
-        for step in self._steps:
-            wants = any(source != SAMPLES and learns[source] for source in step.inputs)
-            step.rule.weights = {name: weights[name] for name in step.rule.names}
-            inputs = [self._x if source == SAMPLES else values[source] for source in step.inputs]
-            values.append(step.rule.prepare(inputs, wants))
-            learns.append(wants or bool(step.rule.names))
-        self._learns = learns
-        self._loss.prepare(values[-1])
-
-    def _backward(self, gradient: Tensor, into: Into) -> None:
-        gradients: dict[int, Tensor] = {len(self._steps) - 1: gradient}
-        for number in range(len(self._steps) - 1, -1, -1):
-            step = self._steps[number]
-            if not self._learns[number]:
-                continue
-            found = step.rule.backward(gradients.pop(number), into)
-            for source, part in zip(step.inputs, found, strict=False):
-                if source == SAMPLES or not self._learns[source]:
-                    continue
-                if source in gradients:
-                    gradients[source].add_(part)
-                else:
-                    gradients[source] = part
-
-    def _views(self, buffer: Tensor) -> Mapping[str, Tensor]:
-        """The active part of a buffer [lanes, Q] by parameter."""
-        views = self._targets.get(buffer.data_ptr())  # views keep their memory: no other buffer can lie there
-        if views is None:
-            views = self._targets[buffer.data_ptr()] = self.packing.views(buffer[: self._prepared[0]])
-        return views
+    def _turn_to(self, shape: tuple[int, ...]) -> Circuit:
+        """The circuit for batches of this shape, in place of that of another."""
+        if self._circuit is not None:
+            self._circuit.loss.settle()
+        circuit = self._circuits.get(shape)
+        if circuit is None:
+            if len(self._circuits) == CIRCUITS:
+                del self._circuits[next(iter(self._circuits))]
+            loss = CrossEntropy(self._scratch_of_loss, self._losses)
+            theta = self.theta[: shape[0]]
+            circuit = self._circuits[shape] = Circuit(self._steps, shape, self.packing, theta, self._scratch, loss)
+        self._circuit, self._shape, self._gathered = circuit, shape, None
+        return circuit

@@ -5,31 +5,68 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from clients.batches import LaneBatch
 from clients.stacked.storage import Scratch, aligned
+
+STEPS, BYTES = 64, 2**18
+"""How many steps' logits are kept at most until their losses are computed, and what they may take up."""
 
 
 class CrossEntropy:
-    """Works on logits turned round, [classes, lanes * B]: exponentials and sums then run along the samples."""
+    """Works on logits turned round, [classes, lanes * B]: exponentials and sums then run along the samples.
 
-    def __init__(self, scratch: Scratch) -> None:
-        self._scratch = scratch
+    A step needs the gradient alone. Logits are kept, and turned into losses many steps at once.
+    """
+
+    def __init__(self, scratch: Scratch, sums: Tensor) -> None:
+        """Losses are added to `sums`, [lanes], step by step, whoever else is there: the same bits for any company."""
+        self._scratch, self._all_sums = scratch, sums
 
     def prepare(self, logits: Tensor) -> None:
         lanes, batch, classes = logits.shape
+        room = aligned(batch, logits)  # gaps after each lane's samples, for the reason that `whole_rows` gives
+        steps = max(1, min(STEPS, BYTES // (classes * lanes * room * logits.element_size())))
         self._logits = logits
-        # Gaps after each lane's samples, for the reason that `whole_rows` gives.
-        self._turned = self._scratch("turned", 1, (classes, lanes, aligned(batch, logits)))[0]
-        self._columns = self._turned.view(classes, -1)
+        self._table = self._scratch("table", 1, (steps, classes, lanes, room))[0]
+        self._columns_of = self._table.flatten(2).unbind()
+        self._places_of = self._table[..., :batch].permute(0, 2, 3, 1).unbind()
+        self._turned = self._scratch("turned", 1, (classes, lanes, room))[0]
+        self._columns = self._turned.flatten(1)
         self._there = self._turned[:, :, :batch].permute(1, 2, 0)
         self._minus_one = logits.new_full((1, 1, 1), -1.0).expand(1, lanes, batch)
         self._gradient = self._scratch("gradient", lanes, (batch, classes))
+        self._sums = self._all_sums[:lanes]
+        self._kept: list[LaneBatch] = []
 
-    def __call__(self, targets: Tensor, weights: Tensor | float) -> tuple[Tensor, Tensor]:
-        """(losses [lanes], gradient [lanes, B, classes]); `weights` are those of each sample, [lanes, B] or one."""
-        self._there.copy_(self._logits)
-        torch.log_softmax(self._columns, 0, out=self._columns)
-        nll = self._turned.gather(0, targets[None])[0]
-        losses = nll.sum(1).mul_(-weights) if isinstance(weights, float) else nll.mul_(weights).sum(1).neg_()
-        self._turned.exp_().scatter_add_(0, targets[None], self._minus_one)
-        torch.mul(self._there, weights if isinstance(weights, float) else weights[..., None], out=self._gradient)
-        return losses, self._gradient
+    def __call__(self, batch: LaneBatch, counts: bool) -> Tensor:
+        """The gradient of width * loss, [lanes, B, classes]; the losses are added up if they count."""
+        step = len(self._kept)
+        self._places_of[step].copy_(self._logits)
+        torch.softmax(self._columns_of[step], 0, out=self._columns)
+        self._turned.scatter_add_(0, batch.y[None], self._minus_one)
+        if batch.weights is None:
+            self._gradient.copy_(self._there)
+        else:
+            torch.mul(self._there, batch.weights[..., None], out=self._gradient)
+        if counts:
+            self._kept.append(batch)
+            if len(self._kept) == len(self._columns_of):
+                self.settle()
+        return self._gradient
+
+    def settle(self) -> None:
+        """Adds up the losses of the steps whose logits are kept."""
+        if not self._kept:
+            return
+        table = self._table[: len(self._kept)]
+        targets = torch.stack([batch.y for batch in self._kept])
+        logs = torch.log_softmax(table.flatten(2), 1).view(table.shape)
+        found = logs.gather(1, targets[:, None])[:, 0].to(self._sums.dtype)
+        weights = [batch.weights for batch in self._kept]
+        if any(own is not None for own in weights):
+            one = found.new_ones(targets.shape[1:])
+            found *= torch.stack([one if own is None else own.to(one) for own in weights])
+        # Running sums, for a fixed order.
+        of_steps = found.cumsum(2)[..., -1].div_(-targets.shape[2])
+        self._sums.copy_(torch.cat([self._sums[None], of_steps]).cumsum(0)[-1])
+        self._kept.clear()

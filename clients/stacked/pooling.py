@@ -11,6 +11,8 @@ from clients.stacked.convolution import BACK
 from clients.stacked.rule import Into, Rule
 from clients.stacked.storage import Scratch
 
+aten = torch.ops.aten
+
 
 class MaxPoolRule(Rule):
     """Width first, then height, so that of equal numbers the first in reading order gets the gradient, as in torch."""
@@ -56,7 +58,7 @@ class _Fold:
     def __init__(self, parts: list[Tensor], name: str, scratch: Scratch) -> None:
         self._parts = parts
         self._steps = [scratch.beside(f"{name} {place}", part) for place, part in enumerate(parts[1:])]
-        self._earlier = scratch.beside(f"{name} earlier", parts[0])
+        self._larger = scratch.beside(f"{name} larger", parts[0])
         self.maximum = self._steps[-1] if self._steps else parts[0]
 
     def run(self) -> None:
@@ -69,12 +71,10 @@ class _Fold:
         """Overwrites `gradient`."""
         for place in range(len(self._steps), 0, -1):
             before = self._steps[place - 2] if place > 1 else self._parts[0]
-            torch.ge(before, self._parts[place], out=self._earlier)  # 1 where an earlier one is as large
-            rest = self._earlier if place > 1 else into[0]
-            torch.mul(gradient, self._earlier, out=rest)
-            torch.sub(gradient, rest, out=into[place])  # one of the two is zero: exact
-            if place > 1:
-                gradient.copy_(rest)
+            torch.sub(self._parts[place], before, out=self._larger)
+            # The gradient where this one is larger than all before it; theirs is the rest, exactly.
+            aten.threshold_backward.grad_input(gradient, self._larger, 0, grad_input=into[place])
+            torch.sub(gradient, into[place], out=gradient if place > 1 else into[0])
         if not self._steps:
             into[0].copy_(gradient)
 
@@ -96,7 +96,8 @@ class AveragePoolRule(Rule):
         self._y = self.scratch("y", lanes, (channels, out_high, batch, out_wide)).permute(BACK)
         self._dx = None
         if wants_gradient:
-            self._dx = self.scratch.beside("dx", x).zero_()
+            # Its own for each width of batches: what no window reads stays zero.
+            self._dx = self.scratch.beside(f"dx {batch}", x).zero_()
             self._dparts = self._tiles(self._dx, high, wide, out_high, out_wide)
         return self._y
 

@@ -55,6 +55,9 @@ def recognise(module: nn.Module, layout: Layout) -> list[Step]:
             sources = [argument for argument in node.args if isinstance(argument, Node)]
             numbers[node] = len(steps)
             steps.append(Step(_rule(node, module), tuple(numbers[source] for source in sources)))
+    used = {source for step in steps for source in step.inputs}
+    if not used.issuperset(range(len(steps) - 1)):
+        raise NotStackable("its forward pass computes what it does not use")
     _require_own_parameters(steps, layout)
     return _pool_before_relu(steps)
 

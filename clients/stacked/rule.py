@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 
 from clients.stacked.storage import Scratch, product
@@ -30,9 +31,7 @@ class Into:
     def add(self, name: str, gradient: Tensor) -> None:
         target = self._targets[name]
         if self._keep == 0.0:
-            target.copy_(gradient)
-            if self._scale != 1.0:
-                target.mul_(self._scale)
+            torch.mul(gradient, self._scale, out=target)
             return
         if self._keep != 1.0:
             target.mul_(self._keep)

@@ -53,7 +53,8 @@ def test_digits_are_those_that_scikit_learn_loads() -> None:
 def test_digits_are_loaded_by_scikit_learn_where_its_file_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedopt.data.sources.digits.find_spec", lambda name: None)
     pixels, targets = read_digits()
-    assert pixels.shape == (1797, 64) and targets.shape == (1797,)
+    assert pixels.shape == (1797, 64)
+    assert targets.shape == (1797,)
 
 
 def test_mnist_is_read_from_its_own_files(shared_data: Path) -> None:
