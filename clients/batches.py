@@ -82,7 +82,7 @@ class LaneBatches:
             counts[: len(positions), lane] = plan.counts[:rows]
         there = counts > 0
         active = there.sum(1)
-        partial: list[bool] = ((counts < width) & there).any(axis=1).tolist()
+        partial = [bool(row.any()) for row in (counts < width) & there]
         counts = counts[there]
         flat = torch.from_numpy(samples[there]).view(-1).to(x.device)
         # One after the other for all steps, cut into those of each.

@@ -1,9 +1,9 @@
 """nn.Conv2d on lanes: each window a column, all columns of a lane's batch one product.
 
-Images lie [lanes, channels, height, B, width]. Windows are laid out along the width only: shifted against each other
-along the height they are already runs in memory, so a kernel of kh rows is kh products that add up, on a kh-th of the
-memory. Where that does not hold (a stride along the height), or is not worth the calls (few channels), windows are
-laid out both ways and there is one product.
+Images lie [lanes, channels, height, B, width]. Windows are laid out along the width first: shifted against each other
+along the height they are already runs in memory, so the rows of a kernel are read as runs of that. The gradient of
+the images goes the other way, row after row of the kernel added up where it belongs. Where there are no such runs (a
+stride along the height), or they are not worth the calls (few channels), windows are laid out both ways at once.
 """
 
 from __future__ import annotations
@@ -59,16 +59,23 @@ class Conv2dRule(Rule):
             shape = (channels, kh, kw, rows, batch, out_wide)
         self._columns = self.scratch("columns", lanes, shape)
         depth, run, places = channels * kh * kw // groups, batch * out_wide, out_high * batch * out_wide
-        shifts = range(groups)
         matrix = self._columns.view(lanes, depth, rows * run)
-        self._operands = [matrix[:, :, i * run : i * run + places] for i in shifts]
+        self._operand = matrix
+        self._shifted: Tensor | None = None
+        if groups > 1:
+            spread = self.scratch("spread", lanes, (groups, depth, places))
+            self._spread, self._operand = spread, spread.flatten(1, 2)
+            steps = (matrix.stride(0), run, matrix.stride(1), 1)
+            self._shifted = matrix.as_strided(spread.shape, steps, matrix.storage_offset())
+        self._operand_turned = self._operand.transpose(1, 2)
 
         w = self.weights[self._weight]
-        self._w = w.permute(0, 3, 1, 2, 4) if self._by_row else w[:, None]  # [lanes, groups, out, ...]
+        self._w = w.permute(0, 1, 3, 2, 4) if self._by_row else w[:, :, None]  # [lanes, out, groups, ...]
         self._kernels = self.scratch("kernels", lanes, self._w.shape[1:])
-        self._ws = [self._kernels[:, i].flatten(2) for i in shifts]
+        self._w_matrix = self._kernels.flatten(2)
         self._dkernels = self.scratch("dkernels", lanes, self._w.shape[1:])
-        self._dws = [self._dkernels[:, i].flatten(2) for i in shifts]
+        self._dw_matrix = self._dkernels.flatten(2)
+        self._dw = self._dkernels.permute(0, 1, 3, 2, 4) if self._by_row else self._dkernels[:, :, 0]
 
         self._b = None if self._bias is None else self.weights[self._bias][:, :, None]
         y = self.scratch("y", lanes, (self._outputs, out_high, batch, out_wide))
@@ -78,7 +85,10 @@ class Conv2dRule(Rule):
             self._dx = self.scratch("dx", lanes, (channels, height, batch, width))
             self._dcolumns = self.scratch("dcolumns", lanes, shape)
             dmatrix = self._dcolumns.view(lanes, depth, rows * run)
-            self._doperands = [dmatrix[:, :, i * run : i * run + places] for i in shifts]
+            self._rows = [
+                (self._kernels[:, :, i].flatten(2).transpose(1, 2), dmatrix[:, :, i * run : i * run + places])
+                for i in range(groups)
+            ]
             self._landings: list[tuple[Tensor, Tensor]] = []
             for j in range(kw):
                 across, from_across = _landing(j - pw, sw, width, out_wide)
@@ -96,27 +106,25 @@ class Conv2dRule(Rule):
         if self._inner is not None:
             self._inner.copy_(self._x)
         self._columns.copy_(self._windows)
+        if self._shifted is not None:
+            self._spread.copy_(self._shifted)
         self._kernels.copy_(self._w)
         if self._b is not None:
             self._y.copy_(self._b)
-        keep = 0.0 if self._b is None else 1.0
-        for kernel, operand in zip(self._ws, self._operands, strict=True):
-            product(self._y, kernel, operand, keep)
-            keep = 1.0
+        product(self._y, self._w_matrix, self._operand, keep=0.0 if self._b is None else 1.0)
 
     def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
         d = gradient.permute(IMAGES).view(self._y.shape)
         if self._dx is not None:
             if self._by_row:
                 self._dcolumns.zero_()
-            for kernel, operand in zip(self._ws, self._doperands, strict=True):
-                product(operand, kernel.transpose(1, 2), d, keep=1.0 if self._by_row else 0.0)
+            for kernel, row in self._rows:
+                product(row, kernel, d, keep=1.0 if self._by_row else 0.0)
             self._dx.zero_()
             for place, column in self._landings:
                 place += column
-        for kernel, operand in zip(self._dws, self._operands, strict=True):
-            product(kernel, d, operand.transpose(1, 2))
-        into.add(self._weight, self._dkernels.permute(0, 2, 3, 1, 4) if self._by_row else self._dkernels[:, 0])
+        product(self._dw_matrix, d, self._operand_turned)
+        into.add(self._weight, self._dw)
         if self._bias is not None:
             into.add(self._bias, d.sum(2))
         return () if self._dx is None else (self._dx.permute(BACK),)

@@ -58,7 +58,7 @@ class _Fold:
     def __init__(self, parts: list[Tensor], name: str, scratch: Scratch) -> None:
         self._parts = parts
         self._steps = [scratch.beside(f"{name} {place}", part) for place, part in enumerate(parts[1:])]
-        self._larger = scratch.beside(f"{name} larger", parts[0])
+        self._own = scratch.beside(f"{name} own", parts[0])
         self.maximum = self._steps[-1] if self._steps else parts[0]
 
     def run(self) -> None:
@@ -71,10 +71,12 @@ class _Fold:
         """Overwrites `gradient`."""
         for place in range(len(self._steps), 0, -1):
             before = self._steps[place - 2] if place > 1 else self._parts[0]
-            torch.sub(self._parts[place], before, out=self._larger)
-            # The gradient where this one is larger than all before it; theirs is the rest, exactly.
-            aten.threshold_backward.grad_input(gradient, self._larger, 0, grad_input=into[place])
-            torch.sub(gradient, into[place], out=gradient if place > 1 else into[0])
+            torch.sub(self._parts[place], before, out=self._own)
+            # The gradient where this one is larger than all before it; theirs is the rest, exactly. Not straight to
+            # its place: the kernel is slow where numbers lie apart.
+            aten.threshold_backward.grad_input(gradient, self._own, 0, grad_input=self._own)
+            into[place].copy_(self._own)
+            torch.sub(gradient, self._own, out=gradient if place > 1 else into[0])
         if not self._steps:
             into[0].copy_(gradient)
 

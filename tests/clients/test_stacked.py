@@ -112,7 +112,8 @@ def agree(module: nn.Module, x: Tensor, counts: list[int], seed: int = 0) -> Non
         expected = torch.cat([gradient.reshape(-1) for gradient in alone])
         assert torch.allclose(losses[lane], loss.detach(), rtol=1e-12)
         scale = float(expected.abs().max()) + 1e-300
-        assert float((found[lane] - expected).abs().max()) <= 1e-11 * max(scale, 1.0)
+        # Not tighter: normalising what is nearly constant divides rounding by as little as sqrt(1e-5).
+        assert float((found[lane] - expected).abs().max()) <= 1e-10 * max(scale, 1.0)
 
 
 @pytest.mark.parametrize("name", LAYERS)
