@@ -9,8 +9,14 @@ from torch import Tensor
 from clients.stacked.rule import Into, Rule
 from clients.stacked.storage import product
 
+SMALL = 400
+"""Products of fewer multiplications than this torch does itself, without BLAS: cheaper than a sum and an addition."""
+
 
 class LinearRule(Rule):
+    _dx: Tensor | None
+    _gradient: Tensor | None
+
     def __init__(self, outputs: int, weight: str, bias: str | None) -> None:
         self._weight, self._bias, self._outputs = weight, bias, outputs
         self.names = (weight,) if bias is None else (weight, bias)
@@ -25,7 +31,12 @@ class LinearRule(Rule):
         self._b = None if self._bias is None else self.weights[self._bias][:, None]
         y = self.scratch("y", lanes, (*rows, self._outputs))
         self._y = y.view(lanes, -1, self._outputs)
-        self._dx = self.scratch("dx", lanes, (*rows, features)) if wants_gradient else None
+        self._dx, self._gradient = None, None
+        if wants_gradient:
+            self._dx = self.scratch("dx", lanes, (*rows, features))
+            self._dx_rows = self._dx.view(self._x.shape)
+        few = self._y.shape[1] * self._outputs < SMALL
+        self._ones = x.new_ones(lanes, 1, self._y.shape[1]) if few and x.is_floating_point() else None
         return y
 
     def forward(self) -> None:
@@ -34,10 +45,15 @@ class LinearRule(Rule):
         product(self._y, self._x, self._wt, keep=0.0 if self._b is None else 1.0)
 
     def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
-        d = gradient.view(self._y.shape)
+        if gradient is not self._gradient:  # the same buffer every time but the first
+            self._gradient, self._d = gradient, gradient.view(self._y.shape)
+            self._dt = self._d.transpose(1, 2)
         if self._dx is not None:
-            product(self._dx.view(self._x.shape), d, self._w)
-        into.add_product(self._weight, d.transpose(1, 2), self._x)
+            product(self._dx_rows, self._d, self._w)
+        into.add_product(self._weight, self._dt, self._x)
         if self._bias is not None:
-            into.add(self._bias, d.sum(1))
+            if self._ones is not None:
+                into.add_small_product(self._bias, self._ones, self._d)
+            else:
+                into.add(self._bias, self._d.sum(1))
         return () if self._dx is None else (self._dx,)

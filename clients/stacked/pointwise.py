@@ -32,18 +32,23 @@ class PointwiseRule(Rule):
         y = self.scratch.beside("y", x)
         self._x, self._y, self._strides = whole_rows(x), whole_rows(y), y.stride()
         self._known = self._y if self._from_output else self._x
-        self._gradient = self.scratch.beside("gradient", x) if wants_gradient else y
+        self._beside = self.scratch.beside("gradient", x) if wants_gradient else y
+        self._given: Tensor | None = None
         return y
 
     def forward(self) -> None:
         self._forward(self._x, self._y)
 
     def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
-        if gradient.stride() != self._strides:
-            gradient = self._gradient.copy_(gradient)
-        rows = whole_rows(gradient)
-        self._backward(rows, self._known, rows)
-        return (gradient,)
+        if gradient is not self._given:  # the same buffer every time but the first
+            self._given = gradient
+            self._lies_alike = gradient.stride() == self._strides
+            self._found = gradient if self._lies_alike else self._beside
+            self._rows = whole_rows(self._found)
+        if not self._lies_alike:
+            self._found.copy_(gradient)
+        self._backward(self._rows, self._known, self._rows)
+        return (self._found,)
 
 
 def relu() -> Rule:

@@ -22,11 +22,18 @@ class Into:
     def __init__(self, targets: Mapping[str, Tensor], keep: float, scale: float) -> None:
         """`targets` are [lanes, *shape] by the names of the parameters."""
         self._targets, self._keep, self._scale = targets, keep, scale
+        # A vector is a matrix of one row; a parameter's dimensions beyond the first are one.
+        self._matrices = {
+            name: target[:, None] if target.ndim == 2 else target.flatten(2) for name, target in targets.items()
+        }
 
     def add_product(self, name: str, a: Tensor, b: Tensor) -> None:
-        """The gradient is a @ b; the parameter's dimensions beyond the first are one."""
-        target = self._targets[name]
-        product(target if target.ndim == 3 else target.flatten(2), a, b, self._keep, self._scale)
+        """The gradient is a @ b, a matrix."""
+        product(self._matrices[name], a, b, self._keep, self._scale)
+
+    def add_small_product(self, name: str, a: Tensor, b: Tensor) -> None:
+        """The same for a product so small that torch does it without BLAS, where vectors are no other road."""
+        self._matrices[name].baddbmm_(a, b, beta=self._keep, alpha=self._scale)
 
     def add(self, name: str, gradient: Tensor) -> None:
         target = self._targets[name]

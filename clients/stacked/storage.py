@@ -62,7 +62,7 @@ def whole_rows(x: Tensor) -> Tensor:
 
 def product(into: Tensor, a: Tensor, b: Tensor, keep: float = 0.0, scale: float = 1.0) -> None:
     """into <- keep * into + scale * (a @ b), lane by lane; the same bits for a lane alone as for one of many."""
-    if into.shape[0] == 1 and 1 in (*a.shape[1:], b.shape[2]):
+    if len(into) == 1 and 1 in (*a.shape[1:], b.shape[2]):
         # A single product with a vector takes another road through BLAS than one of a batch.
         twice = torch.baddbmm(_twice(into), _twice(a), _twice(b), beta=keep, alpha=scale)
         into.copy_(twice[:1])
