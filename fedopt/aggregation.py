@@ -25,7 +25,7 @@ LARGEST = 2.0**32
 """No entry of a summed vector may reach this: with weights that add up to at most 1, the first limb then stays
 below 2^53. `admission` refuses what lies outside; no model that still learns comes near."""
 
-CHUNK = 2**16
+CHUNK = 2**15
 """Entries that a CPU works on at once, so that the passes over them stay within its caches."""
 
 
@@ -43,7 +43,7 @@ class ExactSum:
     def add(self, vector: Tensor, weight: float) -> None:
         parts = (torch.split(tensor, self._chunk) for tensor in (vector.detach(), self._coarse, self._fine))
         for part, coarse, fine in zip(*parts, strict=True):
-            rest = part.to(self._device).to(torch.float64, copy=True).mul_(weight).mul_(2.0**COARSE)
+            rest = part.to(self._device).to(torch.float64, copy=True).mul_(weight * 2.0**COARSE)
             whole = rest.round()
             coarse += whole
             # Exact: the whole part takes the leading bits of rest, a power of two only scales.

@@ -227,6 +227,7 @@ class Crew:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who says when it is over
         _keep_open_only(line)
         _keep_freed_memory()
+        _let_others_wake_first()
         torch.set_num_threads(1)
         trainer: Trainer | None = None
         while True:
@@ -281,6 +282,13 @@ def _keep_freed_memory() -> None:
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+def _let_others_wake_first() -> None:
+    """Has Linux not put this process in the parent's place when it is given work: there are others to be told yet."""
+    if hasattr(os, "SCHED_BATCH"):
+        with suppress(PermissionError):  # where a sandbox forbids it, rounds start a little later
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _portable(error: Exception) -> Exception:
