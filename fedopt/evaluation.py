@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,8 @@ class Evaluator:
     def __init__(self, task: Task, layout: Layout, x_test: Tensor, y_test: Tensor, classes: int) -> None:
         self._task, self._layout, self._x, self._y = task, layout, x_test, y_test
         self._of_class = torch.bincount(y_test, minlength=classes)
+        self.threads = 1
+        """How many batches are evaluated at the same time; what comes out is the same to the bit."""
 
     @property
     def samples(self) -> int:
@@ -64,14 +67,21 @@ class Evaluator:
         """The loss of each sample, and whether the model gets it right, [n] each."""
         for name, view in self._layout.split(x).items():
             self._task.module.get_parameter(name).copy_(view)
-        losses: list[Tensor] = []
-        correct: list[Tensor] = []
-        for start in range(0, len(self._y), BATCH):
-            y = self._y[start : start + BATCH]
-            outputs = self._task.module(self._x[start : start + BATCH])
-            losses.append(self._task.loss(outputs, y, reduction="none"))
-            correct.append(outputs.argmax(dim=-1) == y)
+        starts = range(0, len(self._y), BATCH)
+        if self.threads == 1 or len(starts) == 1:
+            outcomes = [self._of_batch(start) for start in starts]
+        else:
+            own = torch.get_num_threads()
+            with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(own,)) as pool:
+                outcomes = list(pool.map(self._of_batch, starts))
+        losses, correct = zip(*outcomes, strict=True)
         return torch.cat(losses), torch.cat(correct)
+
+    @torch.no_grad()
+    def _of_batch(self, start: int) -> tuple[Tensor, Tensor]:
+        y = self._y[start : start + BATCH]
+        outputs = self._task.module(self._x[start : start + BATCH])
+        return self._task.loss(outputs, y, reduction="none"), outputs.argmax(dim=-1) == y
 
 
 def _mean(losses: Tensor) -> float:

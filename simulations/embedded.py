@@ -110,6 +110,7 @@ def prepare(experiment: Experiment) -> Prepared:
     if lanes == "auto":
         longest = max(len(part) for part in parts)
         lanes = choose_lanes(task, experiment, dataset.x_train[:1], longest, workers)
+    setup.evaluator.threads = workers  # which wait meanwhile
     data = (dataset.x_train, dataset.y_train)
     federation = VirtualFederation(
         task,
