@@ -41,15 +41,19 @@ class VirtualFederation:
         workers: int = 1,
         road: Road = "each",
         score: Callable[[Tensor], Sequence[Score]] = lambda x: (),
+        memory_share: float | None = None,
     ) -> None:
-        """`score` evaluates a model [P] on the clients' test shares; `lanes` are those of one worker."""
+        """`score` evaluates a model [P] on the clients' test shares; `lanes` are those of one worker.
+
+        What clients keep lies on the disk if it could fill more than `memory_share` of the memory.
+        """
         layout = Layout.of(task.module)
         self._parts, self._score, self.lanes, self.workers = parts, score, lanes, workers
         self.like = x = layout.flatten(task.module)
         initial = algorithm.client_keeps(x)
         # For each client the version that counts, and for those of a round the one they are making.
         rows = len(parts) + 2 * cohort
-        stores = {name: shared_rows(rows, x) for name in initial} if x.device.type == "cpu" else {}
+        stores = {name: shared_rows(rows, x, memory_share) for name in initial} if x.device.type == "cpu" else {}
         self.states = ClientStates(initial, stores)
 
         def make_trainer() -> LaneTrainer:

@@ -16,7 +16,9 @@ SUBCOMMANDS = ["run", "server", "client", "federation", "keys", "study", "report
 SUBCOMMANDS += ["partition", "bench", "list"]
 
 
-@pytest.mark.parametrize("subcommand", [*SUBCOMMANDS, "bench engine", "bench drift", "bench federation"])
+@pytest.mark.parametrize(
+    "subcommand", [*SUBCOMMANDS, "bench engine", "bench scale", "bench store", "bench drift", "bench federation"]
+)
 def test_help_teaches(subcommand: str) -> None:
     done = fedopt(*subcommand.split(), "--help")
     assert done.returncode == 0
@@ -62,6 +64,7 @@ def test_help_lists_every_subcommand() -> None:
         (["watch", ".", "--metric", "drift.rato"], "did you mean drift.ratio?"),
         (["list", "metrix"], "did you mean metrics?"),
         (["bench", "drift", "--model", "mpl"], "did you mean mlp?"),
+        (["bench", "store", "--clients", "5"], "--cohort 1000: there are 5 clients"),
     ],
 )
 def test_a_mistake_gets_a_sentence_status_2_and_leaves_nothing(tmp_path: Path, arguments: list[str], told: str) -> None:

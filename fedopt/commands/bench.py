@@ -9,6 +9,7 @@ app = lazy_group(
     {
         "engine": Entry("simulations.commands.bench:app", "Virtual clients against the plain training loop."),
         "scale": Entry("simulations.commands.bench_scale:app", "Time and memory as a federation grows."),
+        "store": Entry("simulations.commands.bench_store:app", "What clients keep: in memory against on the disk."),
         "drift": Entry("simulations.commands.bench_drift:app", "What measuring client drift costs."),
         "federation": Entry("server.commands.bench:app", "Seconds a round of a deployed federation."),
     },

@@ -20,10 +20,10 @@ MEMORY_SHARE = 0.25
 """The part of the machine's memory that such vectors may fill before they go to the disk."""
 
 
-def shared_rows(rows: int, like: Tensor) -> Tensor:
-    """Zeros [rows, P] that a process forked from here shares."""
+def shared_rows(rows: int, like: Tensor, share: float | None = None) -> Tensor:
+    """Zeros [rows, P] that a process forked from here shares; on the disk if they are more than `share` of memory."""
     size = max(1, rows * like.numel() * like.element_size())
-    if size <= MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+    if size <= (MEMORY_SHARE if share is None else share) * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         mapped = mmap.mmap(-1, size)
     else:
         mapped = _on_disk(size)

@@ -1,0 +1,117 @@
+"""What SCAFFOLD's controls cost on the disk: rounds of the same federation with them there and in memory, in turns."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from clients.gradients import choose_road
+from fedopt.device import threads
+from fedopt.errors import RunStopped
+from fedopt.experiment import Experiment
+from fedopt.models.build import build_model
+from fedopt.parameters import Layout
+from fedopt.rounds import ServerState, Terms, play_round
+from fedopt.seeding import Purpose, stream
+from fedopt.task import Task
+from simulations.benchmarks.engine import CLASSES, SAMPLES, SHAPE, seconds_of
+from simulations.lanes import choose_lanes, choose_workers
+from simulations.virtual import VirtualFederation
+
+MEMORY, DISK = 1e9, 0.0
+"""Shares of the memory that controls may fill: as much as they like, or nothing."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What both ways came to."""
+
+    clients: int
+    cohort: int
+    parameters: int
+    samples: int
+    """Of each client."""
+    gib: float
+    """What the controls of all clients take up, in the end."""
+    in_memory: float
+    """Seconds a round, the median."""
+    on_disk: float
+    ratio: float
+    """Time on the disk over time in memory, the median over rounds."""
+    ratio_min: float
+    ratio_max: float
+
+
+class _Arm:
+    """One of the two federations; SCAFFOLD, the 2NN, one epoch in batches of ten."""
+
+    def __init__(self, clients: int, cohort: int, samples: int, share: float) -> None:
+        experiment = Experiment(
+            data={"clients": clients},
+            model={"name": "mlp"},
+            algorithm={"name": "scaffold"},
+            local={"lr": 0.01, "epochs": 1, "batch_size": 10},
+            run={"cohort": cohort},
+        )
+        rng = stream(0, Purpose.DATA)
+        x = torch.from_numpy(rng.standard_normal((SAMPLES, *SHAPE), dtype=np.float32))
+        y = torch.from_numpy(rng.integers(0, CLASSES, SAMPLES))
+        # Clients share samples where there are more of them than samples go round.
+        parts = [(client * samples + np.arange(samples)) % SAMPLES for client in range(clients)]
+        module = build_model(experiment.model, SHAPE, CLASSES, seed=0)
+        task = Task(module)
+        workers = choose_workers("auto", experiment, x.device)
+        self.federation = VirtualFederation(
+            task,
+            experiment.algorithm,
+            experiment.local,
+            (x, y),
+            parts,
+            seed=0,
+            lanes=choose_lanes(task, experiment, x[:1], samples, workers),
+            cohort=cohort,
+            workers=workers,
+            road=choose_road("auto", task, x[:1]).road,
+            memory_share=share,
+        )
+        self._algorithm = experiment.algorithm
+        self.state = ServerState.initial(Layout.of(module).flatten(module), experiment.algorithm)
+        self._share_of, self._terms = [1 / clients] * clients, Terms.all_of(cohort)
+
+    def play(self) -> None:
+        self.state, _ = play_round(self.state, self._algorithm, self.federation, self._share_of, self._terms, seed=0)
+        self.federation.settle(self.state.accepted)
+
+
+@contextmanager
+def _arm(clients: int, cohort: int, samples: int, share: float) -> Iterator[_Arm]:
+    arm = _Arm(clients, cohort, samples, share)
+    with closing(arm.federation):
+        yield arm
+
+
+def measure(clients: int, cohort: int, samples: int, rounds: int) -> Stored:
+    """`rounds` of each after one to warm up. RunStopped if the two do not come to the same bits."""
+    with threads(1), _arm(clients, cohort, samples, MEMORY) as memory, _arm(clients, cohort, samples, DISK) as disk:
+        pairs = [(seconds_of(memory.play), seconds_of(disk.play)) for _ in range(rounds + 1)][1:]
+        if not memory.state.x.equal(disk.state.x):
+            raise RunStopped("the model is another one with controls on the disk than with controls in memory")
+        ratios = [on_disk / in_memory for in_memory, on_disk in pairs]
+        parameters = memory.state.x.numel()
+        return Stored(
+            clients=clients,
+            cohort=cohort,
+            parameters=parameters,
+            samples=samples,
+            gib=round(len(memory.state.accepted) * parameters * 4 / 2**30, 2),
+            in_memory=statistics.median(in_memory for in_memory, _ in pairs),
+            on_disk=statistics.median(on_disk for _, on_disk in pairs),
+            ratio=statistics.median(ratios),
+            ratio_min=min(ratios),
+            ratio_max=max(ratios),
+        )
