@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
+
+from fedopt.cli import main
 
 FEDOPT = [sys.executable, "-m", "fedopt"]
 
@@ -26,6 +31,29 @@ def fedopt(*arguments: str | Path, cwd: Path | None = None) -> subprocess.Comple
         timeout=300,
         check=False,
     )
+
+
+def fedopt_here(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same in a process forked from this one, which has loaded torch: for commands that do not train."""
+    command = ["fedopt", *map(str, arguments)]
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = multiprocessing.get_context("fork").Process(target=_become, args=(command, cwd, out, err))
+        process.start()
+        process.join(timeout=300)
+        out.seek(0)
+        err.seek(0)
+        assert process.exitcode is not None, "it did not end within five minutes"
+        return subprocess.CompletedProcess(command, process.exitcode, out.read(), err.read())
+
+
+def _become(command: list[str], cwd: Path, out: IO[str], err: IO[str]) -> None:
+    for file, number in ((out, 1), (err, 2)):
+        os.dup2(file.fileno(), number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+    os.environ.update(environment())
+    os.chdir(cwd)
+    sys.argv = command
+    main()
 
 
 def start(arguments: Sequence[str | Path], cwd: Path | None = None) -> subprocess.Popen[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import fedopt
+from tests.commands import fedopt, fedopt_here
 
 QUICK = ["--set", "run.rounds=3"]
 
@@ -19,8 +19,8 @@ SUBCOMMANDS += ["partition", "bench", "list"]
 @pytest.mark.parametrize(
     "subcommand", [*SUBCOMMANDS, "bench engine", "bench scale", "bench store", "bench drift", "bench federation"]
 )
-def test_help_teaches(subcommand: str) -> None:
-    done = fedopt(*subcommand.split(), "--help")
+def test_help_teaches(subcommand: str, tmp_path: Path) -> None:
+    done = fedopt_here(*subcommand.split(), "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "Usage" in done.stdout
     assert "Example" in done.stdout or subcommand == "bench"
@@ -68,7 +68,7 @@ def test_help_lists_every_subcommand() -> None:
     ],
 )
 def test_a_mistake_gets_a_sentence_status_2_and_leaves_nothing(tmp_path: Path, arguments: list[str], told: str) -> None:
-    done = fedopt(*arguments, cwd=tmp_path)
+    done = fedopt_here(*arguments, cwd=tmp_path)
     assert told in " ".join(done.stderr.split())
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

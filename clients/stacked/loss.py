@@ -36,7 +36,7 @@ class CrossEntropy:
         self._minus_one = logits.new_full((1, 1, 1), -1.0).expand(1, lanes, batch)
         self._gradient = self._scratch("gradient", lanes, (batch, classes))
         self._sums = self._all_sums[:lanes]
-        self._kept: list[LaneBatch] = []
+        self._kept: list[tuple[Tensor, Tensor | None]] = []  # targets and weights
 
     def __call__(self, batch: LaneBatch, counts: bool) -> Tensor:
         """The gradient of width * loss, [lanes, B, classes]; the losses are added up if they count."""
@@ -49,7 +49,7 @@ class CrossEntropy:
         else:
             torch.mul(self._there, batch.weights[..., None], out=self._gradient)
         if counts:
-            self._kept.append(batch)
+            self._kept.append((batch.y, batch.weights))
             if len(self._kept) == len(self._columns_of):
                 self.settle()
         return self._gradient
@@ -59,10 +59,10 @@ class CrossEntropy:
         if not self._kept:
             return
         table = self._table[: len(self._kept)]
-        targets = torch.stack([batch.y for batch in self._kept])
+        targets = torch.stack([y for y, _ in self._kept])
         logs = torch.log_softmax(table.flatten(2), 1).view(table.shape)
         found = logs.gather(1, targets[:, None])[:, 0].to(self._sums.dtype)
-        weights = [batch.weights for batch in self._kept]
+        weights = [own for _, own in self._kept]
         if any(own is not None for own in weights):
             one = found.new_ones(targets.shape[1:])
             found *= torch.stack([one if own is None else own.to(one) for own in weights])

@@ -45,8 +45,8 @@ def engine(
     """Client steps per second of this engine and of the plain loop on the same work, interleaved.
 
     The plain loop is nn.Module, torch.optim and tensors in memory, one client after the other on one thread, on the
-    same minibatches; the engine has a worker of one thread for each core. A ratio above 1 means that the engine is
-    faster. Peers are run from your own installation, after they have started.
+    same minibatches; the engine has a worker of one thread for each core, each with so many lanes (stacked 2x5). A
+    ratio above 1 means that the engine is faster. Peers are run from your own installation, after they have started.
     """
     _check("--model", model, MODELS)
     _check("--optimizer", optimizer, OPTIMIZERS)
@@ -80,18 +80,18 @@ def _check(option: str, given: list[str] | None, known: Iterable[str]) -> None:
 def table(cells: list[Cell]) -> Table:
     shown = Table("model", "batch", "optimizer", "engine", box=None, pad_edge=False, header_style="bold")
     peers = list(dict.fromkeys(name for cell in cells for name in cell.peers))
-    for title in ("steps/s", "plain steps/s", "ratio", "spread", *(f"to {name}" for name in peers)):
+    for title in ("steps/s", "plain", "ratio", "spread", *(f"to {name}" for name in peers)):
         shown.add_column(title, justify="right")
     for cell in cells:
         shown.add_row(
             cell.model,
             str(cell.batch),
             cell.optimizer,
-            f"{cell.engine}, {cell.workers} x {cell.lanes}",
+            f"{cell.engine} {cell.workers}x{cell.lanes}",
             f"{cell.steps_per_second:,.0f}",
             f"{cell.plain_steps_per_second:,.0f}",
             f"{cell.ratio:.2f}",
-            f"{cell.ratio_min:.2f} - {cell.ratio_max:.2f}",
+            f"{cell.ratio_min:.1f}-{cell.ratio_max:.1f}",
             *(f"{cell.peers[name]:.2f}" for name in peers),
         )
     return shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,16 @@ LOCAL: dict[str, dict[str, Any]] = {
     "sam": {"optimizer": "sam", "lr": 0.05, "rho": 0.05},
 }
 
+EVERY_PAIR = [
+    ("fedavg", "sgd", 1.0),
+    ("fedavg", "adam", 0.5),
+    ("fedavg", "sam", 1.0),
+    ("scaffold", "sgd", 0.5),
+    ("scaffold", "adam", 1.0),
+    ("scaffold", "sam", 0.5),
+]
+"""Any two of algorithm, optimizer and participation meet in one of these; all twelve are in `make test-slow`."""
+
 
 def experiment(algorithm: str, optimizer: str, participation: float, dtype: str, **run: Any) -> fedopt.Experiment:
     return fedopt.Experiment(
@@ -40,9 +51,13 @@ def deployed(settings: fedopt.Experiment, out: Path) -> History:
         return run_locally(nursery, directory, setup, lambda line: None, [])
 
 
-@pytest.mark.parametrize("participation", [1.0, 0.5])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "sam"])
-@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold"])
+@pytest.mark.parametrize(
+    ("algorithm", "optimizer", "participation"),
+    [
+        pytest.param(*case, marks=() if case in EVERY_PAIR else pytest.mark.slow)
+        for case in itertools.product(("fedavg", "scaffold"), ("sgd", "adam", "sam"), (1.0, 0.5))
+    ],
+)
 def test_a_federation_over_grpc_ends_with_the_weights_of_the_simulation(
     algorithm: str, optimizer: str, participation: float, tmp_path: Path
 ) -> None:

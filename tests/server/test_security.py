@@ -12,7 +12,7 @@ import pytest
 from fedopt.errors import InvalidExperiment
 from server.keys import make_keys
 from server.tls import read_client_keys, read_identity
-from tests.commands import fedopt
+from tests.commands import fedopt, fedopt_here
 from tests.processes import Household, Process, household
 
 EXPERIMENT = ("--set", "data.name=synthetic", "--set", "data.partition=iid", "--set", "run.rounds=2")
@@ -229,7 +229,7 @@ def test_keys_are_private_complete_and_never_written_over(tmp_path: Path) -> Non
 def test_a_mistaken_command_line_is_answered_in_a_sentence(
     arguments: tuple[str, ...], sentence: str, tmp_path: Path
 ) -> None:
-    done = fedopt(*arguments, cwd=tmp_path)
+    done = fedopt_here(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert sentence in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr

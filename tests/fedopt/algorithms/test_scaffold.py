@@ -38,7 +38,7 @@ SETTINGS = [
         weighting,
         id=f"{weighting}-{kind}-{clients}-{cohort}-{name}",
         # The large ones take seconds each: all of them are in `make test-slow`, the hardest always.
-        marks=[pytest.mark.slow] if clients == 100 and (kind == "equal" or name == "sgd") else [],
+        marks=[pytest.mark.slow] if clients == 100 and (kind == "equal" or name != "momentum") else [],
     )
     for name in LOCAL
     for clients, cohort in [(8, 8), (8, 2), (8, 1), (100, 10)]
