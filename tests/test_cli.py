@@ -107,7 +107,7 @@ def test_an_unread_key_is_pointed_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
 def test_partition_shows_and_draws(tmp_path: Path, ending: str) -> None:
-    done = fedopt("partition", "--set", "data.clients=7", "--plot", f"p.{ending}", cwd=tmp_path)
+    done = fedopt_here("partition", "--set", "data.clients=7", "--plot", f"p.{ending}", cwd=tmp_path)
     assert done.returncode == 0
     assert "7 clients, 1437 samples" in done.stdout
     start = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[ending]

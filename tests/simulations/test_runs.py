@@ -20,7 +20,7 @@ from fedopt.models.build import build_model
 from fedopt.parameters import fingerprint
 from fedopt.runner import Interrupted
 from tests.commands import fedopt as command
-from tests.commands import start
+from tests.commands import fedopt_here, start
 
 FILES = {"experiment.toml", "partition.json", "metrics.jsonl", "model.safetensors", "summary.json", "checkpoint"}
 
@@ -181,7 +181,7 @@ def test_a_torn_or_edited_checkpoint_is_named_and_not_touched(
         flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
         file.write_bytes({"cut": content[:middle], "flip": flipped, "empty": b""}[damage])
     before = snapshot(run)
-    resumed = command("run", "--resume", run, "--set", "run.rounds=6")
+    resumed = fedopt_here("run", "--resume", run, "--set", "run.rounds=6", cwd=tmp_path)
     assert resumed.returncode == 1
     told = resumed.stderr.splitlines()[-1]
     assert (str(run / "checkpoint") if which == "checkpoint.json" else file.name) in told

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.commands import fedopt as command
+from tests.commands import fedopt_here
 
 pytestmark = pytest.mark.xdist_group("the study of the page")  # made once, for one worker
 
@@ -171,7 +172,7 @@ def test_bad_input_gets_a_sentence_and_leaves_nothing(
     if arguments[0] == "run":
         shutil.copytree(study / "scaffold-alpha1-seed0", tmp_path / "run")
     before = sorted(tmp_path.rglob("*"))
-    done = command("report", *arguments, cwd=tmp_path)
+    done = fedopt_here("report", *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
