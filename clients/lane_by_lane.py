@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from clients.batches import LaneBatch
+from clients.losses import LossSums
 from clients.stacked.packing import Packing
 from fedopt.models.activations import activations
-from fedopt.parameters import Layout, finest
+from fedopt.parameters import Layout
 from fedopt.task import Task
 
 GRADIENT_BYTES, ACTIVATION_BYTES = 2**20, 2**22
@@ -31,7 +32,7 @@ class EachLane:
         self.packing = Packing(layout, like)
         self.theta = like.new_zeros(lanes, self.packing.width)
         self._gradients = torch.zeros_like(self.theta)
-        self._losses = torch.zeros(lanes, dtype=finest(like), device=like.device)
+        self._losses = LossSums(lanes, like)
         self._loss = task.loss
         # What is not trained is the same for every lane and is not copied.
         shared = {
@@ -66,12 +67,10 @@ class EachLane:
                     (view if keep == 1.0 else view.mul_(keep)).add_(gradient, alpha=scale)
             losses += found
         if counts:
-            self._losses[: batch.active] += torch.stack(losses).detach()
+            self._losses.add(torch.stack(losses).detach())
 
     def losses(self) -> Tensor:
-        found = self._losses.clone()
-        self._losses.zero_()
-        return found
+        return self._losses.take()
 
     def _groups(self, batch: LaneBatch) -> Iterator[tuple[int, list[Tensor], tuple[Tensor, ...]]]:
         """(first lane, losses, gradients by parameter) of as many lanes as go through one backward pass."""

@@ -99,6 +99,7 @@ class LaneTrainer:
         kept = {name: packing.pack(torch.stack([job.kept[name] for job in jobs])) for name in jobs[0].kept}
         batches = self._batches(jobs, [self._plan(job) for job in jobs], width)
 
+        self._gradients.losses()  # those of a round that failed under way are nobody's
         optimizer = make_optimizer(self._local.optimizer, self._local, theta)
         gradient = CorrectedGradient(self._gradients, algorithm, algorithm.begin(x, down, kept), self._local.clip)
         gradient_sums = torch.zeros_like(theta) if algorithm.averages_gradients else None

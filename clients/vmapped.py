@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import cast
 
-import torch
 from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 
 from clients.batches import LaneBatch
+from clients.losses import LossSums
 from clients.stacked.packing import Packing
-from fedopt.parameters import Layout, finest
+from fedopt.parameters import Layout
 from fedopt.task import Task
 
 
@@ -20,7 +20,7 @@ class VmapLanes:
     def __init__(self, task: Task, layout: Layout, like: Tensor, lanes: int) -> None:
         self.packing = packing = Packing(layout, like)
         self.theta = like.new_zeros(lanes, packing.width)
-        self._losses = torch.zeros(lanes, dtype=finest(like), device=like.device)
+        self._losses = LossSums(lanes, like)
 
         def loss(theta: Tensor, x: Tensor, y: Tensor, weights: Tensor) -> Tensor:
             outputs = functional_call(task.module, packing.views(theta), (x,))
@@ -33,13 +33,11 @@ class VmapLanes:
         weights = theta.new_ones(()) if batch.weights is None else batch.weights
         gradients, losses = self._gradients(theta, batch.x, batch.y, (weights / batch.width).expand(batch.y.shape))
         if counts:
-            self._losses[: batch.active] += losses
+            self._losses.add(losses)
         return cast(Tensor, gradients)
 
     def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, counts: bool = True) -> None:
         into[: batch.active].mul_(keep).add_(self(batch, counts), alpha=scale)
 
     def losses(self) -> Tensor:
-        found = self._losses.clone()
-        self._losses.zero_()
-        return found
+        return self._losses.take()

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clients.batches import LaneBatch
+from clients.losses import LossSums
 from clients.stacked.circuit import Circuit
 from clients.stacked.convolution import Conv2dRule
 from clients.stacked.layers import NotStackable
@@ -14,7 +15,7 @@ from clients.stacked.loss import CrossEntropy
 from clients.stacked.packing import Packing
 from clients.stacked.recognise import recognise
 from clients.stacked.storage import Scratch
-from fedopt.parameters import Layout, finest
+from fedopt.parameters import Layout
 from fedopt.task import Task
 
 HEAVY = 2e6
@@ -64,7 +65,7 @@ class StackedLanes:
         self.packing = Packing(layout, like)
         self.theta = like.new_zeros(lanes, self.packing.width)
         self._gradients = torch.zeros_like(self.theta)
-        self._losses = torch.zeros(lanes, dtype=finest(like), device=like.device)
+        self._losses = LossSums(lanes, like)
         self._circuits: dict[tuple[int, ...], Circuit] = {}
         self._circuit: Circuit | None = None
         self._shape: tuple[int, ...] = ()
@@ -87,9 +88,7 @@ class StackedLanes:
         for circuit in self._circuits.values():
             circuit.loss.settle()
             circuit.forget()
-        found = self._losses.clone()
-        self._losses.zero_()
-        return found
+        return self._losses.take()
 
     def try_out(self, sample: Tensor) -> int:
         """Multiplications in convolutions for this sample; NotStackable if the rules do not fit its kind."""
@@ -107,7 +106,7 @@ class StackedLanes:
         if circuit is None:
             if len(self._circuits) == CIRCUITS:
                 del self._circuits[next(iter(self._circuits))]
-            loss = CrossEntropy(self._scratch_of_loss, self._losses)
+            loss = CrossEntropy(self._scratch_of_loss, self._losses.sums)
             theta = self.theta[: shape[0]]
             circuit = self._circuits[shape] = Circuit(self._steps, shape, self.packing, theta, self._scratch, loss)
         self._circuit, self._shape, self._gathered = circuit, shape, None

@@ -36,7 +36,7 @@ class LinearRule(Rule):
             self._dx = self.scratch("dx", lanes, (*rows, features))
             self._dx_rows = self._dx.view(self._x.shape)
         few = self._y.shape[1] * self._outputs < SMALL
-        self._ones = x.new_ones(lanes, 1, self._y.shape[1]) if few and x.is_floating_point() else None
+        self._ones = x.new_ones(lanes, 1, self._y.shape[1]) if few else None
         return y
 
     def forward(self) -> None:

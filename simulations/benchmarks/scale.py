@@ -73,7 +73,7 @@ def measure_all(wished: list[Point], rounds: int) -> Iterator[Point]:
         found = measure(point, rounds)
         if before is not None and before.axis == found.axis:
             growth = math.log(found.size / before.size)
-            found = replace(found, slope=round(math.log(found.seconds / before.seconds) / growth, 2))
+            found = replace(found, slope=round(math.log(found.seconds / before.seconds) / growth, 2) + 0.0)
         before = found
         yield found
 

@@ -221,3 +221,44 @@ def test_plain_descent_takes_the_steps_of_torch_sgd_to_the_bit(road: Road) -> No
     for (short, loss), (long, same) in zip(*moved, strict=True):
         assert short.equal(long)
         assert loss == same
+
+
+class Interrupted(FedAvg):
+    """Fails at its third gradient, once."""
+
+    def correct(self, gradient: Tensor, y: Tensor, local: Vectors) -> Tensor:
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("under way")
+        return gradient
+
+
+calls: list[int] = []
+
+
+@pytest.mark.parametrize("road", ["stacked", "each", "vmap"])
+def test_a_loss_is_the_mean_over_the_steps_even_after_a_round_that_failed(road: Road) -> None:
+    calls.clear()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(73, 8, generator=generator, dtype=torch.float64)
+    y = torch.randint(0, 4, (73,), generator=generator)
+    module = nn.Sequential(nn.Linear(8, 4)).double()
+    layout, local = Layout.of(module), LocalSettings(lr=0.1, epochs=10, batch_size=10)
+    start = layout.flatten(module)
+    trainer = LaneTrainer(Task(module), layout, Interrupted(), local, (x, y), seed=5, road=road, lanes=1)
+    job = Job(WorkOrder(2, 0, None, start, {}), np.arange(73), {})
+    with pytest.raises(RuntimeError, match="under way"):
+        trainer.train([job])
+    (result,) = trainer.train([job])
+
+    plan = plan_batches(73, local, stream(5, Purpose.BATCHES, 2, 0))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    losses: list[float] = []
+    for batch in batches_of(plan, np.arange(73)):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(module(x[batch]), y[batch])
+        torch.autograd.backward(loss)
+        optimizer.step()
+        losses.append(loss.item())
+    assert len(losses) == 80  # more than the steps whose logits are kept together
+    assert result.loss == pytest.approx(sum(losses) / len(losses), rel=1e-12)
