@@ -12,6 +12,10 @@ from clients.stacked.storage import product
 SMALL = 400
 """Products of fewer multiplications than this torch does itself, without BLAS: cheaper than a sum and an addition."""
 
+NARROW = 16
+"""Outputs up to which a product is turned round where it has at least as many rows: BLAS fills its tiles along the
+rows then (784 x 10 on 64 rows: 20 against 52 us)."""
+
 
 class LinearRule(Rule):
     _dx: Tensor | None
@@ -29,7 +33,13 @@ class LinearRule(Rule):
         self._w = self.weights[self._weight]
         self._wt = self._w.transpose(1, 2)
         self._b = None if self._bias is None else self.weights[self._bias][:, None]
-        y = self.scratch("y", lanes, (*rows, self._outputs))
+        self._turned = x.ndim == 3 and self._outputs <= NARROW <= x.shape[1]
+        if self._turned:
+            self._yt = self.scratch("y", lanes, (self._outputs, *rows))
+            self._xt = x.transpose(1, 2)
+            y = self._yt.transpose(1, 2)
+        else:
+            y = self.scratch("y", lanes, (*rows, self._outputs))
         self._y = y.view(lanes, -1, self._outputs)
         self._dx, self._gradient = None, None
         if wants_gradient:
@@ -42,7 +52,11 @@ class LinearRule(Rule):
     def forward(self) -> None:
         if self._b is not None:
             self._y.copy_(self._b)
-        product(self._y, self._x, self._wt, keep=0.0 if self._b is None else 1.0)
+        keep = 0.0 if self._b is None else 1.0
+        if self._turned:
+            product(self._yt, self._w, self._xt, keep)
+        else:
+            product(self._y, self._x, self._wt, keep)
 
     def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
         if gradient is not self._gradient:  # the same buffer every time but the first
