@@ -31,6 +31,11 @@ PASS_WIDTH = {"stacked": 64, "each": 256, "vmap": 64}
 """Samples a lane reads at once in a pass over all of a client's data; padding costs where lanes have one width."""
 
 
+LEAST_LR = 1e-3
+"""Step size below which gradients are not read off the way that the parameters went: float32 then has too few digits
+for both."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One client's work in one round."""
@@ -101,8 +106,10 @@ class LaneTrainer:
 
         self._gradients.losses()  # those of a round that failed under way are nobody's
         optimizer = make_optimizer(self._local.optimizer, self._local, theta)
-        gradient = CorrectedGradient(self._gradients, algorithm, algorithm.begin(x, down, kept), self._local.clip)
-        gradient_sums = torch.zeros_like(theta) if algorithm.averages_gradients else None
+        gradient_sums = torch.zeros_like(theta) if sums_gradients(algorithm, self._local) else None
+        local = algorithm.begin(x, down, kept)
+        clip, raw = self._local.clip, gradient_sums is not None
+        gradient = CorrectedGradient(self._gradients, algorithm, local, clip, raw)
         active = len(jobs)
         for step in range(batches.steps):
             batch = batches.at(step)
@@ -116,13 +123,19 @@ class LaneTrainer:
                 gradient_sums[:active] += gradient.raw
 
         steps = batches.steps_of_lanes
+        taken = theta.new_tensor(steps)[:, None]
+        mean_gradient = None
+        if gradient_sums is not None:
+            mean_gradient = gradient_sums.div_(taken)
+        elif algorithm.averages_gradients:
+            mean_gradient = _mean_gradient_of_descent(x, theta, taken * self._local.lr, algorithm.shift(local))
         losses = self._gradients.losses()[: len(jobs)].tolist()
         full_gradient = functools.cache(lambda: self._full_gradient(x, jobs))
         work = LocalWork(
             x=x,
             y=theta,
             kept=kept,
-            mean_gradient=None if gradient_sums is None else gradient_sums.div_(theta.new_tensor(steps)[:, None]),
+            mean_gradient=mean_gradient,
             full_gradient=full_gradient,
             down=down,
         )
@@ -180,9 +193,13 @@ class CorrectedGradient:
     raw: Tensor
     """The raw gradients of the last evaluation, [active, Q]: those that drive the step."""
 
-    def __init__(self, gradients: LaneGradients, algorithm: Algorithm, local: Vectors, clip: float | None) -> None:
+    def __init__(
+        self, gradients: LaneGradients, algorithm: Algorithm, local: Vectors, clip: float | None, keep_raw: bool
+    ) -> None:
+        """`keep_raw` asks for `raw` at every step."""
         self._gradients, self._algorithm, self._local, self._clip = gradients, algorithm, local, clip
-        self._is_raw = clip is None and not algorithm.corrects_gradients and not algorithm.averages_gradients
+        self._straight = clip is None and not algorithm.corrects_gradients and not keep_raw
+        self._shift = algorithm.shift(local)
 
     def turn_to(self, batch: LaneBatch) -> None:
         """The evaluations that follow belong to the step on this minibatch; the loss of the first one counts."""
@@ -200,18 +217,38 @@ class CorrectedGradient:
         return corrected * torch.clamp(self._clip / (norms + 1e-6), max=1.0)
 
     def add_to(self, target: Tensor, keep: float, scale: float) -> None:
-        if self._is_raw:
+        active = target[: self._batch.active]
+        if self._straight:
             self._gradients.accumulate(self._batch, target, keep, scale, self._first)
             self._first = False
+            if self._shift is not None:
+                active.add_(self._shift, alpha=scale)
             return
         gradient = self()
-        active = target[: self._batch.active]
         if keep != 1.0:
             active.mul_(keep)
         active.add_(gradient, alpha=scale)
 
     def narrow(self, active: int) -> None:
         self._local = {name: vector[:active] if vector.ndim == 2 else vector for name, vector in self._local.items()}
+        self._shift = self._algorithm.shift(self._local)
+
+
+def sums_gradients(algorithm: Algorithm, local: LocalSettings) -> bool:
+    """Whether the raw gradients must be summed step by step for their mean.
+
+    Not where each step is y <- y - lr (g + shift), for then where the steps led says it. Small steps are too close to
+    the last bit of the parameters for that.
+    """
+    if not algorithm.averages_gradients:
+        return False
+    return not local.is_plain_descent or algorithm.corrects_gradients or local.lr < LEAST_LR
+
+
+def _mean_gradient_of_descent(x: Tensor, y: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
+    """The mean of the raw g of K steps y <- y - lr (g + shift) that led from x to y; `scale` is K lr."""
+    mean = (x - y).div_(scale)
+    return mean if shift is None else mean.sub_(shift)
 
 
 def _one_pass(samples: int, width: int) -> BatchPlan:

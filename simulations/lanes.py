@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from clients.training import sums_gradients
 from fedopt.experiment import Experiment
 from fedopt.models.activations import activations
 from fedopt.parameters import Layout
@@ -54,7 +55,8 @@ def vectors_per_lane(experiment: Experiment) -> int:
     """How many vectors of the model's size a step of one lane touches."""
     local, algorithm = experiment.local, experiment.algorithm
     moments = (local.momentum > 0) if local.stepper == "sgd" else 2
-    return 2 + moments + (local.optimizer == "sam") + 3 * algorithm.averages_gradients
+    corrections = 3 if sums_gradients(algorithm, local) else int(algorithm.averages_gradients)
+    return 2 + moments + (local.optimizer == "sam") + corrections
 
 
 def choose_workers(wished: int | Literal["auto"], experiment: Experiment, device: torch.device) -> int:

@@ -7,7 +7,8 @@ clients that train side by side (a deployed client is one lane). An algorithm sa
     client_keeps   what a client keeps between rounds, before its first one
     sends_down     what travels down beside x
     begin          what a client prepares once a round from x, what came down and what it kept
-    correct        how a local gradient is corrected at each step, before the optimizer sees it
+    shift          what is added to every local gradient before the optimizer sees it, or
+    correct        how else it is corrected at each step
     finish         what travels up, and what the client keeps, once the local work is done
     advance        how means of what travelled up become the next x and the next server vectors
     tell, check    what its own state is worth, for the records; most have nothing to tell
@@ -79,7 +80,7 @@ class Algorithm(Section, ABC):
 
     @property
     def corrects_gradients(self) -> bool:
-        """Whether `correct` changes them at all; where it does not, plain SGD can step without a detour."""
+        """Whether `correct` does more than to add the `shift`; where it does not, SGD can step without a detour."""
         return type(self).correct is not Algorithm.correct
 
     def server_keeps(self, x: Tensor) -> Vectors:
@@ -94,8 +95,13 @@ class Algorithm(Section, ABC):
     def begin(self, x: Tensor, down: Vectors, kept: Vectors) -> Vectors:
         return {}
 
+    def shift(self, local: Vectors) -> Tensor | None:
+        """What is added to every gradient of the round, [lanes, P]; None if nothing is."""
+        return None
+
     def correct(self, gradient: Tensor, y: Tensor, local: Vectors) -> Tensor:
-        return gradient
+        shift = self.shift(local)
+        return gradient if shift is None else gradient + shift
 
     @abstractmethod
     def finish(self, work: LocalWork) -> Finished: ...

@@ -48,8 +48,8 @@ class Scaffold(Algorithm):
     def begin(self, x: Tensor, down: Vectors, kept: Vectors) -> Vectors:
         return {"correction": down["c"] - kept["c_i"]}
 
-    def correct(self, gradient: Tensor, y: Tensor, local: Vectors) -> Tensor:
-        return gradient + local["correction"]
+    def shift(self, local: Vectors) -> Tensor:
+        return local["correction"]
 
     def finish(self, work: LocalWork) -> Finished:
         c_i_new = work.full_gradient() if work.mean_gradient is None else work.mean_gradient
