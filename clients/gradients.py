@@ -27,6 +27,17 @@ from fedopt.task import Task
 Road = Literal["stacked", "each", "vmap"]
 
 
+class Ascent(Protocol):
+    """Gradients uphill of theta, which stays as it is."""
+
+    def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, rho: float, counts: bool) -> None:
+        """into <- keep * into + scale * gradients at theta + rho g / |g|, where g are those at theta.
+
+        The norm |g| is one for all parameters of a lane; `counts` goes for the losses at theta.
+        """
+        ...
+
+
 class LaneGradients(Protocol):
     """Gradients of the mean loss of each lane's minibatch, at the present contents of theta."""
 
@@ -45,6 +56,10 @@ class LaneGradients(Protocol):
         `into` may be theta itself: a step of gradient descent that needs no tensor for the gradient. `counts` says
         whether the losses belong to those that are added up.
         """
+        ...
+
+    def uphill(self, batch: LaneBatch) -> Ascent | None:
+        """A way to gradients uphill that is shorter than to go there; None where there is none for such a batch."""
         ...
 
     def losses(self) -> Tensor:

@@ -69,6 +69,9 @@ class EachLane:
         if counts:
             self._losses.add(torch.stack(losses).detach())
 
+    def uphill(self, batch: LaneBatch) -> None:
+        return None
+
     def losses(self) -> Tensor:
         return self._losses.take()
 

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from clients.batches import LaneBatch, LaneBatches, lane_width
-from clients.gradients import LaneGradients, Road, lane_gradients
+from clients.gradients import Ascent, LaneGradients, Road, lane_gradients
 from fedopt.algorithms.base import Algorithm, LocalWork
 from fedopt.data.batches import BatchPlan, plan_batches
 from fedopt.drift.gradients import GRADIENT
 from fedopt.federation import WorkOrder
 from fedopt.optimizers.settings import LocalSettings
-from fedopt.optimizers.stepper import make_optimizer
+from fedopt.optimizers.stepper import Gradient, make_optimizer
 from fedopt.parameters import Layout, Vectors
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
@@ -184,11 +184,8 @@ class LaneTrainer:
         return total.div_(x.new_tensor([len(job.indices) for job in jobs])[:, None])
 
 
-class CorrectedGradient:
-    """What an optimizer sees: raw gradients of this step's minibatch, corrected by the algorithm, clipped.
-
-    Implements `fedopt.optimizers.stepper.Gradient`.
-    """
+class CorrectedGradient(Gradient):
+    """What an optimizer sees: raw gradients of this step's minibatch, corrected by the algorithm, clipped."""
 
     raw: Tensor
     """The raw gradients of the last evaluation, [active, Q]: those that drive the step."""
@@ -229,9 +226,32 @@ class CorrectedGradient:
             active.mul_(keep)
         active.add_(gradient, alpha=scale)
 
+    def uphill(self, rho: float) -> Gradient | None:
+        ascent = self._gradients.uphill(self._batch) if self._straight and self._shift is None else None
+        return None if ascent is None else _UphillGradient(self, ascent, self._batch, rho, self._first)
+
+    @functools.cached_property
+    def room(self) -> Tensor:
+        """For gradients that belong nowhere else, [lanes, Q]."""
+        return torch.empty_like(self._gradients.theta)
+
     def narrow(self, active: int) -> None:
         self._local = {name: vector[:active] if vector.ndim == 2 else vector for name, vector in self._local.items()}
         self._shift = self._algorithm.shift(self._local)
+
+
+class _UphillGradient(Gradient):
+    """Raw gradients at the worst point of each lane's ball around theta."""
+
+    def __init__(self, here: CorrectedGradient, ascent: Ascent, batch: LaneBatch, rho: float, counts: bool) -> None:
+        self._here, self._ascent, self._batch, self._rho, self._counts = here, ascent, batch, rho, counts
+
+    def __call__(self) -> Tensor:
+        self.add_to(self._here.room, 0.0, 1.0)
+        return self._here.room[: self._batch.active]
+
+    def add_to(self, target: Tensor, keep: float, scale: float) -> None:
+        self._ascent.accumulate(self._batch, target, keep, scale, self._rho, self._counts)
 
 
 def sums_gradients(algorithm: Algorithm, local: LocalSettings) -> bool:

@@ -39,5 +39,8 @@ class VmapLanes:
     def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, counts: bool = True) -> None:
         into[: batch.active].mul_(keep).add_(self(batch, counts), alpha=scale)
 
+    def uphill(self, batch: LaneBatch) -> None:
+        return None
+
     def losses(self) -> Tensor:
         return self._losses.take()

@@ -18,7 +18,7 @@ from fedopt.parameters import Layout
 from fedopt.task import Task
 from simulations.ranks import launched
 
-CACHE_BYTES = 10 * 2**20
+CACHE_BYTES = 12 * 2**20
 """What the vectors of all lanes on a CPU should keep within: beyond its caches, every step waits for memory."""
 
 CACHE_LANES = 16
@@ -41,7 +41,9 @@ def choose_lanes(task: Task, experiment: Experiment, sample: Tensor, longest: in
     lanes = int(MEMORY_SHARE / workers * memory(sample.device) / ((2 * vectors + numbers) * sample.element_size()))
     if sample.device.type == "cpu":
         lanes = min(lanes, CACHE_LANES, CACHE_BYTES // (vectors * sample.element_size()))
-    return max(1, min(lanes, math.ceil(experiment.cohort_size / workers)))
+    share = math.ceil(experiment.cohort_size / workers)
+    groups = math.ceil(share / max(1, min(lanes, share)))
+    return math.ceil(share / groups)  # of like size
 
 
 def memory(device: torch.device) -> int:

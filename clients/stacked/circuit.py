@@ -15,7 +15,6 @@ from clients.stacked.loss import CrossEntropy
 from clients.stacked.packing import Packing
 from clients.stacked.recognise import SAMPLES, Step
 from clients.stacked.rule import Into, Rule
-from clients.stacked.storage import Scratch
 
 _Backward = tuple[Callable[[Tensor, Into], Sequence[Tensor]], int, list[tuple[int, int, bool]]]
 """A rule's way back, its number, and for its inputs: which, whose number, whether a gradient is there already."""
@@ -24,28 +23,20 @@ _Backward = tuple[Callable[[Tensor, Into], Sequence[Tensor]], int, list[tuple[in
 class Circuit:
     """Rules, prepared; the buffers they work in are shared with the circuits of other shapes."""
 
-    def __init__(
-        self,
-        steps: Sequence[Step],
-        shape: tuple[int, ...],
-        packing: Packing,
-        theta: Tensor,
-        scratch: Scratch,
-        loss: CrossEntropy,
-    ) -> None:
-        """`shape` is that of a batch, [lanes, B, ...]; `theta` are the weights of as many lanes."""
+    def __init__(self, steps: Sequence[Step], x: Tensor, packing: Packing, theta: Tensor, loss: CrossEntropy) -> None:
+        """Batches will be in x, [lanes, B, ...]; `theta` are the weights of as many lanes."""
+        self.x = x
         self._theta, self._packing = theta, packing
         self._weights = packing.views(theta)
         self.rules: list[Rule] = [copy.copy(step.rule) for step in steps]
-        self._x = scratch("x", shape[0], shape[1:])
         # Lanes without gaps between them are gathered in place.
-        self._flat_x = self._x.view(-1, *shape[2:]) if self._x.is_contiguous() else None
+        self._flat_x = x.view(-1, *x.shape[2:]) if x.is_contiguous() else None
         values: list[Tensor] = []
         learns: list[bool] = []  # whether a value depends on parameters
         for step, rule in zip(steps, self.rules, strict=True):
             wants = any(source != SAMPLES and learns[source] for source in step.inputs)
             rule.weights = {name: self._weights[name] for name in rule.names}
-            inputs = [self._x if source == SAMPLES else values[source] for source in step.inputs]
+            inputs = [x if source == SAMPLES else values[source] for source in step.inputs]
             values.append(rule.prepare(inputs, wants))
             learns.append(wants or bool(rule.names))
         self._forward = [rule.forward for rule in self.rules]
@@ -57,17 +48,16 @@ class Circuit:
 
     def gather(self, batch: LaneBatch) -> None:
         if self._flat_x is None:
-            self._x.copy_(batch.x)
+            self.x.copy_(batch.x)
         else:
             batch.gather(self._flat_x)
 
-    def run(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, counts: bool) -> None:
-        """into <- keep * into + scale * gradient on the batch that was gathered last."""
+    def run(self, batch: LaneBatch, target: Into, counts: bool) -> None:
+        """Adds width * gradient, on the batch that was gathered last."""
         for forward in self._forward:
             forward()
         gradients = self._gradients
         gradients[-1] = self.loss(batch, counts)
-        target = self._into(into, keep, scale / batch.width)
         for backward, number, routes in self._back:
             gradient = gradients[number]
             assert gradient is not None
@@ -84,7 +74,8 @@ class Circuit:
         """Lets go of the buffers that gradients went to."""
         self._targets.clear()
 
-    def _into(self, buffer: Tensor, keep: float, scale: float) -> Into:
+    def into(self, buffer: Tensor, keep: float, scale: float) -> Into:
+        """The parameters in a buffer [lanes, Q], to which gradients shall be added."""
         key = (buffer.data_ptr(), keep, scale)  # views keep their memory: no other buffer can lie there
         into = self._targets.get(key)
         if into is None:

@@ -15,6 +15,7 @@ from clients.stacked.loss import CrossEntropy
 from clients.stacked.packing import Packing
 from clients.stacked.recognise import recognise
 from clients.stacked.storage import Scratch
+from clients.stacked.uphill import Uphill, goes_uphill
 from fedopt.parameters import Layout
 from fedopt.task import Task
 
@@ -67,6 +68,8 @@ class StackedLanes:
         self._gradients = torch.zeros_like(self.theta)
         self._losses = LossSums(lanes, like)
         self._circuits: dict[tuple[int, ...], Circuit] = {}
+        self._scratch_uphill = [Scratch(like) for _ in (*self._steps, "loss")]
+        self._uphill: dict[Circuit, Uphill | None] = {}
         self._circuit: Circuit | None = None
         self._shape: tuple[int, ...] = ()
         self._gathered: LaneBatch | None = None
@@ -76,18 +79,26 @@ class StackedLanes:
         return self._gradients[: batch.active]
 
     def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, counts: bool = True) -> None:
-        circuit = self._circuit
-        if circuit is None or batch.shape != self._shape:
-            circuit = self._turn_to(batch.shape)
-        if batch is not self._gathered:
-            circuit.gather(batch)
-            self._gathered = batch
-        circuit.run(batch, into, keep, scale, counts)
+        circuit = self._gather(batch)
+        circuit.run(batch, circuit.into(into, keep, scale / batch.width), counts)
+
+    def uphill(self, batch: LaneBatch) -> Uphill | None:
+        circuit = self._gather(batch)
+        if circuit not in self._uphill:
+            *scratches, of_loss = self._scratch_uphill
+            theta = self.theta[: batch.active]
+            goes = goes_uphill(circuit)
+            way = Uphill(circuit, self._steps, self.packing, theta, scratches, of_loss) if goes else None
+            self._uphill[circuit] = way
+        return self._uphill[circuit]
 
     def losses(self) -> Tensor:
         for circuit in self._circuits.values():
             circuit.loss.settle()
             circuit.forget()
+        for way in self._uphill.values():
+            if way is not None:
+                way.forget()
         return self._losses.take()
 
     def try_out(self, sample: Tensor) -> int:
@@ -98,6 +109,16 @@ class StackedLanes:
             raise NotStackable(f"samples of shape {tuple(sample.shape[1:])} do not fit its rules") from error
         return sum(rule.products for rule in rules if isinstance(rule, Conv2dRule))
 
+    def _gather(self, batch: LaneBatch) -> Circuit:
+        """The circuit for batches like this one, which is in its place."""
+        circuit = self._circuit
+        if circuit is None or batch.shape != self._shape:
+            circuit = self._turn_to(batch.shape)
+        if batch is not self._gathered:
+            circuit.gather(batch)
+            self._gathered = batch
+        return circuit
+
     def _turn_to(self, shape: tuple[int, ...]) -> Circuit:
         """The circuit for batches of this shape, in place of that of another."""
         if self._circuit is not None:
@@ -105,9 +126,9 @@ class StackedLanes:
         circuit = self._circuits.get(shape)
         if circuit is None:
             if len(self._circuits) == CIRCUITS:
-                del self._circuits[next(iter(self._circuits))]
+                self._uphill.pop(self._circuits.pop(next(iter(self._circuits))), None)
             loss = CrossEntropy(self._scratch_of_loss, self._losses.sums)
-            theta = self.theta[: shape[0]]
-            circuit = self._circuits[shape] = Circuit(self._steps, shape, self.packing, theta, self._scratch, loss)
+            x, theta = self._scratch("x", shape[0], shape[1:]), self.theta[: shape[0]]
+            circuit = self._circuits[shape] = Circuit(self._steps, x, self.packing, theta, loss)
         self._circuit, self._shape, self._gathered = circuit, shape, None
         return circuit

@@ -20,7 +20,7 @@ class CrossEntropy:
 
     def __init__(self, scratch: Scratch, sums: Tensor) -> None:
         """Losses are added to `sums`, [lanes], step by step, whoever else is there: the same bits for any company."""
-        self._scratch, self._all_sums = scratch, sums
+        self._scratch, self.sums = scratch, sums
 
     def prepare(self, logits: Tensor) -> None:
         lanes, batch, classes = logits.shape
@@ -35,7 +35,7 @@ class CrossEntropy:
         self._there = self._turned[:, :, :batch].permute(1, 2, 0)
         self._minus_one = logits.new_full((1, 1, 1), -1.0).expand(1, lanes, batch)
         self._gradient = self._scratch("gradient", lanes, (batch, classes))
-        self._sums = self._all_sums[:lanes]
+        self._sums = self.sums[:lanes]
         self._kept: list[tuple[Tensor, Tensor | None]] = []  # targets and weights
 
     def __call__(self, batch: LaneBatch, counts: bool) -> Tensor:

@@ -31,9 +31,16 @@ class Into:
         """The gradient is a @ b, a matrix."""
         product(self._matrices[name], a, b, self._keep, self._scale)
 
-    def add_small_product(self, name: str, a: Tensor, b: Tensor) -> None:
-        """The same for a product so small that torch does it without BLAS, where vectors are no other road."""
-        self._matrices[name].baddbmm_(a, b, beta=self._keep, alpha=self._scale)
+    def add_rows(self, name: str, rows: Tensor, ones: Tensor | None) -> None:
+        """The gradient is the sum of rows [lanes, rows, width].
+
+        Given `ones` [lanes, 1, rows], it is had by a product so small that torch does it without BLAS, where vectors
+        are no other road.
+        """
+        if ones is None:
+            self.add(name, rows.sum(1))
+        else:
+            self._matrices[name].baddbmm_(ones, rows, beta=self._keep, alpha=self._scale)
 
     def add(self, name: str, gradient: Tensor) -> None:
         target = self._targets[name]
@@ -43,6 +50,22 @@ class Into:
         if self._keep != 1.0:
             target.mul_(self._keep)
         target.add_(gradient, alpha=self._scale)
+
+
+class Nowhere(Into):
+    """For a way back that is only after what the layers are told."""
+
+    def __init__(self) -> None:
+        super().__init__({}, 0.0, 0.0)
+
+    def add_product(self, name: str, a: Tensor, b: Tensor) -> None:
+        pass
+
+    def add_rows(self, name: str, rows: Tensor, ones: Tensor | None) -> None:
+        pass
+
+    def add(self, name: str, gradient: Tensor) -> None:
+        pass
 
 
 class Rule(ABC):

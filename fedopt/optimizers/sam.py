@@ -50,6 +50,10 @@ class SharpnessAware:
         self._here, self._active = torch.empty_like(theta), theta
 
     def step(self, gradient: Gradient) -> None:
+        ahead = gradient.uphill(self._rho) if self._p == 2 else None
+        if ahead is not None:
+            self._inner.step(ahead)
+            return
         here = self._here[: len(self._active)]
         here.copy_(self._active)
         climb(self._active, gradient(), self._rho, self._p)
@@ -60,7 +64,7 @@ class SharpnessAware:
         self._inner.narrow(active)
 
 
-class _AtTheWorstPoint:
+class _AtTheWorstPoint(Gradient):
     """The gradient at theta + eps for whoever steps from theta, where theta is put back to."""
 
     def __init__(self, gradient: Gradient, theta: Tensor, here: Tensor, active: int) -> None:

@@ -29,6 +29,10 @@ class Gradient(Protocol):
         """
         ...
 
+    def uphill(self, rho: float) -> Gradient | None:
+        """The gradient at theta + rho g / |g|, where g is this one, without moving theta; None if theta must move."""
+        return None
+
 
 class LaneOptimizer(Protocol):
     """Steps theta [lanes, P] in place. The last gradient it evaluates in a step is the one that drives it."""
