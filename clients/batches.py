@@ -88,7 +88,7 @@ class LaneBatches:
         # One after the other for all steps, cut into those of each.
         self._rows = torch.split(flat, (active * width).tolist())
         self._y = torch.split(y.index_select(0, flat).view(-1, width), active.tolist())
-        self._counts = np.split(counts, np.cumsum(active)[:-1])
+        self._counts, self._ends = counts, np.cumsum(active).tolist()
         self._weights: Sequence[Tensor | None] = [None] * rows
         if any(partial):
             of_samples = (np.arange(width) < counts[:, None]) * (width / counts[:, None])
@@ -100,5 +100,7 @@ class LaneBatches:
         if self._constant and self._last is not None:
             return self._last
         row = 0 if self._constant else step
-        self._last = LaneBatch(self._x, self._rows[row], self._y[row], self._weights[row], self._counts[row])
+        y = self._y[row]
+        counts = self._counts[self._ends[row] - y.size(0) : self._ends[row]]
+        self._last = LaneBatch(self._x, self._rows[row], y, self._weights[row], counts)
         return self._last

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from clients.batches import LaneBatch
+from clients.stacked.linear import LinearRule
 from clients.stacked.loss import CrossEntropy
 from clients.stacked.packing import Packing
 from clients.stacked.recognise import SAMPLES, Step
@@ -31,6 +32,9 @@ class Circuit:
         self.rules: list[Rule] = [copy.copy(step.rule) for step in steps]
         # Lanes without gaps between them are gathered in place.
         self._flat_x = x.view(-1, *x.shape[2:]) if x.is_contiguous() else None
+        last = self.rules[-1]
+        if isinstance(last, LinearRule):
+            last.gives_logits = True
         values: list[Tensor] = []
         learns: list[bool] = []  # whether a value depends on parameters
         for step, rule in zip(steps, self.rules, strict=True):

@@ -27,6 +27,9 @@ class LinearRule(Rule):
     dx: Tensor
     """The gradient of what came in, where it is wanted."""
 
+    gives_logits = False
+    """Whether what goes out is read by the loss alone, which does not mind where lanes begin."""
+
     def __init__(self, outputs: int, weight: str, bias: str | None) -> None:
         self.outputs, self.weight, self.bias = outputs, weight, bias
         self.names = (weight,) if bias is None else (weight, bias)
@@ -44,6 +47,8 @@ class LinearRule(Rule):
         if self._turned:
             self._yt = self.scratch("y", lanes, (self.outputs, *rows))
             y = self._yt.transpose(1, 2)
+        elif self.gives_logits and 1 not in (*x.shape[1:], self.outputs):
+            y = self.scratch.dense("y", (lanes, *rows, self.outputs))  # BLAS takes lanes without gaps in one call
         else:
             y = self.scratch("y", lanes, (*rows, self.outputs))
         self.y = y.view(lanes, -1, self.outputs)

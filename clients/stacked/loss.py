@@ -35,6 +35,7 @@ class CrossEntropy:
         self._there = self._turned[:, :, :batch].permute(1, 2, 0)
         self._minus_one = logits.new_full((1, 1, 1), -1.0).expand(1, lanes, batch)
         self._gradient = self._scratch("gradient", lanes, (batch, classes))
+        self._room = steps
         self._sums = self.sums[:lanes]
         self._kept: list[tuple[Tensor, Tensor | None]] = []  # targets and weights
 
@@ -43,16 +44,14 @@ class CrossEntropy:
         step = len(self._kept)
         self._places_of[step].copy_(self._logits)
         torch.softmax(self._columns_of[step], 0, out=self._columns)
-        self._turned.scatter_add_(0, batch.y[None], self._minus_one)
-        if batch.weights is None:
-            self._gradient.copy_(self._there)
-        else:
-            torch.mul(self._there, batch.weights[..., None], out=self._gradient)
+        self._turned.scatter_add_(0, batch.y.unsqueeze(0), self._minus_one)
         if counts:
             self._kept.append((batch.y, batch.weights))
-            if len(self._kept) == len(self._columns_of):
+            if step + 1 == self._room:
                 self.settle()
-        return self._gradient
+        if batch.weights is not None:
+            return torch.mul(self._there, batch.weights[..., None], out=self._gradient)
+        return self._gradient.copy_(self._there)
 
     def settle(self) -> None:
         """Adds up the losses of the steps whose logits are kept."""

@@ -41,6 +41,10 @@ class Scratch:
             store = self._stores[name] = self._like.new_zeros(lanes * row)
         return store[: lanes * row].view(lanes, row)[:, :size].view(lanes, *shape)
 
+    def dense(self, name: str, shape: Sequence[int]) -> Tensor:
+        """Without gaps: for what is no factor of a product later on."""
+        return self(name, 1, shape)[0]
+
     def beside(self, name: str, x: Tensor) -> Tensor:
         """A buffer of the shape of x whose lanes lie in memory in the same order of dimensions."""
         strides = x.stride()
@@ -62,7 +66,7 @@ def whole_rows(x: Tensor) -> Tensor:
 
 def product(into: Tensor, a: Tensor, b: Tensor, keep: float = 0.0, scale: float = 1.0) -> None:
     """into <- keep * into + scale * (a @ b), lane by lane; the same bits for a lane alone as for one of many."""
-    if len(into) == 1 and 1 in (*a.shape[1:], b.shape[2]):
+    if into.size(0) == 1 and 1 in (*a.shape[1:], b.shape[2]):
         # A single product with a vector takes another road through BLAS than one of a batch.
         twice = torch.baddbmm(_twice(into), _twice(a), _twice(b), beta=keep, alpha=scale)
         into.copy_(twice[:1])
