@@ -10,6 +10,7 @@ so the number of workers, and a worker that dies under way, leave no trace in th
 from __future__ import annotations
 
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -228,6 +229,7 @@ class Crew:
         _keep_open_only(line)
         _keep_freed_memory()
         _let_others_wake_first()
+        _collect_garbage_when_told()
         torch.set_num_threads(1)
         trainer: Trainer | None = None
         while True:
@@ -241,6 +243,7 @@ class Crew:
             except Exception as error:  # raised again by the parent
                 outcome = _portable(error)
             line.send((piece.number, outcome))
+            gc.collect()
 
     def _train(self, trainer: Trainer, piece: Piece) -> list[Report]:
         jobs = [
@@ -289,6 +292,12 @@ def _let_others_wake_first() -> None:
     if hasattr(os, "SCHED_BATCH"):
         with suppress(PermissionError):  # where a sandbox forbids it, rounds start a little later
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def _collect_garbage_when_told() -> None:
+    """What was there before the fork is never garbage; what steps leave behind waits until a piece is delivered."""
+    gc.freeze()
+    gc.disable()
 
 
 def _portable(error: Exception) -> Exception:
