@@ -17,6 +17,7 @@ from torch import Tensor
 
 from clients.batches import LaneBatch, LaneBatches, lane_width
 from clients.gradients import Ascent, LaneGradients, Road, lane_gradients
+from clients.stacked.products import in_one_thread
 from fedopt.algorithms.base import Algorithm, LocalWork
 from fedopt.data.batches import BatchPlan, plan_batches
 from fedopt.drift.gradients import GRADIENT
@@ -88,6 +89,10 @@ class LaneTrainer:
 
     def train(self, jobs: Sequence[Job]) -> list[Result]:
         """Carries out jobs of one round side by side, at most as many as there are lanes."""
+        with in_one_thread():
+            return self._train(jobs)
+
+    def _train(self, jobs: Sequence[Job]) -> list[Result]:
         jobs = sorted(jobs, key=lambda job: (-len(job.indices), job.order.client))
         groups: dict[int | None, list[Job]] = {}
         for job in jobs:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from clients.stacked.products import plain_product, product
 from clients.stacked.rule import Into, Rule
-from clients.stacked.storage import product
 
 IMAGES = (0, 2, 3, 1, 4)
 """[lanes, B, channels, height, width] -> [lanes, channels, height, B, width]"""
@@ -80,6 +80,8 @@ class Conv2dRule(Rule):
         self._b = None if self._bias is None else self.weights[self._bias][:, :, None]
         y = self.scratch("y", lanes, (self._outputs, out_high, batch, out_wide))
         self._y = y.view(lanes, self._outputs, places)
+        self._multiply = plain_product(self._y, self._w_matrix, self._operand)
+        self._gradient: Tensor | None = None
         self._dx = None
         if wants_gradient:
             self._dx = self.scratch("dx", lanes, (channels, height, batch, width))
@@ -109,12 +111,15 @@ class Conv2dRule(Rule):
         if self._shifted is not None:
             self._spread.copy_(self._shifted)
         self._kernels.copy_(self._w)
+        self._multiply()
         if self._b is not None:
-            self._y.copy_(self._b)
-        product(self._y, self._w_matrix, self._operand, keep=0.0 if self._b is None else 1.0)
+            self._y.add_(self._b)
 
     def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
-        d = gradient.permute(IMAGES).view(self._y.shape)
+        if gradient is not self._gradient:  # the same buffer every time but the first
+            self._gradient, self._d = gradient, gradient.permute(IMAGES).view(self._y.shape)
+            self._multiply_back = plain_product(self._dw_matrix, self._d, self._operand_turned)
+        d = self._d
         if self._dx is not None:
             if self._by_row:
                 self._dcolumns.zero_()
@@ -123,7 +128,7 @@ class Conv2dRule(Rule):
             self._dx.zero_()
             for place, column in self._landings:
                 place += column
-        product(self._dw_matrix, d, self._operand_turned)
+        self._multiply_back()
         into.add(self._weight, self._dw)
         if self._bias is not None:
             into.add(self._bias, d.sum(2))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from torch import Tensor
 
+from clients.stacked.products import plain_product, product, with_numpy
 from clients.stacked.rule import Into, Rule
-from clients.stacked.storage import product
 
 SMALL = 400
 """Products of fewer multiplications than this torch does itself, without BLAS: cheaper than a sum and an addition."""
@@ -43,15 +44,17 @@ class LinearRule(Rule):
         self._w = self.weights[self.weight]
         self._wt = self._w.transpose(1, 2)
         self._b = None if self.bias is None else self.weights[self.bias][:, None]
-        self._turned = x.ndim == 3 and self.outputs <= NARROW <= x.shape[1]
-        if self._turned:
-            self._yt = self.scratch("y", lanes, (self.outputs, *rows))
-            y = self._yt.transpose(1, 2)
-        elif self.gives_logits and 1 not in (*x.shape[1:], self.outputs):
-            y = self.scratch.dense("y", (lanes, *rows, self.outputs))  # BLAS takes lanes without gaps in one call
+        if self.gives_logits and 1 not in (*x.shape[1:], self.outputs):
+            y = self.scratch.dense("y", (lanes, *rows, self.outputs))  # torch's BLAS takes them in one call then
         else:
             y = self.scratch("y", lanes, (*rows, self.outputs))
         self.y = y.view(lanes, -1, self.outputs)
+        multiply = with_numpy(self.y, self.x, self._wt)
+        if multiply is None and x.ndim == 3 and self.outputs <= NARROW <= x.shape[1]:
+            turned = self.scratch("y", lanes, (self.outputs, *rows))
+            self.y = y = turned.transpose(1, 2)
+            multiply = functools.partial(product, turned, self._w, self._xt)
+        self._multiply = multiply or functools.partial(product, self.y, self.x, self._wt)
         self._dx: Tensor | None = None
         self._gradient: Tensor | None = None
         if wants_gradient:
@@ -62,20 +65,18 @@ class LinearRule(Rule):
         return y
 
     def forward(self) -> None:
+        self._multiply()
         if self._b is not None:
-            self.y.copy_(self._b)
-        keep = 0.0 if self._b is None else 1.0
-        if self._turned:
-            product(self._yt, self._w, self._xt, keep)
-        else:
-            product(self.y, self.x, self._wt, keep)
+            self.y.add_(self._b)
 
     def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
         if gradient is not self._gradient:  # the same buffer every time but the first
             self._gradient, self.d = gradient, gradient.view(self.y.shape)
             self._dt = self.d.transpose(1, 2)
+            if self._dx is not None:
+                self._multiply_back = plain_product(self.dx, self.d, self._w)
         if self._dx is not None:
-            product(self.dx, self.d, self._w)
+            self._multiply_back()
         into.add_product(self.weight, self._dt, self.x)
         if self.bias is not None:
             into.add_rows(self.bias, self.d, self._ones)

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from clients.stacked.storage import Scratch, product
+from clients.stacked.products import product
+from clients.stacked.storage import Scratch
 
 
 class Into:

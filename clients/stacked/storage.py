@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 CACHE_LINE = 64
@@ -62,17 +61,3 @@ def whole_rows(x: Tensor) -> Tensor:
     end; whole rows leave nothing over.
     """
     return x.as_strided((x.shape[0], x.stride(0)), (x.stride(0), 1))
-
-
-def product(into: Tensor, a: Tensor, b: Tensor, keep: float = 0.0, scale: float = 1.0) -> None:
-    """into <- keep * into + scale * (a @ b), lane by lane; the same bits for a lane alone as for one of many."""
-    if into.size(0) == 1 and 1 in (*a.shape[1:], b.shape[2]):
-        # A single product with a vector takes another road through BLAS than one of a batch.
-        twice = torch.baddbmm(_twice(into), _twice(a), _twice(b), beta=keep, alpha=scale)
-        into.copy_(twice[:1])
-    else:
-        into.baddbmm_(a, b, beta=keep, alpha=scale)
-
-
-def _twice(one: Tensor) -> Tensor:
-    return torch.cat([one, one])

@@ -18,9 +18,10 @@ from clients.stacked.circuit import Circuit
 from clients.stacked.linear import LinearRule
 from clients.stacked.loss import CrossEntropy
 from clients.stacked.packing import Packing
+from clients.stacked.products import plain_product, product
 from clients.stacked.recognise import Step
 from clients.stacked.rule import Into, Nowhere, Rule
-from clients.stacked.storage import Scratch, product
+from clients.stacked.storage import Scratch
 
 
 class LinearUphill(LinearRule):
@@ -41,13 +42,16 @@ class LinearUphill(LinearRule):
             self.scratch(name, lanes, (rows, rows)) for name in ("pairs", "own pairs", "slopes")
         )
         self._square = self.scratch("square", lanes, (1, 1))
+        self._pair_own = plain_product(self._own_pairs, self._x0, self._x0t)
+        self._pair = plain_product(self._pairs, self.x, self._x0t)
         return y
 
     def square(self) -> Tensor:
         """|d0^T x0|^2, [lanes, 1, 1]."""
         d0 = self._below.d
         rows = d0.shape[1] ** 2
-        self._pair(self._own_pairs, self._x0)
+        self._pair_own()
+        self._count_bias(self._own_pairs)
         product(self._slopes, d0, d0.transpose(1, 2))
         product(self._square, self._own_pairs.view(-1, 1, rows), self._slopes.view(-1, rows, 1))
         return self._square
@@ -59,7 +63,8 @@ class LinearUphill(LinearRule):
         else:
             pairs = self._pairs
             super().forward()
-            self._pair(pairs, self.x)
+            self._pair()
+            self._count_bias(pairs)
         product(self.y, pairs.mul_(self._step), self._below.d, keep=1.0)
 
     def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
@@ -69,9 +74,8 @@ class LinearUphill(LinearRule):
             product(self.dx, self._slopes.mul_(self._step), self._x0, keep=1.0)
         return found
 
-    def _pair(self, pairs: Tensor, x: Tensor) -> None:
-        """Products of samples, the bias' constant input counted in."""
-        product(pairs, x, self._x0t)
+    def _count_bias(self, pairs: Tensor) -> None:
+        """The bias is the weight of an input that is 1 for every sample."""
         if self.bias is not None:
             pairs.add_(1.0)
 
