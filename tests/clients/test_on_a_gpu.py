@@ -1,0 +1,132 @@
+"""What a GPU would be asked to do, on a machine that need not have one.
+
+torch's fake tensors carry shapes, types and devices and refuse every operation that mixes devices or needs a value on
+the host: a round that goes through keeps all its data on the device and never waits for it before its end.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from clients.stacked.lanes import StackedLanes
+from clients.training import Job, LaneTrainer
+from fedopt.algorithms.base import Algorithm
+from fedopt.algorithms.fedavg import FedAvg
+from fedopt.algorithms.scaffold import Scaffold
+from fedopt.experiment import Experiment
+from fedopt.federation import WorkOrder
+from fedopt.models.build import build_model
+from fedopt.optimizers.settings import LocalSettings
+from fedopt.parameters import Layout
+from fedopt.task import Task
+
+SHAPES = {"logistic": (1, 28, 28), "mlp": (1, 28, 28), "cnn": (1, 28, 28), "resnet8": (3, 16, 16)}
+
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "momentum": {"momentum": 0.9},
+    "adam": {"optimizer": "adam"},
+    "sam": {"optimizer": "sam"},
+    "clip": {"clip": 1.0},
+}
+
+HEAVY = ("cnn", "resnet8")
+
+SIZES = (41, 30, 12, 5)
+
+
+class RoundOver(Exception):
+    """All steps are taken; what follows may ask for values."""
+
+
+def train(model: str, algorithm: Algorithm, local: LocalSettings, device: str, lanes: int, *, stop: bool) -> None:
+    """One round of `lanes` clients; RoundOver after their last step if `stop`."""
+    with torch.device(device):
+        module = build_model(Experiment(model={"name": model}).model, SHAPES[model], 10, seed=0)
+        x = torch.zeros(sum(SIZES), *SHAPES[model])
+        y = torch.zeros(sum(SIZES), dtype=torch.long)
+    layout = Layout.of(module)
+    start = layout.flatten(module)
+    trainer = LaneTrainer(Task(module), layout, algorithm, local, (x, y), seed=0, road="stacked", lanes=lanes)
+    gradients = trainer._gradients
+    assert isinstance(gradients, StackedLanes)
+    asked = []
+
+    def losses() -> Tensor:
+        asked.append(1)
+        found = StackedLanes.losses(gradients)
+        assert found.device.type == device
+        if stop and len(asked) == 2:  # first to clear them, then for the records
+            raise RoundOver
+        return found
+
+    gradients.losses = losses  # type: ignore[method-assign]
+    kept, down = algorithm.client_keeps(start), algorithm.sends_down(algorithm.server_keeps(start))
+    ends = np.cumsum(SIZES)
+    parts = [np.arange(end - size, end) for end, size in zip(ends, SIZES, strict=True)]
+    trainer.train([Job(WorkOrder(1, c, None, start, down), part, kept) for c, part in enumerate(parts[:lanes])])
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold()], ids=["fedavg", "scaffold"])
+@pytest.mark.parametrize("model", ["logistic", "mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in HEAVY)])
+def test_no_step_of_a_round_waits_for_the_device(model: str, algorithm: Algorithm, optimizer: str) -> None:
+    local = LocalSettings(**{"lr": 0.1, "epochs": 1, "batch_size": 10, **OPTIMIZERS[optimizer]})
+    with FakeTensorMode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fake tensors have no addresses
+        with pytest.raises(RoundOver):
+            train(model, algorithm, local, "cuda", lanes=len(SIZES), stop=True)
+
+
+def test_no_step_of_a_convolutional_round_waits_either() -> None:
+    with FakeTensorMode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(RoundOver):
+            local = LocalSettings(lr=0.1, optimizer="sam", epochs=1, batch_size=10)
+            train("cnn", Scaffold(), local, "cuda", lanes=3, stop=True)
+
+
+def test_fake_tensors_do_refuse_what_waits_or_mixes_devices() -> None:
+    with FakeTensorMode():
+        x = torch.zeros(3, device="cuda")
+        with pytest.raises(DataDependentOutputException):
+            x.sum().item()
+        with pytest.raises(RuntimeError, match="device"):
+            x + torch.zeros(3)
+
+
+class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts what torch is asked to do."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not func.is_view:
+            self.counts[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("model", ["logistic", "mlp", pytest.param("cnn", marks=pytest.mark.slow)])
+def test_four_lanes_take_hardly_more_calls_than_two(model: str, optimizer: str) -> None:
+    def calls(lanes: int, steps: int) -> int:
+        local = LocalSettings(**{"lr": 0.1, "steps": steps, "batch_size": 5, **OPTIMIZERS[optimizer]})
+        with FakeTensorMode(), warnings.catch_warnings(), Calls() as counted:
+            warnings.simplefilter("ignore")
+            with pytest.raises(RoundOver):
+                train(model, FedAvg(), local, "cuda", lanes, stop=True)
+        return sum(counted.counts.values())
+
+    of_two, of_four = (calls(lanes, steps=40) - calls(lanes, steps=20) for lanes in (2, 4))
+    assert 0 < of_four <= 1.1 * of_two  # losses are computed for fewer steps at once

@@ -1,0 +1,102 @@
+"""Products of lanes by either BLAS: right, the same bits in any company, and alone on their thread."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import suppress
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from clients.stacked import products
+from clients.stacked.products import in_one_thread, numpys_blas, plain_product
+from clients.stacked.storage import Scratch
+
+needs_numpys_blas = pytest.mark.skipif(
+    numpys_blas() is None, reason="NumPy's BLAS has no small kernels here, or torch's are as good"
+)
+sizes = st.integers(1, 40)
+dtypes = st.sampled_from([torch.float32, torch.float64])
+
+
+def factors(lanes: int, rows: int, inner: int, columns: int, turned: bool, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Random a and b in the lanes' memory; b lies the other way round if `turned`."""
+    generator = torch.Generator().manual_seed(rows * 7 + inner * 3 + columns)
+    scratch = Scratch(torch.zeros((), dtype=dtype))
+    a = scratch("a", lanes, (rows, inner))
+    b = scratch("b", lanes, (columns, inner)).transpose(1, 2) if turned else scratch("b", lanes, (inner, columns))
+    for x in (a, b):
+        x.copy_(torch.randn(x.shape, generator=generator, dtype=dtype))
+    return a, b
+
+
+@given(st.integers(1, 4), sizes, sizes, sizes, st.booleans(), dtypes, st.booleans())
+def test_products_are_those_of_plain_sums(
+    lanes: int, rows: int, inner: int, columns: int, turned: bool, dtype: torch.dtype, by_torch: bool
+) -> None:
+    a, b = factors(lanes, rows, inner, columns, turned, dtype)
+    into = Scratch(a).dense("into", (lanes, rows, columns)).fill_(7.0)
+    with pytest.MonkeyPatch.context() as patch:
+        if by_torch:
+            patch.setattr(products, "numpys_blas", lambda: None)
+        multiply = plain_product(into, a, b)
+    with in_one_thread():
+        multiply()
+    # Each entry by itself, exactly rounded terms in float64.
+    expected = (a.double()[:, :, :, None] * b.double()[:, None]).sum(2)
+    scale = (a.double().abs()[:, :, :, None] * b.double().abs()[:, None]).sum(2)
+    assert bool(((into.double() - expected).abs() <= 4 * inner * torch.finfo(dtype).eps * scale).all())
+
+
+@given(st.integers(2, 5), sizes, st.integers(1, 300), sizes, st.booleans(), dtypes)
+def test_a_lane_has_the_same_product_alone(
+    lanes: int, rows: int, inner: int, columns: int, turned: bool, dtype: torch.dtype
+) -> None:
+    a, b = factors(lanes, rows, inner, columns, turned, dtype)
+    together, alone = (Scratch(a)("into", lanes, (rows, columns)) for _ in range(2))
+    with in_one_thread():
+        plain_product(together, a, b)()
+        for lane in range(lanes):
+            own = slice(lane, lane + 1)
+            plain_product(alone[own], a[own], b[own])()
+    assert together.equal(alone)
+
+
+@needs_numpys_blas
+def test_numpys_threads_are_given_back() -> None:
+    blas = numpys_blas()
+    assert blas is not None
+    before = blas.get_num_threads()
+    blas.set_num_threads(2)
+    try:
+        with suppress(KeyboardInterrupt), in_one_thread():
+            assert blas.get_num_threads() == 1
+            raise KeyboardInterrupt
+        assert blas.get_num_threads() == 2
+    finally:
+        blas.set_num_threads(before)
+
+
+@needs_numpys_blas
+def test_numbers_that_run_away_are_the_servers_affair() -> None:
+    a, b = factors(2, 10, 50, 10, turned=True, dtype=torch.float32)
+    into = Scratch(a)("into", 2, (10, 10))
+    a.fill_(3e38)
+    with warnings.catch_warnings(), in_one_thread():
+        warnings.simplefilter("error")
+        plain_product(into, a, b)()
+    assert not torch.isfinite(into).any()
+
+
+@needs_numpys_blas
+def test_what_numpy_does_less_well_is_left_to_torch() -> None:
+    small, large = (Scratch(torch.zeros(()))("into", 2, (10, columns)) for columns in (10, 200))
+    a, weights = factors(2, 10, 784, 10, turned=True, dtype=torch.float32)
+    assert products.with_numpy(small, a, weights) is not None
+    a, weights = factors(2, 10, 784, 200, turned=True, dtype=torch.float32)
+    assert products.with_numpy(large, a, weights) is None
+    assert products.with_numpy(large, a, weights.contiguous()) is not None
+    assert products.with_numpy(small.bfloat16(), a.bfloat16(), weights.bfloat16()) is None
