@@ -90,8 +90,8 @@ def test_no_step_of_a_round_waits_for_the_device(model: str, algorithm: Algorith
 def test_no_step_of_a_convolutional_round_waits_either() -> None:
     with FakeTensorMode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        local = LocalSettings(lr=0.1, optimizer="sam", epochs=1, batch_size=10)
         with pytest.raises(RoundOver):
-            local = LocalSettings(lr=0.1, optimizer="sam", epochs=1, batch_size=10)
             train("cnn", Scaffold(), local, "cuda", lanes=3, stop=True)
 
 
