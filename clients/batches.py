@@ -37,7 +37,11 @@ class LaneBatch:
         self._x, self._rows = x, rows
         self.y, self.weights, self.counts = y, weights, counts
         self.active, self.width = y.shape
-        self.shape = (self.active, self.width, *x.shape[1:])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of x."""
+        return (self.active, self.width, *self._x.shape[1:])
 
     @cached_property
     def x(self) -> Tensor:

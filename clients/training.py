@@ -219,14 +219,14 @@ class CorrectedGradient(Gradient):
         return corrected * torch.clamp(self._clip / (norms + 1e-6), max=1.0)
 
     def add_to(self, target: Tensor, keep: float, scale: float) -> None:
-        active = target[: self._batch.active]
         if self._straight:
             self._gradients.accumulate(self._batch, target, keep, scale, self._first)
             self._first = False
             if self._shift is not None:
-                active.add_(self._shift, alpha=scale)
+                target[: self._batch.active].add_(self._shift, alpha=scale)
             return
         gradient = self()
+        active = target[: self._batch.active]
         if keep != 1.0:
             active.mul_(keep)
         active.add_(gradient, alpha=scale)

@@ -71,7 +71,7 @@ class StackedLanes:
         self._scratch_uphill = [Scratch(like) for _ in (*self._steps, "loss")]
         self._uphill: dict[Circuit, Uphill | None] = {}
         self._circuit: Circuit | None = None
-        self._shape: tuple[int, ...] = ()
+        self._active = self._width = 0
         self._gathered: LaneBatch | None = None
 
     def __call__(self, batch: LaneBatch, counts: bool = True) -> Tensor:
@@ -112,7 +112,7 @@ class StackedLanes:
     def _gather(self, batch: LaneBatch) -> Circuit:
         """The circuit for batches like this one, which is in its place."""
         circuit = self._circuit
-        if circuit is None or batch.shape != self._shape:
+        if circuit is None or batch.active != self._active or batch.width != self._width:
             circuit = self._turn_to(batch.shape)
         if batch is not self._gathered:
             circuit.gather(batch)
@@ -130,5 +130,6 @@ class StackedLanes:
             loss = CrossEntropy(self._scratch_of_loss, self._losses.sums)
             x, theta = self._scratch("x", shape[0], shape[1:]), self.theta[: shape[0]]
             circuit = self._circuits[shape] = Circuit(self._steps, x, self.packing, theta, loss)
-        self._circuit, self._shape, self._gathered = circuit, shape, None
+        self._circuit, self._gathered = circuit, None
+        self._active, self._width = shape[:2]
         return circuit
