@@ -42,8 +42,9 @@ def choose_lanes(task: Task, experiment: Experiment, sample: Tensor, longest: in
     if sample.device.type == "cpu":
         lanes = min(lanes, CACHE_LANES, CACHE_BYTES // (vectors * sample.element_size()))
     share = math.ceil(experiment.cohort_size / workers)
-    groups = math.ceil(share / max(1, min(lanes, share)))
-    return math.ceil(share / groups)  # of like size
+    # Room for a worker that is given more clients because they are smaller; or groups of like size.
+    most = share if workers == 1 else share + share // 4
+    return most if lanes >= most else math.ceil(share / math.ceil(share / max(1, min(lanes, share))))
 
 
 def memory(device: torch.device) -> int:

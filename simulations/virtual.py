@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from fedopt.federation import Score, Update, WorkOrder, payload
 from fedopt.optimizers.settings import LocalSettings
 from fedopt.parameters import Layout, Vectors
 from fedopt.task import Task
+from simulations.grouping import cost_of_stepping, side_by_side
 from simulations.workers.crew import AHEAD, Crew, Desk, Errand, Piece
 from simulations.workers.memory import shared_rows
 
@@ -49,6 +49,7 @@ class VirtualFederation:
         """
         layout = Layout.of(task.module)
         self._parts, self._score, self.lanes, self.workers = parts, score, lanes, workers
+        self._stepping = cost_of_stepping(layout.size, local.batch_size)
         self.like = x = layout.flatten(task.module)
         initial = algorithm.client_keeps(x)
         # For each client the version that counts, and for those of a round the one they are making.
@@ -71,7 +72,7 @@ class VirtualFederation:
         return [len(part) for part in self._parts]
 
     def train(self, orders: Sequence[WorkOrder]) -> Generator[Update, None, None]:
-        groups = side_by_side(orders, self.samples, self.lanes, self.workers)
+        groups = side_by_side(orders, self.samples, self.lanes, self.workers, self._stepping)
         yield from self._in_this_process(groups) if self.workers == 1 else self._in_workers(groups)
 
     def _in_this_process(self, groups: Sequence[Sequence[WorkOrder]]) -> Generator[Update, None, None]:
@@ -131,26 +132,6 @@ class VirtualFederation:
         """Ends the worker processes, if there are any."""
         if self.workers > 1:
             self._crew.dismiss()
-
-
-def side_by_side(
-    orders: Sequence[WorkOrder], samples: Sequence[int], lanes: int, workers: int
-) -> list[list[WorkOrder]]:
-    """Which clients train together: those of like size, so that lanes finish together, the largest first.
-
-    Each worker gets an equal share of the samples, and of its clients as many at a time as there are lanes; groups of
-    the workers take turns in the list.
-    """
-    by_size = sorted(orders, key=lambda order: (-samples[order.client], order.client))
-    shares: list[list[WorkOrder]] = [[] for _ in range(workers)]
-    loads = [0] * workers
-    for order in by_size:
-        place = loads.index(min(loads))
-        # That lanes step together at all costs about what one lane costs: the first of each group counts twice.
-        loads[place] += samples[order.client] * (1 if len(shares[place]) % lanes else 2)
-        shares[place].append(order)
-    groups = [[share[start : start + lanes] for start in range(0, len(share), lanes)] for share in shares]
-    return [group for turn in zip_longest(*groups) for group in turn if group]
 
 
 def _update(order: WorkOrder, samples: int, steps: int, loss: float, up: Vectors, told: Mapping[str, float]) -> Update:

@@ -20,7 +20,7 @@ import fedopt
 from fedopt.errors import InvalidExperiment, RunStopped
 from fedopt.federation import WorkOrder
 from simulations.benchmarks.engine import OPTIMIZERS, Bench
-from simulations.virtual import side_by_side
+from simulations.grouping import side_by_side
 from simulations.workers import memory
 from tests.processes import descendants
 
@@ -160,17 +160,21 @@ def test_workers_are_gone_after_a_run(tmp_path: Path) -> None:
     st.lists(st.integers(1, 2_000), min_size=1, max_size=60),
     st.integers(1, 9),
     st.integers(1, 5),
+    st.floats(0.0, 10.0),
 )
-def test_everyone_trains_once_and_workers_have_like_shares(samples: list[int], lanes: int, workers: int) -> None:
+def test_everyone_trains_once_and_workers_have_like_shares(
+    samples: list[int], lanes: int, workers: int, stepping: float
+) -> None:
     nothing = torch.zeros(1)
     orders = [WorkOrder(1, client, None, nothing, {}) for client in range(len(samples))]
-    groups = side_by_side(orders, samples, lanes, workers)
+    groups = side_by_side(orders, samples, lanes, workers, stepping)
     assert sorted(order.client for group in groups for order in group) == list(range(len(samples)))
     assert all(1 <= len(group) <= lanes for group in groups)
     # No worker has the whole of the work while another could take a client of it: greedy shares differ by one client.
     if workers == 2 and len(groups) == 2:
-        loads = [sum(samples[order.client] for order in group) for group in groups]
-        assert abs(loads[0] - loads[1]) <= 2 * max(samples)
+        own = [[samples[order.client] for order in group] for group in groups]
+        loads = [sum(group) + stepping * max(group) for group in own]
+        assert abs(loads[0] - loads[1]) <= (1 + stepping) * max(samples)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
