@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -46,6 +46,10 @@ class Job:
     """The client's samples in the trainer's tensors."""
     kept: Vectors
     """What the client kept from its last accepted round, [P] each."""
+    desk: Vectors = field(default_factory=dict)
+    shelf: Vectors = field(default_factory=dict)
+    """Where what it sends up, and what it keeps from now on, shall be written, [P] each; a vector that has no place
+    here is a new tensor."""
     plan: BatchPlan | None = None
     """The minibatches of the round, where they are not those that the order's round and client stand for."""
 
@@ -106,7 +110,7 @@ class LaneTrainer:
         theta = self._gradients.theta[: len(jobs)]
         x, down = packing.pack(order.x), packing.pack_all(order.down)
         theta.copy_(x)
-        kept = {name: packing.pack(torch.stack([job.kept[name] for job in jobs])) for name in jobs[0].kept}
+        kept = {name: packing.pack_each([job.kept[name] for job in jobs]) for name in jobs[0].kept}
         batches = self._batches(jobs, [self._plan(job) for job in jobs], width)
 
         self._gradients.losses()  # those of a round that failed under way are nobody's
@@ -145,8 +149,9 @@ class LaneTrainer:
             down=down,
         )
         finished = algorithm.finish(work)
-        up = packing.unpack_all({**finished.up, GRADIENT: full_gradient()} if order.gradient else finished.up)
-        keep = packing.unpack_all(finished.keep)
+        sent = {**finished.up, GRADIENT: full_gradient()} if order.gradient else finished.up
+        up = self._hand_over(sent, [job.desk for job in jobs])
+        keep = self._hand_over(finished.keep, [job.shelf for job in jobs])
         known = full_gradient() if full_gradient.cache_info().currsize else None
         told = {name: numbers.tolist() for name, numbers in algorithm.tell(work, known).items()}
         return [
@@ -155,12 +160,24 @@ class LaneTrainer:
                 samples=len(job.indices),
                 steps=steps[lane],
                 loss=losses[lane] / steps[lane],
-                up={name: vectors[lane] for name, vectors in up.items()},
-                keep={name: vectors[lane] for name, vectors in keep.items()},
+                up=up[lane],
+                keep=keep[lane],
                 told={name: numbers[lane] for name, numbers in told.items() if math.isfinite(numbers[lane])},
             )
             for lane, job in enumerate(jobs)
         ]
+
+    def _hand_over(self, rows: Vectors, places: Sequence[Vectors]) -> list[dict[str, Tensor]]:
+        """For each lane the flat vectors in its row of each of `rows`, where there is a place for them."""
+        packing = self._gradients.packing
+        found: list[dict[str, Tensor]] = [{} for _ in places]
+        for name, lanes in rows.items():
+            flat = None if all(name in place for place in places) else packing.unpack(lanes)
+            for lane, place in enumerate(places):
+                if flat is None:
+                    packing.unpack_into(place[name], lanes[lane])
+                found[lane][name] = place[name] if flat is None else flat[lane]
+        return found
 
     def _batches(self, jobs: Sequence[Job], plans: Sequence[BatchPlan], width: int | None) -> LaneBatches:
         indices = [job.indices for job in jobs]

@@ -45,7 +45,7 @@ class CentralRun:
         trained = [client for client in work.cohort if client not in work.left_out]
         samples = sum(samples_seen(self._sizes[client], self._local) for client in trained)
         order = WorkOrder(work.round, 0, None, self._x, {})
-        job = Job(order, self._everything, {}, self._plan(work.round, samples))
+        job = Job(order, self._everything, {}, plan=self._plan(work.round, samples))
         self._x = self._x + self._trainer.train([job])[0].up[DISPLACEMENT]
         length = torch.linalg.vector_norm(self._x).item()
         return torch.linalg.vector_norm(x - self._x).item() / length if length > 0 else None

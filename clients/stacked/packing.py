@@ -5,6 +5,8 @@ What optimizers and algorithms do to rows, element by element or by norms, never
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -33,15 +35,27 @@ class Packing:
             view.copy_(part)
         return rows
 
+    def pack_each(self, vectors: Sequence[Tensor]) -> Tensor:
+        """Rows [len(vectors), Q] of as many flat vectors [P]; they are read once."""
+        rows = vectors[0].new_empty(len(vectors), self.width)
+        for start, size, room in zip(self._starts, self._sizes, self._rooms, strict=True):
+            rows[:, start + size : start + room].zero_()
+        for vector, row in zip(vectors, rows, strict=True):
+            for part, view in zip(torch.split(vector, self._sizes), self._parts(row), strict=True):
+                view.copy_(part)
+        return rows
+
     def unpack(self, rows: Tensor) -> Tensor:
         """The flat vectors [..., P] in rows [..., Q]."""
         return rows if self._dense else torch.cat(self._parts(rows), dim=-1)
 
+    def unpack_into(self, out: Tensor, row: Tensor) -> None:
+        """Writes the flat vector in a row [Q] to out [P]."""
+        for part, view in zip(torch.split(out, self._sizes), self._parts(row), strict=True):
+            part.copy_(view)
+
     def pack_all(self, vectors: Vectors) -> dict[str, Tensor]:
         return {name: self.pack(vector) for name, vector in vectors.items()}
-
-    def unpack_all(self, vectors: Vectors) -> dict[str, Tensor]:
-        return {name: self.unpack(vector) for name, vector in vectors.items()}
 
     def views(self, rows: Tensor) -> dict[str, Tensor]:
         """The parameters in rows [..., Q] by name, each [..., *shape]."""

@@ -251,21 +251,17 @@ class Crew:
                 WorkOrder(piece.round, errand.client, errand.accepted, self._desk.x, self._desk.down, piece.gradient),
                 self._parts[errand.client],  # type: ignore[arg-type]
                 {name: self._kept[name][row] for name, row in errand.kept.items()} or self._initial,
+                desk={name: slots[slot] for name, slots in self._desk.up.items()},
+                shelf={name: self._kept[name][row] for name, row in errand.keep.items()},
             )
-            for errand in piece.errands
-        ]
-        results = {result.order.client: result for result in trainer.train(jobs)}
-        return [
-            self._deliver(errand, results[errand.client], slot)
             for slot, errand in enumerate(piece.errands, start=piece.desk)
         ]
+        results = {result.order.client: result for result in trainer.train(jobs)}
+        return [_report(results[errand.client]) for errand in piece.errands]
 
-    def _deliver(self, errand: Errand, result: Result, slot: int) -> Report:
-        for name, vector in result.up.items():
-            self._desk.up[name][slot].copy_(vector)
-        for name, vector in result.keep.items():
-            self._kept[name][errand.keep[name]].copy_(vector)
-        return Report(errand.client, result.samples, result.steps, result.loss, result.told, tuple(result.up))
+
+def _report(result: Result) -> Report:
+    return Report(result.order.client, result.samples, result.steps, result.loss, result.told, tuple(result.up))
 
 
 def _keep_open_only(line: Connection) -> None:
