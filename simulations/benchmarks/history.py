@@ -20,8 +20,14 @@ from simulations.benchmarks.engine import Cell, as_json, machine
 def leave(folder: Path, cells: Sequence[Cell]) -> None:
     """Adds this measurement to the folder, which is made if need be."""
     append(folder / "engine.jsonl", {"date": date.today().isoformat(), **as_json(cells)})
-    replace_file(folder / "engine.md", markdown(cells).encode())
+    note(folder, cells)
     draw(cells, folder / "engine.svg")
+
+
+def note(folder: Path, cells: Sequence[Cell]) -> None:
+    """The table as far as it is known; a measurement can take an hour."""
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / "engine.md", markdown(cells).encode())
 
 
 def append(file: Path, line: Mapping[str, Any]) -> None:

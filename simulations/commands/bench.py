@@ -17,7 +17,7 @@ from fedopt.errors import InvalidExperiment
 from fedopt.models import MODELS
 from fedopt.registry import nearest
 from simulations.benchmarks.engine import OPTIMIZERS, Cell, as_json, measure
-from simulations.benchmarks.history import leave, signature
+from simulations.benchmarks.history import leave, note, signature
 from simulations.benchmarks.peers import PEERS
 
 app = command("engine")
@@ -59,11 +59,14 @@ def engine(
     ]
     peers = {name: PEERS[name] for name in peer or ()}
     console = Console(stderr=True)
-    cells = [
-        measure(m, b, o, repeats=repeats, peers=peers)
-        for m, b, o in track(grid, "measuring", console=console, transient=True)
-    ]
-    leave(out, cells)
+    cells: list[Cell] = []
+    try:
+        for m, b, o in track(grid, "measuring", console=console, transient=True):
+            cells.append(measure(m, b, o, repeats=repeats, peers=peers))
+            note(out, cells)
+    finally:
+        if cells:
+            leave(out, cells)  # what is measured stays, whatever ends the rest
     if json_output:
         print(json.dumps(as_json(cells)))
         return
