@@ -28,7 +28,7 @@ def test_controls_on_the_disk_and_in_memory_are_measured_on_the_same_work() -> N
 
 
 def test_what_was_measured_stays_when_the_rest_is_called_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = []
+    done: list[str] = []
 
     def first_only(model: str, batch: int, optimizer: str, **options: object) -> Cell:
         if done:
