@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import platform
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,13 +61,35 @@ def in_one_thread() -> Iterator[None]:
     if blas is None:
         yield
         return
-    before = blas.get_num_threads()
-    blas.set_num_threads(1)
+    _alone.begin(blas)
     try:
         with np.errstate(all="ignore"):
             yield
     finally:
-        blas.set_num_threads(before)
+        _alone.end(blas)
+
+
+class _Alone:
+    """Keeps a BLAS to one thread from the first who asks for it to the last; several threads may."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, 1
+
+    def begin(self, blas: LibController) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = blas.get_num_threads()
+                blas.set_num_threads(1)
+            self._inside += 1
+
+    def end(self, blas: LibController) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                blas.set_num_threads(self._before)
+
+
+_alone = _Alone()
 
 
 @functools.cache

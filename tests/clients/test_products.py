@@ -73,7 +73,9 @@ def test_numpys_threads_are_given_back() -> None:
     blas.set_num_threads(2)
     try:
         with suppress(KeyboardInterrupt), in_one_thread():
-            assert blas.get_num_threads() == 1
+            with in_one_thread():
+                assert blas.get_num_threads() == 1
+            assert blas.get_num_threads() == 1  # others are not done yet
             raise KeyboardInterrupt
         assert blas.get_num_threads() == 2
     finally:
