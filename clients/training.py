@@ -255,7 +255,7 @@ class CorrectedGradient(Gradient):
     @functools.cached_property
     def room(self) -> Tensor:
         """For gradients that belong nowhere else, [lanes, Q]."""
-        return torch.empty_like(self._gradients.theta)
+        return torch.zeros_like(self._gradients.theta)
 
     def narrow(self, active: int) -> None:
         self._local = {name: vector[:active] if vector.ndim == 2 else vector for name, vector in self._local.items()}

@@ -124,3 +124,19 @@ def test_only_thin_factors_go_this_way() -> None:
     assert road(linear, torch.zeros(60, 100)) is None  # the factors would be larger than the weights
     convolution = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 50))
     assert road(convolution, torch.zeros(2, 1, 8, 8)) is None
+
+
+def test_gaps_between_parameters_stay_zero() -> None:
+    module = nn.Sequential(nn.Linear(50, 33), nn.ReLU(), nn.Linear(33, CLASSES))
+    layout = Layout.of(module)
+    x, y = torch.randn(20, 50), torch.randint(0, CLASSES, (20,))
+    local = LocalSettings(optimizer="sam", base="adam", lr=0.01, epochs=1, batch_size=5)
+    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=5, road="stacked", lanes=1)
+    torch.use_deterministic_algorithms(True)  # memory that nobody filled holds NaN
+    try:
+        trainer.train([Job(WorkOrder(1, 0, None, layout.flatten(module), {}), np.arange(20), {})])
+    finally:
+        torch.use_deterministic_algorithms(False)
+    gradients = trainer._gradients
+    flat = gradients.packing.unpack(gradients.theta)
+    assert gradients.packing.pack(flat).equal(gradients.theta)
