@@ -3,7 +3,7 @@
 Dirichlet(0.5) over 100 clients, 10 a round, one epoch: whole rounds, averaging included on both sides. The plain loop
 has one thread, as it would in a user's script; the engine has its workers of one thread each. A and B take turns of
 about the same length, so that a machine that slows down slows both; ratios are of neighbouring turns. For models with
-convolutions the plain loop is run with oneDNN on and off, and the faster counts.
+convolutions the plain loop is run with oneDNN on and off, and the faster counts; one that is clearly slower runs once.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "scaffold": {"algorithm": {"name": "scaffold"}},
 }
 """What the table calls an optimizer, as sections of an experiment."""
+
+CLEARLY = 1.5
+"""A plain loop that takes so many times the other's time in its first turn is not run again."""
 
 LONGEST_TURN = 50
 """Rounds that the engine plays in a turn, at most."""
@@ -190,9 +193,10 @@ def measure(model: str, batch: int, optimizer: str, repeats: int = 5, peers: dic
     """Median steps per second of both, and their ratio, over `repeats` turns after one to warm up."""
     with closing(Bench(model, batch, optimizer)) as bench, threads(1):
         rivals = [bench.by_plain_loop, *([bench.without_onednn] if bench.convolutional else [])]
-        slowest = min(seconds_of(rival) for rival in rivals)
+        first = [seconds_of(rival) for rival in rivals]
+        rivals = [rival for rival, seconds in zip(rivals, first, strict=True) if seconds < CLEARLY * min(first)]
         bench.by_engine()
-        rounds = max(1, min(LONGEST_TURN, round(slowest / seconds_of(bench.by_engine))))
+        rounds = max(1, min(LONGEST_TURN, round(min(first) / seconds_of(bench.by_engine))))
 
         def turn() -> float:
             return seconds_of(lambda: [bench.by_engine() for _ in range(rounds)]) / rounds
