@@ -52,6 +52,21 @@ class LaneBatch:
         """Writes x to `out`, [active * width, ...]."""
         torch.index_select(self._x, 0, self._rows, out=out)
 
+    def in_a_place_of_its_own(self, like: Tensor) -> LaneBatch:
+        """One of the same shape that others may take the place of; every sample has a weight, of the type of `like`."""
+        weights = like.new_ones(self.y.shape)
+        return LaneBatch(self._x, self._rows.clone(), self.y.clone(), weights, self.counts)
+
+    def take_over(self, other: LaneBatch) -> None:
+        """Puts another of the same shape here; `counts` stay what they were."""
+        self._rows.copy_(other._rows)
+        self.y.copy_(other.y)
+        assert self.weights is not None
+        if other.weights is None:
+            self.weights.fill_(1.0)
+        else:
+            self.weights.copy_(other.weights)
+
     def lanes(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Each lane's own samples, without padding."""
         for x, y, count in zip(self.x.unbind(), self.y.unbind(), self.counts.tolist(), strict=True):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from clients.batches import LaneBatch
@@ -22,6 +23,7 @@ from clients.stacked.packing import Packing
 from clients.vmapped import VmapLanes
 from fedopt.errors import InvalidExperiment
 from fedopt.parameters import Layout
+from fedopt.precision import Products
 from fedopt.task import Task
 
 Road = Literal["stacked", "each", "vmap"]
@@ -62,6 +64,14 @@ class LaneGradients(Protocol):
         """A way to gradients uphill that is shorter than to go there; None where there is none for such a batch."""
         ...
 
+    def settle(self) -> None:
+        """Adds up the losses of the calls so far, where that has been put off."""
+        ...
+
+    def holds(self) -> object:
+        """What the last call worked in, for whoever will have its memory used again without asking."""
+        ...
+
     def losses(self) -> Tensor:
         """Sums over the calls that counted since this was last asked, [lanes]: a round's, at its end."""
         ...
@@ -77,6 +87,18 @@ ROADS: dict[Road, Callable[[Task, Layout, Tensor, int], LaneGradients]] = {
 def lane_gradients(road: Road, task: Task, layout: Layout, like: Tensor, lanes: int) -> LaneGradients:
     """The road of that name with room for `lanes` lanes, of the type and on the device of `like`."""
     return ROADS[road](task, layout, like, lanes)
+
+
+def check_products(products: Products, road: Road, data: Tensor) -> None:
+    """InvalidExperiment if such products cannot be had on this road, for data of this type where they are."""
+    if products == "full":
+        return
+    device = data.device.type
+    if data.dtype != torch.float32:
+        raise InvalidExperiment(f"run.products: {products} rounds float32; leave run.dtype out")
+    if device == "mps" or (products == "tf32" and device == "cpu" and road != "stacked"):
+        where = f"on {device}" + ("" if device == "mps" else f" with run.gradients = {road}")
+        raise InvalidExperiment(f"run.products: there is no {products} {where}; leave it out")
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,12 @@ class EachLane:
     def uphill(self, batch: LaneBatch) -> None:
         return None
 
+    def settle(self) -> None:
+        pass
+
+    def holds(self) -> None:
+        return None
+
     def losses(self) -> Tensor:
         return self._losses.take()
 

@@ -9,32 +9,30 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clients.batches import LaneBatch, LaneBatches, lane_width
-from clients.gradients import Ascent, LaneGradients, Road, lane_gradients
-from clients.stacked.products import in_one_thread
+from clients.batches import LaneBatches, lane_width
+from clients.gradients import Road, check_products, lane_gradients
+from clients.recording import Record
+from clients.stacked.products import in_one_thread, rounding
+from clients.steps import LocalSteps
 from fedopt.algorithms.base import Algorithm, LocalWork
 from fedopt.data.batches import BatchPlan, plan_batches
 from fedopt.drift.gradients import GRADIENT
 from fedopt.federation import WorkOrder
 from fedopt.optimizers.settings import LocalSettings
-from fedopt.optimizers.stepper import Gradient, make_optimizer
 from fedopt.parameters import Layout, Vectors
+from fedopt.precision import Products, on_gpu
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 
 PASS_WIDTH = {"stacked": 64, "each": 256, "vmap": 64}
 """Samples a lane reads at once in a pass over all of a client's data; padding costs where lanes have one width."""
-
-
-LEAST_LR = 1e-3
-"""Step size below which gradients are not read off the way that the parameters went: float32 then has too few digits
-for both."""
 
 
 @dataclass(frozen=True)
@@ -81,20 +79,31 @@ class LaneTrainer:
         seed: int,
         road: Road,
         lanes: int,
+        products: Products = "full",
+        record: Record | None = None,
     ) -> None:
-        """`data` are samples and targets."""
+        """`data` are samples and targets; with `record`, steps are recorded and replayed."""
+        check_products(products, road, data[0])
         self._algorithm, self._local, self._seed = algorithm, local, seed
+        self._road, self._products = road, products
         self._x, self._y = data
         # On a GPU many narrow groups cost more than padding, and the last bit is not promised.
         self._one_width = road == "stacked" or (road == "vmap" and local.batch_size != "full")
         self._pass_width = PASS_WIDTH[road]
         like = next(p for p in task.module.parameters() if p.requires_grad).detach()
         self._gradients = lane_gradients(road, task, layout, like, lanes)
+        self._steps = LocalSteps(self._gradients, algorithm, local, record)
 
     def train(self, jobs: Sequence[Job]) -> list[Result]:
         """Carries out jobs of one round side by side, at most as many as there are lanes."""
-        with in_one_thread():
+        with in_one_thread(), rounding(self._products), on_gpu(self._products), self._autocast():
             return self._train(jobs)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        """What rounds the operands of autograd's products. No cast is remembered: parameters change in place."""
+        if self._products != "bf16" or self._road == "stacked":
+            return nullcontext()
+        return torch.autocast(self._x.device.type, torch.bfloat16, cache_enabled=False)
 
     def _train(self, jobs: Sequence[Job]) -> list[Result]:
         jobs = sorted(jobs, key=lambda job: (-len(job.indices), job.order.client))
@@ -114,28 +123,14 @@ class LaneTrainer:
         batches = self._batches(jobs, [self._plan(job) for job in jobs], width)
 
         self._gradients.losses()  # those of a round that failed under way are nobody's
-        optimizer = make_optimizer(self._local.optimizer, self._local, theta)
-        gradient_sums = torch.zeros_like(theta) if sums_gradients(algorithm, self._local) else None
         local = algorithm.begin(x, down, kept)
-        clip, raw = self._local.clip, gradient_sums is not None
-        gradient = CorrectedGradient(self._gradients, algorithm, local, clip, raw)
-        active = len(jobs)
-        for step in range(batches.steps):
-            batch = batches.at(step)
-            if batch.active < active:
-                active = batch.active
-                optimizer.narrow(active)
-                gradient.narrow(active)
-            gradient.turn_to(batch)
-            optimizer.step(gradient)
-            if gradient_sums is not None:
-                gradient_sums[:active] += gradient.raw
+        gradient_sums = self._steps.take(batches, len(jobs), local)
 
         steps = batches.steps_of_lanes
         taken = theta.new_tensor(steps)[:, None]
         mean_gradient = None
         if gradient_sums is not None:
-            mean_gradient = gradient_sums.div_(taken)
+            mean_gradient = gradient_sums / taken
         elif algorithm.averages_gradients:
             mean_gradient = _mean_gradient_of_descent(x, theta, taken * self._local.lr, algorithm.shift(local))
         losses = self._gradients.losses()[: len(jobs)].tolist()
@@ -204,87 +199,6 @@ class LaneTrainer:
             total[: batch.active].addcmul_(gradients, x.new_tensor(batch.counts)[:, None])
         theta.copy_(where_steps_led)
         return total.div_(x.new_tensor([len(job.indices) for job in jobs])[:, None])
-
-
-class CorrectedGradient(Gradient):
-    """What an optimizer sees: raw gradients of this step's minibatch, corrected by the algorithm, clipped."""
-
-    raw: Tensor
-    """The raw gradients of the last evaluation, [active, Q]: those that drive the step."""
-
-    def __init__(
-        self, gradients: LaneGradients, algorithm: Algorithm, local: Vectors, clip: float | None, keep_raw: bool
-    ) -> None:
-        """`keep_raw` asks for `raw` at every step."""
-        self._gradients, self._algorithm, self._local, self._clip = gradients, algorithm, local, clip
-        self._straight = clip is None and not algorithm.corrects_gradients and not keep_raw
-        self._shift = algorithm.shift(local)
-
-    def turn_to(self, batch: LaneBatch) -> None:
-        """The evaluations that follow belong to the step on this minibatch; the loss of the first one counts."""
-        self._batch, self._first = batch, True
-
-    def __call__(self) -> Tensor:
-        self.raw = self._gradients(self._batch, self._first)
-        self._first = False
-        y = self._gradients.theta[: self._batch.active]
-        corrected = self._algorithm.correct(self.raw, y, self._local)
-        if self._clip is None:
-            return corrected
-        norms = torch.linalg.vector_norm(corrected, dim=1, keepdim=True)
-        # As torch.nn.utils.clip_grad_norm_ does, lane by lane.
-        return corrected * torch.clamp(self._clip / (norms + 1e-6), max=1.0)
-
-    def add_to(self, target: Tensor, keep: float, scale: float) -> None:
-        if self._straight:
-            self._gradients.accumulate(self._batch, target, keep, scale, self._first)
-            self._first = False
-            if self._shift is not None:
-                target[: self._batch.active].add_(self._shift, alpha=scale)
-            return
-        gradient = self()
-        active = target[: self._batch.active]
-        if keep != 1.0:
-            active.mul_(keep)
-        active.add_(gradient, alpha=scale)
-
-    def uphill(self, rho: float) -> Gradient | None:
-        ascent = self._gradients.uphill(self._batch) if self._straight and self._shift is None else None
-        return None if ascent is None else _UphillGradient(self, ascent, self._batch, rho, self._first)
-
-    @functools.cached_property
-    def room(self) -> Tensor:
-        """For gradients that belong nowhere else, [lanes, Q]."""
-        return torch.zeros_like(self._gradients.theta)
-
-    def narrow(self, active: int) -> None:
-        self._local = {name: vector[:active] if vector.ndim == 2 else vector for name, vector in self._local.items()}
-        self._shift = self._algorithm.shift(self._local)
-
-
-class _UphillGradient(Gradient):
-    """Raw gradients at the worst point of each lane's ball around theta."""
-
-    def __init__(self, here: CorrectedGradient, ascent: Ascent, batch: LaneBatch, rho: float, counts: bool) -> None:
-        self._here, self._ascent, self._batch, self._rho, self._counts = here, ascent, batch, rho, counts
-
-    def __call__(self) -> Tensor:
-        self.add_to(self._here.room, 0.0, 1.0)
-        return self._here.room[: self._batch.active]
-
-    def add_to(self, target: Tensor, keep: float, scale: float) -> None:
-        self._ascent.accumulate(self._batch, target, keep, scale, self._rho, self._counts)
-
-
-def sums_gradients(algorithm: Algorithm, local: LocalSettings) -> bool:
-    """Whether the raw gradients must be summed step by step for their mean.
-
-    Not where each step is y <- y - lr (g + shift), for then where the steps led says it. Small steps are too close to
-    the last bit of the parameters for that.
-    """
-    if not algorithm.averages_gradients:
-        return False
-    return not local.is_plain_descent or algorithm.corrects_gradients or local.lr < LEAST_LR
 
 
 def _mean_gradient_of_descent(x: Tensor, y: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:

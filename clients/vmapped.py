@@ -42,5 +42,11 @@ class VmapLanes:
     def uphill(self, batch: LaneBatch) -> None:
         return None
 
+    def settle(self) -> None:
+        pass
+
+    def holds(self) -> None:
+        return None
+
     def losses(self) -> Tensor:
         return self._losses.take()

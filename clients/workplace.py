@@ -30,7 +30,6 @@ from fedopt.experiment_file import override
 from fedopt.federation import Score, Update
 from fedopt.models.build import build_model
 from fedopt.models.custom import CustomModel
-from fedopt.optimizers.stepper import make_optimizer
 from fedopt.parameters import Layout
 from fedopt.task import Task
 from fedopt.wire import Hello, Order
@@ -89,9 +88,8 @@ class Workplace:
             seed=settings.seed,
             road=choose_road(settings.gradients, task, samples[:1].to(device, dtype)).road,
             lanes=1,
+            products=settings.products,
         )
-
-        make_optimizer(experiment.local.optimizer, experiment.local, self.like.clone())  # the first loads torch._dynamo
 
     def carry_out(self, order: Order) -> Update:
         """The work of one order. What the client keeps of it is on the disk before this returns."""

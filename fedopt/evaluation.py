@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fedopt.federation import Score
 from fedopt.parameters import Layout
+from fedopt.precision import on_gpu
 from fedopt.task import Task
 
 BATCH = 1024
@@ -65,6 +66,10 @@ class Evaluator:
     @torch.no_grad()
     def _outcomes(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of each sample, and whether the model gets it right, [n] each."""
+        with on_gpu("full"):
+            return self._in_full(x)
+
+    def _in_full(self, x: Tensor) -> tuple[Tensor, Tensor]:
         for name, view in self._layout.split(x).items():
             self._task.module.get_parameter(name).copy_(view)
         starts = range(0, len(self._y), BATCH)

@@ -19,6 +19,7 @@ from fedopt.models.base import ModelFamily
 from fedopt.models.custom import CustomModel
 from fedopt.models.dense import Mlp
 from fedopt.optimizers.settings import LocalSettings
+from fedopt.precision import Products
 from fedopt.registry import Registry, UnknownName, nearest
 from fedopt.section import Section, wrong
 
@@ -64,6 +65,9 @@ class RunSettings(Section):
     stop_at_target: bool = False
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["float32", "float64"] = "float32"
+    products: Products = "full"
+    """How exactly training multiplies: in float32, or from operands rounded to tf32 (relative error at most 2^-11) or
+    bf16 (2^-8), which a GPU multiplies faster and a CPU imitates. Sums, parameters and evaluation are float32."""
     threads: int = Field(1, ge=1)
     """torch threads inside an operation. One thread gives the same bits on every machine of a kind."""
     lanes: int | Literal["auto"] = "auto"
@@ -73,6 +77,8 @@ class RunSettings(Section):
     gradients: Literal["auto", "stacked", "each", "vmap"] = "auto"
     """How lanes get their gradients: all at once by rules written for each layer, one after the other by autograd, or
     all at once by torch.func.vmap. auto takes the rules where every layer of the model has one."""
+    cuda_graphs: bool = False
+    """On a CUDA device, whether virtual clients' steps are recorded once for each number of lanes and replayed."""
     checkpoint_every: int | Literal["auto"] = "auto"
     """Rounds between checkpoints; auto keeps their cost below a twentieth of the run."""
 
@@ -98,6 +104,8 @@ class RunSettings(Section):
             value = getattr(self, key)
             if isinstance(value, int) and value < 1:
                 raise wrong(key, f'must be at least 1, or "auto", not {value}')
+        if self.products != "full" and self.dtype != "float32":
+            raise wrong("products", f"{self.products} rounds float32, not {self.dtype}; leave out run.dtype, or this")
         if self.device == "mps" and self.dtype == "float64":
             raise wrong("dtype", "mps has no float64; choose float32, or device cpu")
         return self

@@ -21,6 +21,7 @@ from fedopt.data.batches import BatchPlan, plan_samples, samples_seen
 from fedopt.federation import WorkOrder
 from fedopt.optimizers.settings import LocalSettings
 from fedopt.parameters import Layout
+from fedopt.precision import Products
 from fedopt.rounds import RoundWork
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
@@ -29,15 +30,23 @@ from fedopt.tensor_file import read_tensors, write_tensors
 
 class CentralRun:
     def __init__(
-        self, task: Task, local: LocalSettings, data: tuple[Tensor, Tensor], sizes: Sequence[int], *, seed: int
+        self,
+        task: Task,
+        local: LocalSettings,
+        data: tuple[Tensor, Tensor],
+        sizes: Sequence[int],
+        *,
+        seed: int,
+        products: Products = "full",
     ) -> None:
         """`sizes` are n_i of the federation's clients."""
         layout = Layout.of(task.module)
         self._local, self._sizes, self._seed = local, sizes, seed
         self._everything = np.arange(len(data[1]))
         self._x = layout.flatten(task.module)
+        road = choose_road("auto", task, data[0][:1]).road
         self._trainer = LaneTrainer(
-            task, layout, FedAvg(), local, data, seed=seed, road=choose_road("auto", task, data[0][:1]).road, lanes=1
+            task, layout, FedAvg(), local, data, seed=seed, road=road, lanes=1, products=products
         )
         self._saved_round: int | None = None
 

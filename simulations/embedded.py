@@ -22,7 +22,7 @@ from fedopt.runs import RunDirectory, check_unused, read_run_experiment
 from fedopt.setup import set_up
 from fedopt.task import Task
 from simulations.central import CentralRun
-from simulations.lanes import choose_lanes, choose_workers
+from simulations.lanes import choose_lanes, choose_recording, choose_workers
 from simulations.ranks import RankedFederation, Shard, is_first, launched, together
 from simulations.virtual import VirtualFederation
 
@@ -123,14 +123,17 @@ def prepare(experiment: Experiment) -> Prepared:
         cohort=experiment.cohort_size,
         workers=workers,
         road=choice.road,
+        products=settings.products,
+        record=choose_recording(settings.cuda_graphs, dataset.x_train.device, choice.road),
         score=lambda x: setup.evaluator.by_owner(x, owners, range(len(parts))),
     )
     reference = (
-        CentralRun(task, experiment.local, data, federation.samples, seed=settings.seed)
+        CentralRun(task, experiment.local, data, federation.samples, seed=settings.seed, products=settings.products)
         if experiment.metrics.divergence
         else None
     )
     labels = LabelSkew.of(dataset.y_train.cpu().numpy(), parts, dataset.classes).spread(dataset.class_names)
     processes = "1 process" if workers == 1 else f"{workers} processes"
+    exactness = "" if settings.products == "full" else f"; products in {settings.products}"
     how = f"training in {processes} of up to {federation.lanes} clients; gradients: {choice.road}, because {choice.why}"
-    return Prepared(task, federation, setup.evaluator, labels, reference, how)
+    return Prepared(task, federation, setup.evaluator, labels, reference, how + exactness)

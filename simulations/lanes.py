@@ -11,7 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clients.training import sums_gradients
+from clients.gradients import Road
+from clients.recording import CudaGraphs, Record
+from clients.steps import sums_gradients
+from fedopt.errors import InvalidExperiment
 from fedopt.experiment import Experiment
 from fedopt.models.activations import activations
 from fedopt.parameters import Layout
@@ -60,6 +63,17 @@ def vectors_per_lane(experiment: Experiment) -> int:
     moments = 2 * (local.momentum > 0) if local.stepper == "sgd" else 2
     corrections = 3 if sums_gradients(algorithm, local) else int(algorithm.averages_gradients)
     return 2 + moments + (local.optimizer == "sam") + corrections
+
+
+def choose_recording(wished: bool, device: torch.device, road: Road) -> Record | None:
+    """What records steps; InvalidExperiment if nothing can on this device and road."""
+    if not wished:
+        return None
+    if device.type != "cuda":
+        raise InvalidExperiment(f"run.cuda_graphs: there are none on {device.type}; leave it out, or run on cuda")
+    if road == "each":
+        raise InvalidExperiment("run.cuda_graphs: lanes that train one by one cannot be recorded; run.gradients = vmap")
+    return CudaGraphs()
 
 
 def choose_workers(wished: int | Literal["auto"], experiment: Experiment, device: torch.device) -> int:

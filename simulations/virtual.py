@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from clients.gradients import Road
+from clients.recording import Record
 from clients.state import ClientStates
 from clients.training import Job, LaneTrainer
 from fedopt.algorithms.base import Algorithm, names_up
@@ -16,6 +17,7 @@ from fedopt.drift.gradients import GRADIENT
 from fedopt.federation import Score, Update, WorkOrder, payload
 from fedopt.optimizers.settings import LocalSettings
 from fedopt.parameters import Layout, Vectors
+from fedopt.precision import Products
 from fedopt.task import Task
 from simulations.grouping import cost_of_stepping, side_by_side
 from simulations.workers.crew import AHEAD, Crew, Desk, Errand, Piece
@@ -40,10 +42,13 @@ class VirtualFederation:
         cohort: int,
         workers: int = 1,
         road: Road = "each",
+        products: Products = "full",
+        record: Record | None = None,
         score: Callable[[Tensor], Sequence[Score]] = lambda x: (),
         memory_share: float | None = None,
     ) -> None:
-        """`score` evaluates a model [P] on the clients' test shares; `lanes` are those of one worker.
+        """`score` evaluates a model [P] on the clients' test shares; `lanes` are those of one worker; with `record`,
+        steps are recorded and replayed.
 
         What clients keep lies on the disk if it could fill more than `memory_share` of the memory.
         """
@@ -58,7 +63,18 @@ class VirtualFederation:
         self.states = ClientStates(initial, stores)
 
         def make_trainer() -> LaneTrainer:
-            return LaneTrainer(task, layout, algorithm, local, data, seed=seed, road=road, lanes=lanes)
+            return LaneTrainer(
+                task,
+                layout,
+                algorithm,
+                local,
+                data,
+                seed=seed,
+                road=road,
+                lanes=lanes,
+                products=products,
+                record=record,
+            )
 
         if workers == 1:
             self._trainer = make_trainer()

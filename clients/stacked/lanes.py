@@ -92,6 +92,13 @@ class StackedLanes:
             self._uphill[circuit] = way
         return self._uphill[circuit]
 
+    def settle(self) -> None:
+        if self._circuit is not None:
+            self._circuit.loss.settle()
+
+    def holds(self) -> object:
+        return self._circuit, None if self._circuit is None else self._uphill.get(self._circuit)
+
     def losses(self) -> Tensor:
         for circuit in self._circuits.values():
             circuit.loss.settle()

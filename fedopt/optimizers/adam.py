@@ -24,11 +24,18 @@ DEVICES = ("cpu", "cuda")
 class FusedAdam:
     """Either of the two; a lane's result is that of torch.optim on the client alone."""
 
+    stays = True
+
     def __init__(self, kernel: Callable[..., Any], local: LocalSettings, theta: Tensor) -> None:
         self._kernel, self._local = kernel, local
-        self._theta = theta
-        self._means, self._squares = torch.zeros_like(theta), torch.zeros_like(theta)
+        self._all = theta, torch.zeros_like(theta), torch.zeros_like(theta)
+        self._theta, self._means, self._squares = self._all
         self._steps = torch.zeros((), device=theta.device)  # common to all lanes: they begin together
+
+    def begin(self, active: int) -> None:
+        self._theta, self._means, self._squares = (tensor[:active] for tensor in self._all)
+        for tensor in (self._means, self._squares, self._steps):
+            tensor.zero_()
 
     def step(self, gradient: Gradient) -> None:
         found = gradient()

@@ -48,6 +48,11 @@ class SharpnessAware:
     def __init__(self, theta: Tensor, inner: LaneOptimizer, rho: float, p: float) -> None:
         self._theta, self._inner, self._rho, self._p = theta, inner, rho, p
         self._here, self._active = torch.empty_like(theta), theta
+        self.stays = inner.stays
+
+    def begin(self, active: int) -> None:
+        self._active = self._theta[:active]
+        self._inner.begin(active)
 
     def step(self, gradient: Gradient) -> None:
         ahead = gradient.uphill(self._rho) if self._p == 2 else None

@@ -1,6 +1,7 @@
 """torch.optim on lanes: one parameter [lanes, P], one optimizer, clients side by side.
 
-SGD, Adam and AdamW work element by element, so a lane's result is that of torch.optim on the client alone.
+SGD, Adam and AdamW work element by element, so a lane's result is that of torch.optim on the client alone. An
+optimizer serves all rounds of its lanes; `begin` makes it new.
 """
 
 from __future__ import annotations
@@ -37,6 +38,13 @@ class Gradient(Protocol):
 class LaneOptimizer(Protocol):
     """Steps theta [lanes, P] in place. The last gradient it evaluates in a step is the one that drives it."""
 
+    stays: bool
+    """Whether all it keeps stays where it is in memory, whatever begins: only then can its steps be recorded."""
+
+    def begin(self, active: int) -> None:
+        """Forgets what was; from here on the first `active` lanes are stepped."""
+        ...
+
     def step(self, gradient: Gradient) -> None: ...
 
     def narrow(self, active: int) -> None:
@@ -47,10 +55,17 @@ class LaneOptimizer(Protocol):
 class Descent:
     """torch.optim.SGD, with heavy-ball momentum or none, whose products go straight into theta or the momentum."""
 
+    stays = True
+
     def __init__(self, theta: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
         self._theta, self._active, self._lr = theta, theta, lr
         self._momentum, self._decay = momentum, weight_decay
         self._velocity = torch.zeros_like(theta) if momentum else theta
+
+    def begin(self, active: int) -> None:
+        self._active = self._theta[:active]
+        if self._momentum:
+            self._velocity[:active].zero_()
 
     def step(self, gradient: Gradient) -> None:
         if not self._momentum:
@@ -66,13 +81,44 @@ class Descent:
         self._active = self._theta[:active]
 
 
+class Nesterov:
+    """torch.optim.SGD with nesterov=True: a step goes along the gradient and along the momentum that it has become."""
+
+    stays = True
+
+    def __init__(self, theta: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
+        self._theta, self._active, self._lr = theta, theta, lr
+        self._momentum, self._decay = momentum, weight_decay
+        self._velocity = torch.zeros_like(theta)
+
+    def begin(self, active: int) -> None:
+        self._active = self._theta[:active]
+        self._velocity[:active].zero_()
+
+    def step(self, gradient: Gradient) -> None:
+        found = gradient()
+        if self._decay:
+            found = found.add(self._active, alpha=self._decay)
+        velocity = self._velocity[: len(self._active)]
+        velocity.mul_(self._momentum).add_(found)
+        self._active.add_(found.add(velocity, alpha=self._momentum), alpha=-self._lr)
+
+    def narrow(self, active: int) -> None:
+        self._active = self._theta[:active]
+
+
 class TorchStepper:
     """A torch.optim optimizer whose one parameter is theta's active lanes."""
 
+    stays = False
+
     def __init__(self, theta: Tensor, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> None:
         self._theta, self._make = theta, make
-        self._parameter = nn.Parameter(theta)  # shares theta's memory
-        self._optimizer = make([self._parameter])
+        self.begin(len(theta))
+
+    def begin(self, active: int) -> None:
+        self._parameter = nn.Parameter(self._theta[:active])  # shares theta's memory
+        self._optimizer = self._make([self._parameter])
 
     def step(self, gradient: Gradient) -> None:
         self._parameter.grad = gradient()
@@ -98,11 +144,5 @@ def make_optimizer(name: str, local: LocalSettings, theta: Tensor) -> LaneOptimi
 
 
 def sgd(local: LocalSettings, theta: Tensor) -> LaneOptimizer:
-    if not local.nesterov:
-        return Descent(theta, local.lr, local.momentum, local.weight_decay)
-    return TorchStepper(
-        theta,
-        lambda parameters: torch.optim.SGD(
-            parameters, lr=local.lr, momentum=local.momentum, nesterov=True, weight_decay=local.weight_decay
-        ),
-    )
+    kind = Nesterov if local.nesterov else Descent
+    return kind(theta, local.lr, local.momentum, local.weight_decay)

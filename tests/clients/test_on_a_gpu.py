@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from clients.recording import Record
 from clients.stacked.lanes import StackedLanes
 from clients.training import Job, LaneTrainer
 from fedopt.algorithms.base import Algorithm
@@ -27,6 +29,7 @@ from fedopt.federation import WorkOrder
 from fedopt.models.build import build_model
 from fedopt.optimizers.settings import LocalSettings
 from fedopt.parameters import Layout
+from fedopt.precision import Products
 from fedopt.task import Task
 
 SHAPES = {"logistic": (1, 28, 28), "mlp": (1, 28, 28), "cnn": (1, 28, 28), "resnet8": (3, 16, 16)}
@@ -48,15 +51,41 @@ class RoundOver(Exception):
     """All steps are taken; what follows may ask for values."""
 
 
-def train(model: str, algorithm: Algorithm, local: LocalSettings, device: str, lanes: int, *, stop: bool) -> None:
-    """One round of `lanes` clients; RoundOver after their last step if `stop`."""
+def done_again(work: Callable[[], None]) -> Callable[[], object]:
+    """A recorder for tensors without numbers."""
+    work()
+    return lambda: None
+
+
+def train(
+    model: str,
+    algorithm: Algorithm,
+    local: LocalSettings,
+    device: str,
+    lanes: int,
+    *,
+    products: Products = "full",
+    record: Record | None = None,
+) -> None:
+    """One round of `lanes` clients; RoundOver after their last step."""
     with torch.device(device):
         module = build_model(Experiment(model={"name": model}).model, SHAPES[model], 10, seed=0)
         x = torch.zeros(sum(SIZES), *SHAPES[model])
         y = torch.zeros(sum(SIZES), dtype=torch.long)
     layout = Layout.of(module)
     start = layout.flatten(module)
-    trainer = LaneTrainer(Task(module), layout, algorithm, local, (x, y), seed=0, road="stacked", lanes=lanes)
+    trainer = LaneTrainer(
+        Task(module),
+        layout,
+        algorithm,
+        local,
+        (x, y),
+        seed=0,
+        road="stacked",
+        lanes=lanes,
+        products=products,
+        record=record,
+    )
     gradients = trainer._gradients
     assert isinstance(gradients, StackedLanes)
     asked = []
@@ -65,7 +94,7 @@ def train(model: str, algorithm: Algorithm, local: LocalSettings, device: str, l
         asked.append(1)
         found = StackedLanes.losses(gradients)
         assert found.device.type == device
-        if stop and len(asked) == 2:  # first to clear them, then for the records
+        if len(asked) == 2:  # first to clear them, then for the records
             raise RoundOver
         return found
 
@@ -84,7 +113,18 @@ def test_no_step_of_a_round_waits_for_the_device(model: str, algorithm: Algorith
     with FakeTensorMode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fake tensors have no addresses
         with pytest.raises(RoundOver):
-            train(model, algorithm, local, "cuda", lanes=len(SIZES), stop=True)
+            train(model, algorithm, local, "cuda", lanes=len(SIZES))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold()], ids=["fedavg", "scaffold"])
+@pytest.mark.parametrize("products", ["tf32", "bf16"])
+def test_nor_does_one_that_is_recorded_and_rounds(products: Products, algorithm: Algorithm, optimizer: str) -> None:
+    local = LocalSettings(**{"lr": 0.1, "epochs": 1, "batch_size": 10, **OPTIMIZERS[optimizer]})
+    with FakeTensorMode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(RoundOver):
+            train("mlp", algorithm, local, "cuda", lanes=len(SIZES), products=products, record=done_again)
 
 
 def test_no_step_of_a_convolutional_round_waits_either() -> None:
@@ -92,7 +132,7 @@ def test_no_step_of_a_convolutional_round_waits_either() -> None:
         warnings.simplefilter("ignore")
         local = LocalSettings(lr=0.1, optimizer="sam", epochs=1, batch_size=10)
         with pytest.raises(RoundOver):
-            train("cnn", Scaffold(), local, "cuda", lanes=3, stop=True)
+            train("cnn", Scaffold(), local, "cuda", lanes=3)
 
 
 def test_fake_tensors_do_refuse_what_waits_or_mixes_devices() -> None:
@@ -125,7 +165,7 @@ def test_four_lanes_take_hardly_more_calls_than_two(model: str, optimizer: str) 
         with FakeTensorMode(), warnings.catch_warnings(), Calls() as counted:
             warnings.simplefilter("ignore")
             with pytest.raises(RoundOver):
-                train(model, FedAvg(), local, "cuda", lanes, stop=True)
+                train(model, FedAvg(), local, "cuda", lanes)
         return sum(counted.counts.values())
 
     of_two, of_four = (calls(lanes, steps=40) - calls(lanes, steps=20) for lanes in (2, 4))

@@ -1,0 +1,173 @@
+"""The local steps of lanes: an optimizer on gradients that the algorithm corrects, from one model to as many."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from clients.batches import LaneBatch, LaneBatches
+from clients.gradients import Ascent, LaneGradients
+from clients.recording import Record, Recordings
+from fedopt.algorithms.base import Algorithm
+from fedopt.errors import InvalidExperiment
+from fedopt.optimizers.settings import LocalSettings
+from fedopt.optimizers.stepper import Gradient, make_optimizer
+from fedopt.parameters import Vectors
+
+LEAST_LR = 1e-3
+"""Step size below which gradients are not read off the way that the parameters went: float32 then has too few digits
+for both."""
+
+
+class LocalSteps:
+    """Steps the lanes of `gradients`; what it works in serves all rounds, so that its steps can be recorded."""
+
+    def __init__(
+        self, gradients: LaneGradients, algorithm: Algorithm, local: LocalSettings, record: Record | None
+    ) -> None:
+        """With `record`, a step is recorded once for each shape of batches, and replayed from then on."""
+        self._gradients, self._algorithm, self._clip = gradients, algorithm, local.clip
+        self._optimizer = make_optimizer(local.optimizer, local, gradients.theta)
+        self._sums = torch.zeros_like(gradients.theta) if sums_gradients(algorithm, local) else None
+        self._places: dict[str, Tensor] = {}
+        self._recordings = None if record is None else Recordings(record, gradients)
+        if record is not None and not self._optimizer.stays:
+            raise InvalidExperiment(f"run.cuda_graphs: steps of {local.stepper} cannot be recorded on this device")
+
+    def take(self, batches: LaneBatches, lanes: int, local: Vectors) -> Tensor | None:
+        """All steps of the first so many lanes, from where theta is; `local` is what the algorithm began with.
+
+        Sums of the raw gradients that drove the steps, [lanes, Q], if anybody must know them; they may be overwritten
+        by the next call.
+        """
+        self._optimizer.begin(lanes)
+        if self._sums is not None:
+            self._sums[:lanes].zero_()
+        shift = self._algorithm.shift(local)
+        if self._recordings is not None:
+            local = self._in_place(local)
+            shift = None if shift is None else self._in_place({"the shift": shift})["the shift"]
+        gradient = CorrectedGradient(self._gradients, self._algorithm, local, shift, self._clip, self._sums is not None)
+        step = functools.partial(self._step, gradient)
+        active = lanes
+        for number in range(batches.steps):
+            batch = batches.at(number)
+            if batch.active < active:
+                active = batch.active
+                self._optimizer.narrow(active)
+                gradient.narrow(active)
+            if self._recordings is None:
+                step(batch)
+            else:
+                self._recordings.step(batch, step)
+        return None if self._sums is None else self._sums[:lanes]
+
+    def _step(self, gradient: CorrectedGradient, batch: LaneBatch) -> None:
+        gradient.turn_to(batch)
+        self._optimizer.step(gradient)
+        if self._sums is not None:
+            self._sums[: batch.active] += gradient.raw
+
+    def _in_place(self, vectors: Vectors) -> Vectors:
+        """The same, where those of the round before were."""
+        found = {}
+        for name, vector in vectors.items():
+            of_lanes = vector.ndim == 2
+            if name not in self._places:
+                self._places[name] = torch.empty_like(self._gradients.theta if of_lanes else vector)
+            found[name] = self._places[name][: len(vector)].copy_(vector)
+        return found
+
+
+class CorrectedGradient(Gradient):
+    """What an optimizer sees: raw gradients of this step's minibatch, corrected by the algorithm, clipped."""
+
+    raw: Tensor
+    """The raw gradients of the last evaluation, [active, Q]: those that drive the step."""
+
+    def __init__(
+        self,
+        gradients: LaneGradients,
+        algorithm: Algorithm,
+        local: Vectors,
+        shift: Tensor | None,
+        clip: float | None,
+        keep_raw: bool,
+    ) -> None:
+        """`shift` is the algorithm's for `local`; `keep_raw` asks for `raw` at every step."""
+        self._gradients, self._algorithm, self._local, self._shift = gradients, algorithm, local, shift
+        self._clip = clip
+        self._straight = clip is None and not algorithm.corrects_gradients and not keep_raw
+
+    def turn_to(self, batch: LaneBatch) -> None:
+        """The evaluations that follow belong to the step on this minibatch; the loss of the first one counts."""
+        self._batch, self._first = batch, True
+
+    def __call__(self) -> Tensor:
+        self.raw = self._gradients(self._batch, self._first)
+        self._first = False
+        y = self._gradients.theta[: self._batch.active]
+        corrected = self._algorithm.correct(self.raw, y, self._local)
+        if self._clip is None:
+            return corrected
+        norms = torch.linalg.vector_norm(corrected, dim=1, keepdim=True)
+        # As torch.nn.utils.clip_grad_norm_ does, lane by lane.
+        return corrected * torch.clamp(self._clip / (norms + 1e-6), max=1.0)
+
+    def add_to(self, target: Tensor, keep: float, scale: float) -> None:
+        if self._straight:
+            self._gradients.accumulate(self._batch, target, keep, scale, self._first)
+            self._first = False
+            if self._shift is not None:
+                target[: self._batch.active].add_(self._shift, alpha=scale)
+            return
+        gradient = self()
+        active = target[: self._batch.active]
+        if keep != 1.0:
+            active.mul_(keep)
+        active.add_(gradient, alpha=scale)
+
+    def uphill(self, rho: float) -> Gradient | None:
+        ascent = self._gradients.uphill(self._batch) if self._straight and self._shift is None else None
+        return None if ascent is None else _UphillGradient(self, ascent, self._batch, rho, self._first)
+
+    @functools.cached_property
+    def room(self) -> Tensor:
+        """For gradients that belong nowhere else, [lanes, Q]."""
+        return torch.zeros_like(self._gradients.theta)
+
+    def narrow(self, active: int) -> None:
+        self._local = {name: _narrowed(vector, active) for name, vector in self._local.items()}
+        if self._shift is not None:
+            self._shift = _narrowed(self._shift, active)
+
+
+class _UphillGradient(Gradient):
+    """Raw gradients at the worst point of each lane's ball around theta."""
+
+    def __init__(self, here: CorrectedGradient, ascent: Ascent, batch: LaneBatch, rho: float, counts: bool) -> None:
+        self._here, self._ascent, self._batch, self._rho, self._counts = here, ascent, batch, rho, counts
+
+    def __call__(self) -> Tensor:
+        self.add_to(self._here.room, 0.0, 1.0)
+        return self._here.room[: self._batch.active]
+
+    def add_to(self, target: Tensor, keep: float, scale: float) -> None:
+        self._ascent.accumulate(self._batch, target, keep, scale, self._rho, self._counts)
+
+
+def _narrowed(vector: Tensor, active: int) -> Tensor:
+    return vector[:active] if vector.ndim == 2 else vector
+
+
+def sums_gradients(algorithm: Algorithm, local: LocalSettings) -> bool:
+    """Whether the raw gradients must be summed step by step for their mean.
+
+    Not where each step is y <- y - lr (g + shift), for then where the steps led says it. Small steps are too close to
+    the last bit of the parameters for that.
+    """
+    if not algorithm.averages_gradients:
+        return False
+    return not local.is_plain_descent or algorithm.corrects_gradients or local.lr < LEAST_LR
