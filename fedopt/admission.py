@@ -39,7 +39,7 @@ def examine(update: Update, order: WorkOrder, samples: int) -> Refusal | None:
             return refuse(
                 f"{name} is {vector.dtype} {tuple(vector.shape)}, the model {order.x.dtype} {tuple(order.x.shape)}"
             )
-        largest = _largest(vector)
+        largest = largest_magnitude(vector)
         if not math.isfinite(largest):
             return refuse(f"{name} is not finite", diverged=True)
         if largest >= LARGEST:
@@ -49,7 +49,7 @@ def examine(update: Update, order: WorkOrder, samples: int) -> Refusal | None:
     return None
 
 
-def _largest(vector: Tensor) -> float:
+def largest_magnitude(vector: Tensor) -> float:
     """The largest magnitude; NaN or inf if any entry is."""
     low, high = torch.aminmax(vector)
     return max(abs(low.item()), abs(high.item())) if not low.isnan() else math.nan

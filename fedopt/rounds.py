@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from fedopt.admission import Refusal, examine
+from fedopt.admission import Refusal, examine, largest_magnitude
 from fedopt.aggregation import Collector
 from fedopt.algorithms.base import Algorithm, shares
 from fedopt.drift.measuring import NOTHING, Look, Measured, RoundMeasures
@@ -138,7 +139,7 @@ def play_round(
 
     totals = collector.totals()
     x, kept = algorithm.advance(state.x, state.kept, totals)
-    if not all(bool(torch.isfinite(vector).all()) for vector in (x, *kept.values())):
+    if not all(math.isfinite(largest_magnitude(vector)) for vector in (x, *kept.values())):
         raise _diverged(number, [Refusal(client, "the new model is not finite", True) for client in cohort])
     accepted = {**state.accepted, **{update.client: number for update in updates}}
 

@@ -25,17 +25,18 @@ from clients.gradients import Road, choose_road
 from fedopt.algorithms.base import shares
 from fedopt.data.batches import plan_batches
 from fedopt.data.partition import split_labels
-from fedopt.device import threads
+from fedopt.device import choose_device, threads
 from fedopt.drift.layers import Layers
 from fedopt.drift.measuring import NOTHING, Look
 from fedopt.experiment import Experiment
 from fedopt.models.build import build_model
 from fedopt.parameters import Layout
+from fedopt.precision import Products
 from fedopt.rounds import ServerState, Terms, play_round, select_cohort
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 from simulations.benchmarks.plain_loop import batches_of, sam_plainly, scaffold_plainly, train_plainly
-from simulations.lanes import choose_lanes, choose_workers
+from simulations.lanes import choose_lanes, choose_recording, choose_workers
 from simulations.virtual import VirtualFederation
 
 SAMPLES, SHAPE, CLASSES = 60_000, (1, 28, 28), 10
@@ -61,6 +62,19 @@ LONGEST_TURN = 50
 
 
 @dataclass(frozen=True)
+class Setting:
+    """Where both sides work, on how many clients a round, and how the engine does it."""
+
+    device: str = "cpu"
+    cohort: int = COHORT
+    products: Products = "full"
+    cuda_graphs: bool = False
+
+
+ORDINARY = Setting()
+
+
+@dataclass(frozen=True)
 class Cell:
     """One line of the table."""
 
@@ -78,6 +92,19 @@ class Cell:
     ratio_max: float
     peers: dict[str, float]
     """The engine's speed as a multiple of each peer's."""
+    setting: Setting = ORDINARY
+
+
+def experiment_of(model: str, batch: int, optimizer: str, setting: Setting = ORDINARY, epochs: int = 1) -> Experiment:
+    """What is measured, as the user would write it."""
+    sections = OPTIMIZERS[optimizer]
+    return Experiment(
+        data={"clients": CLIENTS, "alpha": 0.5},
+        model={"name": model},
+        algorithm=sections.get("algorithm", {"name": "fedavg"}),
+        local={"lr": 0.01, "epochs": epochs, "batch_size": batch, **sections.get("local", {})},
+        run=asdict(setting),
+    )
 
 
 class Bench:
@@ -90,27 +117,22 @@ class Bench:
         optimizer: str,
         epochs: int = 1,
         *,
+        setting: Setting = ORDINARY,
         workers: int | Literal["auto"] = "auto",
         road: Road | Literal["auto"] = "auto",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        sections = OPTIMIZERS[optimizer]
-        local = {"lr": 0.01, "epochs": epochs, "batch_size": batch, **sections.get("local", {})}
-        self.experiment = Experiment(
-            data={"clients": CLIENTS, "alpha": 0.5},
-            model={"name": model},
-            algorithm=sections.get("algorithm", {"name": "fedavg"}),
-            local=local,
-            run={"cohort": COHORT},
-        )
+        self.experiment = experiment_of(model, batch, optimizer, setting, epochs)
+        run = self.experiment.run
+        self.device = choose_device(run.device)
         self.model, self.scaffold = model, optimizer == "scaffold"
         rng = stream(0, Purpose.DATA)
         labels = rng.integers(0, CLASSES, SAMPLES)
-        self.x = torch.from_numpy(rng.standard_normal((SAMPLES, *SHAPE)).astype("float32")).to(dtype)
-        self.y = torch.from_numpy(labels)
+        self.x = torch.from_numpy(rng.standard_normal((SAMPLES, *SHAPE)).astype("float32"))
+        self.x, self.y = self.x.to(self.device, dtype), torch.from_numpy(labels).to(self.device)
         self.parts = split_labels(labels, self.experiment.data, seed=0)
         self.share_of = shares("samples", [len(part) for part in self.parts])
-        self.module = build_model(self.experiment.model, SHAPE, CLASSES, seed=0).to(dtype)
+        self.module = build_model(self.experiment.model, SHAPE, CLASSES, seed=0).to(self.device, dtype)
         self.layout = Layout.of(self.module)
         task = Task(self.module)
         longest = max(len(part) for part in self.parts)
@@ -125,12 +147,15 @@ class Bench:
             self.parts,
             seed=0,
             lanes=self.lanes,
-            cohort=COHORT,
+            cohort=setting.cohort,
             workers=self.workers,
             road=self.road,
+            products=run.products,
+            record=choose_recording(run.cuda_graphs, self.device, self.road),
         )
         self.state = ServerState.initial(self.layout.flatten(self.module), self.experiment.algorithm)
-        self.cohort = select_cohort(len(self.parts), COHORT, seed=0, round_=1)
+        self.cohort = select_cohort(len(self.parts), setting.cohort, seed=0, round_=1)
+        self._terms = Terms.all_of(setting.cohort)
         self.steps = sum(len(self.batches(client)) for client in self.cohort)
 
     def close(self) -> None:
@@ -143,12 +168,12 @@ class Bench:
     def batches(self, client: int) -> list[Tensor]:
         rng = stream(0, Purpose.BATCHES, 1, client)
         plan = plan_batches(len(self.parts[client]), self.experiment.local, rng)
-        return batches_of(plan, self.parts[client])
+        return [batch.to(self.device) for batch in batches_of(plan, self.parts[client])]
 
     def by_engine(self, look: Look = NOTHING) -> Tensor:
         """The model after the round, [P]; nothing is measured unless `look` says so."""
         state, _ = play_round(
-            self.state, self.experiment.algorithm, self.federation, self.share_of, Terms.all_of(COHORT), 0, look
+            self.state, self.experiment.algorithm, self.federation, self.share_of, self._terms, 0, look
         )
         self.federation.settle(self.state.accepted)
         return state.x
@@ -189,10 +214,20 @@ Peer = Callable[[Bench], float]
 """Client steps a second of another way to do the bench's work."""
 
 
-def measure(model: str, batch: int, optimizer: str, repeats: int = 5, peers: dict[str, Peer] | None = None) -> Cell:
+def measure(
+    model: str,
+    batch: int,
+    optimizer: str,
+    repeats: int = 5,
+    peers: dict[str, Peer] | None = None,
+    setting: Setting = ORDINARY,
+) -> Cell:
     """Median steps per second of both, and their ratio, over `repeats` turns after one to warm up."""
-    with closing(Bench(model, batch, optimizer)) as bench, threads(1):
-        rivals = [bench.by_plain_loop, *([bench.without_onednn] if bench.convolutional else [])]
+    with closing(Bench(model, batch, optimizer, setting=setting)) as bench, threads(1):
+        two_ways = bench.convolutional and bench.device.type == "cpu"
+        rivals = [bench.by_plain_loop, *([bench.without_onednn] if two_ways else [])]
+        if bench.device.type != "cpu":
+            bench.by_plain_loop()  # a GPU's libraries load with the first call
         first = [seconds_of(rival) for rival in rivals]
         rivals = [rival for rival, seconds in zip(rivals, first, strict=True) if seconds < CLEARLY * min(first)]
         bench.by_engine()
@@ -220,22 +255,24 @@ def measure(model: str, batch: int, optimizer: str, repeats: int = 5, peers: dic
             ratio_min=min(ratios),
             ratio_max=max(ratios),
             peers=found,
+            setting=setting,
         )
 
 
-def machine() -> dict[str, str | int]:
+def machine(device: str = "cpu") -> dict[str, str | int]:
     """What the figures were measured on."""
-    return {
+    about: dict[str, str | int] = {
         "processor": _processor(),
         "cores": os.cpu_count() or 1,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": 1,
     }
+    return about | ({"gpu": torch.cuda.get_device_name()} if device == "cuda" else {})
 
 
 def as_json(cells: Sequence[Cell]) -> dict[str, object]:
-    return {"cells": [asdict(cell) for cell in cells], "machine": machine()}
+    return {"cells": [asdict(cell) for cell in cells], "machine": machine(cells[0].setting.device if cells else "cpu")}
 
 
 def _processor() -> str:
@@ -248,7 +285,9 @@ def _processor() -> str:
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
+    """Wall time of one call, until a GPU is done with it."""
     start = time.perf_counter()
     work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - start

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from fedopt.files import replace_file
 from simulations.benchmarks.engine import Cell, as_json, machine
+from simulations.benchmarks.profile import Profile
 
 
-def leave(folder: Path, cells: Sequence[Cell]) -> None:
+def leave(folder: Path, cells: Sequence[Cell], profiles: Sequence[Profile] = ()) -> None:
     """Adds this measurement to the folder, which is made if need be."""
-    append(folder / "engine.jsonl", {"date": date.today().isoformat(), **as_json(cells)})
+    line = {"date": date.today().isoformat(), **as_json(cells)}
+    append(folder / "engine.jsonl", line | ({"profiles": [asdict(own) for own in profiles]} if profiles else {}))
     note(folder, cells)
     draw(cells, folder / "engine.svg")
 
@@ -45,17 +48,18 @@ def markdown(cells: Sequence[Cell]) -> str:
     for optimizer, batch in rows:
         shown = [_told(at.get((optimizer, batch, model))) for model in models]
         lines.append(f"| {optimizer}, batch {batch} | " + " | ".join(shown) + " |")
-    return "\n".join([*lines, "", f"{signature()}", ""])
+    return "\n".join([*lines, "", signature(cells[0].setting.device), ""])
 
 
 def _told(cell: Cell | None) -> str:
     return "" if cell is None else f"{cell.ratio:.1f} ({cell.ratio_min:.1f}-{cell.ratio_max:.1f})"
 
 
-def signature() -> str:
+def signature(device: str = "cpu") -> str:
     """When and on what something was measured."""
-    about = machine()
-    return f"{date.today()}, {about['processor']}, {about['cores']} cores, torch {about['torch']}"
+    about = machine(device)
+    gpu = f", {about['gpu']}" if "gpu" in about else ""
+    return f"{date.today()}, {about['processor']}, {about['cores']} cores{gpu}, torch {about['torch']}"
 
 
 def draw(cells: Sequence[Cell], file: Path) -> None:

@@ -48,6 +48,8 @@ def flower_ray(bench: Bench) -> float:
         raise InvalidExperiment("--peer flower-ray: not installed; get it with pip install 'fedopt[ray]'")
     if bench.experiment.local.optimizer == "sam" or bench.scaffold:
         raise InvalidExperiment("--peer flower-ray: its clients have neither sam nor scaffold; choose other optimizers")
+    if bench.device.type != "cpu":
+        raise InvalidExperiment("--peer flower-ray: its clients train on the CPU; leave out --device")
     work = {"model": bench.model, "local": bench.experiment.local.model_dump(mode="json", exclude_none=True)}
     quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_USAGE_STATS_ENABLED": "0"}
     try:

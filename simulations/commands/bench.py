@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
@@ -13,12 +14,24 @@ from rich.progress import track
 from rich.table import Table
 
 from fedopt.commands.options import command
+from fedopt.device import choose_device
 from fedopt.errors import InvalidExperiment
 from fedopt.models import MODELS
+from fedopt.precision import Products
 from fedopt.registry import nearest
-from simulations.benchmarks.engine import OPTIMIZERS, Cell, as_json, measure
+from simulations.benchmarks.engine import (
+    CLIENTS,
+    COHORT,
+    OPTIMIZERS,
+    Cell,
+    Setting,
+    as_json,
+    experiment_of,
+    measure,
+)
 from simulations.benchmarks.history import leave, note, signature
 from simulations.benchmarks.peers import PEERS
+from simulations.benchmarks.profile import Profile, profile
 
 app = command("engine")
 
@@ -36,6 +49,13 @@ def engine(
         list[str] | None,
         typer.Option(help=f"Another way to do the same work: {', '.join(PEERS)}; may be repeated."),
     ] = None,
+    cohort: Annotated[int, typer.Option(min=1, max=CLIENTS, help=f"Clients a round, of {CLIENTS}.")] = COHORT,
+    device: Annotated[str, typer.Option(help="Where both sides work: cpu or cuda.")] = "cpu",
+    products: Annotated[str, typer.Option(help="How exactly the engine multiplies: full, tf32 or bf16.")] = "full",
+    cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Record the engine's steps, and replay.")] = False,
+    profiled: Annotated[
+        bool, typer.Option("--profile", help="Show where a step goes, and what bounds it; some seconds a cell.")
+    ] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each, after one to warm up.")] = 5,
     out: Annotated[
         Path, typer.Option(help="Folder for history (engine.jsonl), table (engine.md) and figure (engine.svg).")
@@ -47,6 +67,7 @@ def engine(
     The plain loop is nn.Module, torch.optim and tensors in memory, one client after the other on one thread, on the
     same minibatches; the engine has a worker of one thread for each core, each with so many lanes (stacked 2x5). A
     ratio above 1 means that the engine is faster. Peers are run from your own installation, after they have started.
+    On a GPU, try --device cuda --cohort 100.
     """
     _check("--model", model, MODELS)
     _check("--optimizer", optimizer, OPTIMIZERS)
@@ -59,19 +80,27 @@ def engine(
     ]
     peers = {name: PEERS[name] for name in peer or ()}
     console = Console(stderr=True)
+    setting = Setting(device, cohort, cast(Products, products), cuda_graphs)
+    choose_device(experiment_of(*grid[0], setting).run.device)  # names what is wrong before anything is measured
     cells: list[Cell] = []
+    profiles: list[Profile] = []
     try:
         for m, b, o in track(grid, "measuring", console=console, transient=True):
-            cells.append(measure(m, b, o, repeats=repeats, peers=peers))
+            cells.append(measure(m, b, o, repeats=repeats, peers=peers, setting=setting))
             note(out, cells)
+            if profiled:
+                profiles.append(profile(cells[-1]))
     finally:
         if cells:
-            leave(out, cells)  # what is measured stays, whatever ends the rest
+            leave(out, cells, profiles)  # what is measured stays, whatever ends the rest
     if json_output:
-        print(json.dumps(as_json(cells)))
+        print(json.dumps(as_json(cells) | ({"profiles": [asdict(own) for own in profiles]} if profiled else {})))
         return
     Console().print(table(cells))
-    print(f"{signature()}; written to {out}")
+    for cell, own in zip(cells, profiles, strict=False):
+        Console().print(profile_table(cell, own))
+        print(in_words(own))
+    print(f"{signature(device)}; written to {out}")
 
 
 def _check(option: str, given: list[str] | None, known: Iterable[str]) -> None:
@@ -98,3 +127,28 @@ def table(cells: list[Cell]) -> Table:
             *(f"{cell.peers[name]:.2f}" for name in peers),
         )
     return shown
+
+
+def profile_table(cell: Cell, profile: Profile) -> Table:
+    """A step's parts, and what they come to, a lane's share of each."""
+    title = f"\na step of a lane: {cell.model}, batch {cell.batch}, {cell.optimizer}"
+    shown = Table("part", box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    for column in ("µs", "share", "GFLOP/s", "GB/s"):
+        shown.add_column(column, justify="right")
+    for part in profile.parts:
+        gflops = f"{part.gflops:,.0f}" if part.multiplications else ""
+        share = f"{part.seconds / profile.step:.0%}"
+        shown.add_row(part.what, f"{part.seconds * 1e6:,.1f}", share, gflops, f"{part.gigabytes_a_second:,.0f}")
+    rest = profile.step - profile.needed
+    shown.add_row("the rest", f"{rest * 1e6:,.1f}", f"{rest / profile.step:.0%}")
+    shown.add_row("all of it", f"{profile.step * 1e6:,.1f}", "100%")
+    return shown
+
+
+def in_words(profile: Profile) -> str:
+    processes = "1 process" if profile.workers == 1 else f"{profile.workers} processes"
+    return (
+        f"plain loop {profile.plain * 1e6:,.0f} µs; with the parts alone, in {processes}, the ratio would be "
+        f"{profile.bound:.1f}; a large product here makes {profile.peak_gflops:,.0f} GFLOP/s, a large copy "
+        f"{profile.peak_gigabytes_a_second:,.0f} GB/s"
+    )

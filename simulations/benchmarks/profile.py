@@ -1,0 +1,212 @@
+"""Where a step goes, and how much faster it could be: its parts done again and again by themselves.
+
+The parts are what no way of doing the same step can leave out: gathering the samples, the matrix products of the layers
+forward and back, and the optimizer's pass over its vectors. What a step takes beyond them is calls, Python, the smaller
+layers, lanes that end up alone, and the server's part of a round.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from clients.stacked.products import in_one_thread, plain_product, product, rounding
+from clients.stacked.storage import Scratch
+from fedopt.device import choose_device, threads
+from fedopt.experiment import Experiment
+from fedopt.models.build import build_model
+from fedopt.optimizers.stepper import Gradient, make_optimizer
+from fedopt.parameters import Layout
+from fedopt.precision import on_gpu
+from simulations.benchmarks.engine import CLASSES, SAMPLES, SHAPE, Cell, experiment_of, seconds_of
+
+TURNS, TURN_SECONDS = 7, 0.02
+"""A part is timed so often, each time for about so long; the median counts."""
+
+LARGE, COPIED = 1024, 2**26
+"""Rows and columns of a product, and bytes of a copy, that show what the machine can do."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a lane's step."""
+
+    what: str
+    seconds: float
+    multiplications: int
+    bytes: int
+    """Read and written, each number once."""
+
+    @property
+    def gflops(self) -> float:
+        return 2e-9 * self.multiplications / self.seconds
+
+    @property
+    def gigabytes_a_second(self) -> float:
+        return 1e-9 * self.bytes / self.seconds
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A cell's step, a lane's share of it in one worker."""
+
+    parts: tuple[Part, ...]
+    step: float
+    """Seconds that it takes."""
+    plain: float
+    """Seconds that it takes the plain loop."""
+    workers: int
+    peak_gflops: float
+    """A large product's, on one core or the GPU."""
+    peak_gigabytes_a_second: float
+    """A large copy's, read and written."""
+
+    @property
+    def needed(self) -> float:
+        """Seconds for the parts alone."""
+        return sum(part.seconds for part in self.parts)
+
+    @property
+    def bound(self) -> float:
+        """The ratio to the plain loop if a step were its parts and nothing else."""
+        return self.workers * self.plain / self.needed
+
+
+def profile(cell: Cell) -> Profile:
+    """The parts of the cell's step, timed where the cell was; a minute at most."""
+    experiment = experiment_of(cell.model, cell.batch, cell.optimizer, cell.setting)
+    device = choose_device(cell.setting.device)
+    products = experiment.run.products
+    with torch.no_grad(), threads(1), in_one_thread(), rounding(products), on_gpu(products):
+        parts = tuple(_parts(experiment, cell, device))
+        square = torch.rand(LARGE, LARGE, device=device)
+        source, out = torch.rand(COPIED // 4, device=device), torch.empty(COPIED // 4, device=device)
+        multiplying = _seconds(lambda: torch.mm(square, square))
+        copying = _seconds(lambda: out.copy_(source))
+    return Profile(
+        parts=parts,
+        step=cell.workers / cell.steps_per_second,
+        plain=1 / cell.plain_steps_per_second,
+        workers=cell.workers,
+        peak_gflops=2e-9 * LARGE**3 / multiplying,
+        peak_gigabytes_a_second=2e-9 * COPIED / copying,
+    )
+
+
+def _parts(experiment: Experiment, cell: Cell, device: torch.device) -> Iterator[Part]:
+    module = build_model(experiment.model, SHAPE, CLASSES, seed=0).to(device)
+    x = torch.rand(SAMPLES, *SHAPE, device=device)
+    lanes, passes = cell.lanes, 2 if cell.optimizer == "sam" else 1
+    rows = torch.randint(SAMPLES, (lanes * cell.batch,), device=device)
+    gathered = torch.empty(len(rows), *SHAPE, device=device)
+    gathering = _seconds(lambda: torch.index_select(x, 0, rows, out=gathered)) / lanes
+    yield Part("gather the samples", gathering, 0, 2 * 4 * cell.batch * x[0].numel())
+    for number, (layer, inputs, outputs) in enumerate(_layers(module, x[: cell.batch])):
+        ways = _by_matrices if isinstance(layer, nn.Linear) or cell.engine == "stacked" else _by_convolution
+        for what, work, multiplications, numbers in ways(layer, inputs, outputs, lanes, to_inputs=number > 0):
+            again = " (twice)" if passes > 1 else ""
+            count = passes * multiplications
+            yield Part(what + again, passes * min(map(_seconds, work)) / lanes, count, passes * 4 * numbers)
+    theta = torch.zeros(lanes, Layout.of(module).size, device=device)
+    size = 4 * theta.shape[1]
+    local = experiment.local
+    if local.stepper != "sgd" or local.momentum:
+        optimizer, given = make_optimizer(local.stepper, local, theta), _Given(torch.rand_like(theta))
+        vectors = 3 if local.stepper == "sgd" else 7  # read and written, the gradient apart where it goes straight in
+        yield Part(f"{local.stepper}: vectors", _seconds(lambda: optimizer.step(given)) / lanes, 0, vectors * size)
+    if cell.optimizer == "scaffold":
+        shift = torch.rand_like(theta)
+        yield Part("scaffold: vectors", _seconds(lambda: theta.add_(shift, alpha=-0.01)) / lanes, 0, 3 * size)
+
+
+_Ways = Iterator[tuple[str, list[Callable[[], object]], int, int]]
+"""What it is, ways to do it for all lanes, and a lane's multiplications and numbers read and written."""
+
+
+def _layers(module: nn.Module, x: Tensor) -> list[tuple[nn.Module, Tensor, Tensor]]:
+    """The layers that multiply matrices, in their order, with what goes in and comes out."""
+    found: list[tuple[nn.Module, Tensor, Tensor]] = []
+    hooks = [
+        layer.register_forward_hook(lambda own, given, output: found.append((own, given[0], output)))
+        for layer in module.modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d)
+    ]
+    module(x)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _by_matrices(layer: nn.Module, inputs: Tensor, outputs: Tensor, lanes: int, *, to_inputs: bool) -> _Ways:
+    """Rows times weights, the lanes' side by side; the rows of a convolution are its windows, laid out already."""
+    if isinstance(layer, nn.Linear):
+        rows, depth, width = inputs.shape[0], layer.in_features, layer.out_features
+    else:
+        assert isinstance(layer, nn.Conv2d)
+        rows, width = outputs.numel() // layer.out_channels, layer.out_channels
+        depth = layer.weight[0].numel()
+    scratch = Scratch(inputs)
+    x, w, y = (
+        scratch("x", lanes, (rows, depth)),
+        scratch("w", lanes, (width, depth)),
+        scratch("y", lanes, (rows, width)),
+    )
+    turned = scratch("turned", lanes, (width, rows))
+    dx = scratch("dx", lanes, (rows, depth))
+    for tensor in (x, w, y, turned):
+        tensor.normal_()
+    xt, wt, yt = (tensor.transpose(1, 2) for tensor in (x, w, y))
+    name, each = f"{depth} x {width} on {rows}", rows * depth * width
+    numbers = rows * depth + depth * width + rows * width
+    yield f"{name}: forward", [plain_product(y, x, wt), plain_product(turned, w, xt)], each, numbers
+    if to_inputs:
+        yield f"{name}: to inputs", [plain_product(dx, y, w)], each, numbers
+    into: list[Callable[[], object]] = [lambda: product(w, yt, x, 1.0, 1e-9), lambda: product(w, turned, x, 1.0, 1e-9)]
+    yield f"{name}: to weights", into, each, numbers + depth * width
+
+
+def _by_convolution(layer: nn.Module, inputs: Tensor, outputs: Tensor, lanes: int, *, to_inputs: bool) -> _Ways:
+    """torch's own convolutions, one lane after the other."""
+    assert isinstance(layer, nn.Conv2d)
+    assert not isinstance(layer.padding, str)
+    each = outputs.numel() * layer.weight[0].numel()
+    numbers = inputs.numel() + layer.weight.numel() + outputs.numel()
+    high, wide = outputs.shape[2:]
+    name = f"{layer.in_channels} to {layer.out_channels} maps of {high} x {wide}"
+
+    geometry = (layer.stride, layer.padding, layer.dilation, False, [0, 0], 1)
+
+    def back(to: tuple[bool, bool, bool]) -> Callable[[], object]:
+        def work() -> None:
+            for _ in range(lanes):
+                torch.ops.aten.convolution_backward(outputs, inputs, layer.weight, None, *geometry, to)
+
+        return work
+
+    yield f"{name}: forward", [lambda: [layer(inputs) for _ in range(lanes)]], each, numbers
+    if to_inputs:
+        yield f"{name}: to inputs", [back((True, False, False))], each, numbers
+    yield f"{name}: to weights", [back((False, True, False))], each, numbers
+
+
+class _Given(Gradient):
+    """A gradient that costs nothing: where products go straight where they belong, none is written down."""
+
+    def __init__(self, gradient: Tensor) -> None:
+        self._gradient = gradient
+
+    def __call__(self) -> Tensor:
+        return self._gradient
+
+    def add_to(self, target: Tensor, keep: float, scale: float) -> None:
+        pass
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    work()
+    times = max(1, round(TURN_SECONDS / max(seconds_of(work), 1e-6)))
+    return statistics.median(seconds_of(lambda: [work() for _ in range(times)]) for _ in range(TURNS)) / times
