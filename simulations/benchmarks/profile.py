@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import cycle
 from multiprocessing import get_context
 
 import torch
@@ -115,9 +116,9 @@ def _parts(experiment: Experiment, cell: Cell, device: torch.device) -> Iterator
     module = build_model(experiment.model, SHAPE, CLASSES, seed=0).to(device)
     x = torch.rand(SAMPLES, *SHAPE, device=device)
     lanes, passes = cell.lanes, 2 if cell.optimizer == "sam" else 1
-    rows = torch.randint(SAMPLES, (lanes * cell.batch,), device=device)
-    gathered = torch.empty(len(rows), *SHAPE, device=device)
-    gathering = _seconds(lambda: torch.index_select(x, 0, rows, out=gathered)) / lanes
+    rows = cycle(torch.randint(SAMPLES, (SAMPLES // 10, lanes * cell.batch), device=device))  # others every time
+    gathered = torch.empty(lanes * cell.batch, *SHAPE, device=device)
+    gathering = _seconds(lambda: torch.index_select(x, 0, next(rows), out=gathered)) / lanes
     yield Part("gather the samples", gathering, 0, 2 * 4 * cell.batch * x[0].numel())
     for number, (layer, inputs, outputs) in enumerate(_layers(module, x[: cell.batch])):
         ways = _by_matrices if isinstance(layer, nn.Linear) or cell.engine == "stacked" else _by_convolution
