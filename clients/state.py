@@ -82,9 +82,10 @@ class ClientStates:
         return means
 
     def settle(self, accepted: Mapping[int, int]) -> None:
-        """Promotes the accepted version of every client and drops the rest."""
+        """Promotes the accepted version of every client and drops the rest, but for those of a round to come."""
+        latest = max(accepted.values(), default=0)
         for client, versions in self._versions.items():
-            for round_ in [made for made in versions if made != accepted.get(client)]:
+            for round_ in [made for made in versions if made != accepted.get(client) and made <= latest]:
                 self.give_back(versions.pop(round_))
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:

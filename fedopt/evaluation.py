@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,7 +33,9 @@ class Evaluator:
     """Evaluates flat models [P] on one test set, in batches."""
 
     def __init__(self, task: Task, layout: Layout, x_test: Tensor, y_test: Tensor, classes: int) -> None:
-        self._task, self._layout, self._x, self._y = task, layout, x_test, y_test
+        # A module of its own: others may train with the task's meanwhile.
+        self._task, self._layout = Task(copy.deepcopy(task.module), task.loss), layout
+        self._x, self._y = x_test, y_test
         self._of_class = torch.bincount(y_test, minlength=classes)
         self.threads = 1
         """How many batches are evaluated at the same time; what comes out is the same to the bit."""

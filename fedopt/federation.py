@@ -76,6 +76,10 @@ class Federation(Protocol):
     name: str
     """Which engine this is, for the records."""
 
+    trains_ahead: bool
+    """Whether a round may be trained while this process is still busy with the one before: others train, and what
+    clients keep of two rounds has room."""
+
     @property
     def samples(self) -> Sequence[int]:
         """n_i for each client."""
@@ -97,7 +101,10 @@ class Federation(Protocol):
         ...
 
     def settle(self, accepted: Mapping[int, int]) -> None:
-        """Tells which round's work of each client the server has accepted last; older work may be forgotten."""
+        """Tells which round's work of each client the server has accepted last; older work may be forgotten.
+
+        The round after may have been trained already.
+        """
         ...
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:

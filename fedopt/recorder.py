@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from fedopt.algorithms.base import shares
 from fedopt.drift.layers import Layers
@@ -20,6 +24,20 @@ from fedopt.federation import Federation
 from fedopt.history import RoundRecord
 from fedopt.parameters import Layout
 from fedopt.rounds import RoundWork, ServerState
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A record of a round but for how good its model is, which may not be known yet."""
+
+    state: ServerState
+    work: RoundWork
+    evaluation: Future[Evaluation] | None
+    clients: ClientSpread | None
+    control: ControlDrift | None
+    divergence: float | None
+    seconds: float
+    """What it took so far."""
 
 
 class Recorder:
@@ -40,16 +58,36 @@ class Recorder:
             experiment.metrics.drift
         ]
         self._best_by_class: list[float | None] = []
+        self._aside = ThreadPoolExecutor(1, "evaluation")
+        self.share = 0.0
+        """The last evaluation's part of its round, in seconds of seconds."""
 
     def look_at(self, round_: int) -> Look:
         return Look(self._layers, self._metrics.wants_gradients(round_, self._run.rounds))
 
-    def record(self, state: ServerState, work: RoundWork) -> RoundRecord:
-        """Diverged if the new model is useless."""
+    def begin(self, state: ServerState, work: RoundWork) -> Draft:
+        """Measures what it must before the next round is trained; the model is evaluated meanwhile, and beyond."""
         start = time.perf_counter()
-        evaluation = self._evaluation(state, work)
         clients = self._spread_over_clients(state)
-        divergence = None if self._reference is None else self._reference.divergence(state.x, work)
+        wanted = state.round % self._run.eval_every == 0 or state.round == self._run.rounds
+        evaluation = None
+        if wanted:
+            evaluation = self._aside.submit(self._evaluate_timed, state, work, torch.get_num_threads())
+        return Draft(
+            state=state,
+            work=work,
+            evaluation=evaluation,
+            clients=clients,
+            control=self._control(state, work),
+            divergence=None if self._reference is None else self._reference.divergence(state.x, work),
+            seconds=work.seconds + time.perf_counter() - start,
+        )
+
+    def finish(self, draft: Draft) -> RoundRecord:
+        """Waits for the evaluation; Diverged if the new model is useless."""
+        start = time.perf_counter()
+        work = draft.work
+        evaluation = self._outcome(draft)
         return RoundRecord(
             round=work.round,
             cohort=work.cohort,
@@ -64,11 +102,11 @@ class Recorder:
             bytes_up=work.bytes_up,
             drift=work.measured.drift,
             gradients=work.measured.gradients,
-            control=self._control(state, work),
-            clients=clients,
+            control=draft.control,
+            clients=draft.clients,
             classes=None if evaluation is None else self._spread_over_classes(evaluation),
-            divergence=divergence,
-            seconds=work.seconds + time.perf_counter() - start,
+            divergence=draft.divergence,
+            seconds=draft.seconds + time.perf_counter() - start,
         )
 
     def save(self, folder: Path, round_: int) -> None:
@@ -83,13 +121,20 @@ class Recorder:
         if self._reference is not None and records:
             self._reference.restore(folder, records[-1].round)
 
-    def _evaluation(self, state: ServerState, work: RoundWork) -> Evaluation | None:
-        if state.round % self._run.eval_every and state.round != self._run.rounds:
-            return None
+    def _evaluate_timed(self, state: ServerState, work: RoundWork, threads: int) -> Evaluation:
+        torch.set_num_threads(threads)  # a thread begins with a setting of its own
+        start = time.perf_counter()
         evaluation = self._evaluate(state.x)
-        if not math.isfinite(evaluation.loss):
+        seconds = time.perf_counter() - start
+        self.share = seconds / (work.seconds + seconds)
+        return evaluation
+
+    def _outcome(self, draft: Draft) -> Evaluation | None:
+        evaluation = None if draft.evaluation is None else draft.evaluation.result()
+        if evaluation is not None and not math.isfinite(evaluation.loss):
+            clients = ", ".join(map(str, draft.work.cohort[:10]))
             raise Diverged(
-                f"round {state.round}, with clients {', '.join(map(str, work.cohort[:10]))}: the test loss of "
+                f"round {draft.state.round}, with clients {clients}: the test loss of "
                 "the new model is not finite; a smaller local.lr, or local.clip = 1.0, is the likely remedy; "
                 "the model of the round before is kept"
             )

@@ -18,10 +18,13 @@ from fedopt.experiment import Experiment
 from fedopt.federation import Federation
 from fedopt.history import Final, History, RoundRecord, summarise
 from fedopt.parameters import Layout, fingerprint, state_of
-from fedopt.recorder import Recorder
+from fedopt.recorder import Draft, Recorder
 from fedopt.rounds import ServerState, Terms, play_rounds
 from fedopt.runs import RunDirectory
 from fedopt.task import Task
+
+WORTH_GOING_AHEAD = 0.05
+"""The part of a round that its evaluation must take before the next round is trained meanwhile."""
 
 CHECKPOINT_SHARE = 0.05
 """With checkpoint_every = "auto", the part of the time that checkpoints may take."""
@@ -78,6 +81,8 @@ class Run:
         self._checkpoints = Checkpoints(directory.path / "checkpoint", directory.experiment)
         self._state = ServerState.initial(self._layout.flatten(task.module), self._experiment.algorithm)
         self._records: list[RoundRecord] = []
+        self._draft: Draft | None = None
+        """A round that is trained but does not count yet."""
         self._recorder = Recorder(self._experiment, self._layout, federation, evaluate, reference)
         self._began, self._seconds_before = time.perf_counter(), 0.0
         self._saved_round, self._saved_at, self._save_cost = -1, self._began, 0.0
@@ -101,11 +106,12 @@ class Run:
         try:
             self._play()
         except KeyboardInterrupt:
-            with _uninterrupted():
-                self._save()
+            with _uninterrupted(), self._saved_anyway():
+                self._commit_draft()
             raise Interrupted(f"stopped after round {self._state.round}; {self._how_to_resume()}") from None
         except RunStopped:
-            self._save()
+            with self._saved_anyway():
+                self._commit_draft()
             raise
         finally:
             for observer in self._observers:
@@ -119,18 +125,48 @@ class Run:
         algorithm, seed = self._experiment.algorithm, self._experiment.run.seed
         rounds = play_rounds(self._state, algorithm, self._federation, self._terms, seed, self._recorder.look_at)
         for state, work in rounds:
-            record = self._recorder.record(state, work)
-            with _uninterrupted():
-                self._state = state
-                self._records.append(record)
-                self._directory.append(record)
-                self._federation.settle(state.accepted)
-            for observer in self._observers:
-                observer.round_done(record)
+            self._commit_draft()  # whose model has been evaluated while this round was trained
+            if self._checkpoint_is_due():
+                self._save()
+            self._draft = self._recorder.begin(state, work)
+            if self._goes_ahead(state):
+                continue
+            self._commit_draft()
             if self._is_over():
                 return
             if self._checkpoint_is_due():
                 self._save()
+
+    def _goes_ahead(self, state: ServerState) -> bool:
+        """Whether the next round is trained while this one's model is evaluated. A question of time, not of results."""
+        run = self._experiment.run
+        last = state.round >= run.rounds or run.stop_at_target
+        return self._federation.trains_ahead and not last and self._recorder.share > WORTH_GOING_AHEAD
+
+    def _commit_draft(self) -> None:
+        """Ends the round that is drafted, if one is: from here on it counts."""
+        draft = self._draft
+        if draft is None:
+            return
+        try:
+            record = self._recorder.finish(draft)
+        except RunStopped:
+            self._draft = None  # it never counts
+            raise
+        with _uninterrupted():
+            self._state, self._draft = draft.state, None
+            self._records.append(record)
+            self._directory.append(record)
+            self._federation.settle(draft.state.accepted)
+        for observer in self._observers:
+            observer.round_done(record)
+
+    @contextmanager
+    def _saved_anyway(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._save()
 
     def _is_over(self) -> bool:
         run = self._experiment.run

@@ -56,6 +56,8 @@ class OpenRound:
 class GridFederation:
     """N clients behind a Grid. Implements `fedopt.federation.Federation`."""
 
+    trains_ahead = False
+
     def __init__(
         self,
         line: Line,

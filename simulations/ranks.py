@@ -59,6 +59,8 @@ class Call:
 class RankedFederation:
     """All clients, seen from rank 0. Implements `fedopt.federation.Federation`."""
 
+    trains_ahead = False
+
     def __init__(self, own: VirtualFederation) -> None:
         self._own, self._shard = own, Shard(own)
         self.name = f"{own.name}, {dist.get_world_size()} ranks"

@@ -54,10 +54,12 @@ class VirtualFederation:
         """
         layout = Layout.of(task.module)
         self._parts, self._score, self.lanes, self.workers = parts, score, lanes, workers
+        self.trains_ahead = workers > 1
         self._stepping = cost_of_stepping(layout.size, local.batch_size)
         self.like = x = layout.flatten(task.module)
         initial = algorithm.client_keeps(x)
-        # For each client the version that counts, and for those of a round the one they are making.
+        # For each client the version that counts; for those of a round that is not settled yet, and of the one that is
+        # being trained, one more.
         rows = len(parts) + 2 * cohort
         stores = {name: shared_rows(rows, x, memory_share) for name in initial} if x.device.type == "cpu" else {}
         self.states = ClientStates(initial, stores)

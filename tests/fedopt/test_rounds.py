@@ -28,6 +28,7 @@ class Losing:
     """A real federation on whose way some answers get lost, or are spoilt. The clients have done the work."""
 
     name = "losing"
+    trains_ahead = False
 
     def __init__(self, inner: VirtualFederation, lost: set[int] = frozenset(), spoilt: set[int] = frozenset()) -> None:  # type: ignore[assignment]
         self.inner, self.lost, self.spoilt = inner, lost, spoilt
