@@ -7,6 +7,7 @@ so a client whose update never reached the model does not go on from it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -81,9 +82,9 @@ class ClientStates:
                 means[name].add_(_wide(vector), alpha=share_of[client])
         return means
 
-    def settle(self, accepted: Mapping[int, int]) -> None:
-        """Promotes the accepted version of every client and drops the rest, but for those of a round to come."""
-        latest = max(accepted.values(), default=0)
+    def settle(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
+        """Promotes the accepted version of every client and drops the rest; if `ahead`, not those of later rounds."""
+        latest = max(accepted.values(), default=0) if ahead else math.inf
         for client, versions in self._versions.items():
             for round_ in [made for made in versions if made != accepted.get(client) and made <= latest]:
                 self.give_back(versions.pop(round_))

@@ -100,10 +100,10 @@ class Federation(Protocol):
         """sum p_i v_i over all N clients for each vector that clients keep; None where they are out of sight."""
         ...
 
-    def settle(self, accepted: Mapping[int, int]) -> None:
-        """Tells which round's work of each client the server has accepted last; older work may be forgotten.
+    def settle(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
+        """Tells which round's work of each client the server has accepted last; other work may be forgotten.
 
-        The round after may have been trained already.
+        With `ahead` the round after has been trained already, and its work must stay.
         """
         ...
 

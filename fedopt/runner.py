@@ -125,7 +125,7 @@ class Run:
         algorithm, seed = self._experiment.algorithm, self._experiment.run.seed
         rounds = play_rounds(self._state, algorithm, self._federation, self._terms, seed, self._recorder.look_at)
         for state, work in rounds:
-            self._commit_draft()  # whose model has been evaluated while this round was trained
+            self._commit_draft(ahead=True)  # its model has been evaluated while this round was trained
             if self._checkpoint_is_due():
                 self._save()
             self._draft = self._recorder.begin(state, work)
@@ -143,8 +143,8 @@ class Run:
         last = state.round >= run.rounds or run.stop_at_target
         return self._federation.trains_ahead and not last and self._recorder.share > WORTH_GOING_AHEAD
 
-    def _commit_draft(self) -> None:
-        """Ends the round that is drafted, if one is: from here on it counts."""
+    def _commit_draft(self, ahead: bool = False) -> None:
+        """Ends the round that is drafted, if one is: from here on it counts. `ahead`: the next one is trained."""
         draft = self._draft
         if draft is None:
             return
@@ -157,7 +157,7 @@ class Run:
             self._state, self._draft = draft.state, None
             self._records.append(record)
             self._directory.append(record)
-            self._federation.settle(draft.state.accepted)
+            self._federation.settle(draft.state.accepted, ahead)
         for observer in self._observers:
             observer.round_done(record)
 

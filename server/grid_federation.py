@@ -257,7 +257,7 @@ class GridFederation:
     def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> None:
         """Out of sight: clients keep their own."""
 
-    def settle(self, accepted: Mapping[int, int]) -> None:
+    def settle(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
         """Nothing: each order tells its client."""
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:

@@ -82,7 +82,7 @@ class RankedFederation:
         self._everywhere(Call("mean_kept", (dict(accepted), list(share_of))))
         return self._shard.mean_kept(accepted, share_of)
 
-    def settle(self, accepted: Mapping[int, int]) -> None:
+    def settle(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
         self._everywhere(Call("settle", (dict(accepted),)))
         self._shard.settle(accepted)
 

@@ -134,8 +134,8 @@ class VirtualFederation:
     def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
         return self.states.mean(accepted, share_of)
 
-    def settle(self, accepted: Mapping[int, int]) -> None:
-        self.states.settle(accepted)
+    def settle(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
+        self.states.settle(accepted, ahead)
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
         self.states.save(folder, accepted)

@@ -65,6 +65,20 @@ def test_a_lane_has_the_same_product_alone(
     assert together.equal(alone)
 
 
+@given(st.integers(1, 3), st.integers(1, 70), st.integers(1, 900), st.integers(1, 300), dtypes)
+def test_rows_meet_rows_in_blocks(lanes: int, rows: int, inner: int, columns: int, dtype: torch.dtype) -> None:
+    a, b = factors(lanes, rows, inner, columns, True, dtype)
+    into, alone = (Scratch(a)("into", lanes, (rows, columns)).fill_(torch.nan) for _ in range(2))
+    with in_one_thread():
+        plain_product(into, a, b)()
+        for lane in range(lanes):
+            own = slice(lane, lane + 1)
+            plain_product(alone[own], a[own], b[own])()
+    expected, scale = a.double() @ b.double(), a.double().abs() @ b.double().abs()
+    assert bool(((into.double() - expected).abs() <= 4 * inner * torch.finfo(dtype).eps * scale).all())
+    assert into.equal(alone)
+
+
 @needs_numpys_blas
 def test_numpys_threads_are_given_back() -> None:
     blas = numpys_blas()
@@ -95,10 +109,15 @@ def test_numbers_that_run_away_are_the_servers_affair() -> None:
 
 @needs_numpys_blas
 def test_what_numpy_does_less_well_is_left_to_torch() -> None:
-    small, large = (Scratch(torch.zeros(()))("into", 2, (10, columns)) for columns in (10, 200))
-    a, weights = factors(2, 10, 784, 10, turned=True, dtype=torch.float32)
-    assert products.with_numpy(small, a, weights) is not None
-    a, weights = factors(2, 10, 784, 200, turned=True, dtype=torch.float32)
-    assert products.with_numpy(large, a, weights) is None
-    assert products.with_numpy(large, a, weights.contiguous()) is not None
-    assert products.with_numpy(small.bfloat16(), a.bfloat16(), weights.bfloat16()) is None
+    def taken(rows: int, inner: int, columns: int, *, turned: bool, dtype: torch.dtype = torch.float32) -> bool:
+        a, b = factors(2, rows, inner, columns, turned, torch.float32)
+        into = Scratch(torch.zeros(()))("into", 2, (rows, columns))
+        return products.with_numpy(into.to(dtype), a.to(dtype), b.to(dtype)) is not None
+
+    assert taken(10, 784, 10, turned=True)
+    assert taken(10, 784, 200, turned=True)
+    assert taken(64, 784, 200, turned=True)
+    assert not taken(65, 784, 200, turned=True)
+    assert not taken(32, 64, 200, turned=True)
+    assert taken(65, 784, 200, turned=False)
+    assert not taken(10, 784, 10, turned=True, dtype=torch.bfloat16)

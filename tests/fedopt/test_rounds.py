@@ -56,7 +56,7 @@ class Losing:
     def mean_kept(self, accepted: Any, share_of: Any) -> Any:
         return self.inner.mean_kept(accepted, share_of)
 
-    def settle(self, accepted: Any) -> None:
+    def settle(self, accepted: Any, ahead: bool = False) -> None:
         self.inner.settle(accepted)
 
     def save(self, folder: Path, accepted: Any) -> None: ...
