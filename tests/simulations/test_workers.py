@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -172,9 +173,27 @@ def test_everyone_trains_once_and_workers_have_like_shares(
     assert all(1 <= len(group) <= lanes for group in groups)
     # No worker has the whole of the work while another could take a client of it: greedy shares differ by one client.
     if workers == 2 and len(groups) == 2:
-        own = [[samples[order.client] for order in group] for group in groups]
-        loads = [sum(group) + stepping * max(group) for group in own]
-        assert abs(loads[0] - loads[1]) <= (1 + stepping) * max(samples)
+        assert abs(loads_of(groups, samples, stepping)[0] - loads_of(groups, samples, stepping)[1]) <= (
+            1 + stepping
+        ) * max(samples)
+
+
+def loads_of(groups: list[list[WorkOrder]], samples: list[int], stepping: float) -> list[float]:
+    own = [[samples[order.client] for order in group] for group in groups]
+    return [sum(group) + stepping * max(group) for group in own]
+
+
+@given(st.lists(st.integers(1, 500), min_size=3, max_size=8), st.sampled_from([0.0, 0.3, 3.0]))
+def test_two_shares_are_hardly_larger_than_the_best_there_are(samples: list[int], stepping: float) -> None:
+    nothing = torch.zeros(1)
+    orders = [WorkOrder(1, client, None, nothing, {}) for client in range(len(samples))]
+    groups = side_by_side(orders, samples, len(samples), 2, stepping)
+    best = min(
+        max(loads_of([part, [order for order in orders if order not in part]], samples, stepping))
+        for size in range(1, len(orders))
+        for part in (list(chosen) for chosen in combinations(orders, size))
+    )
+    assert max(loads_of(groups, samples, stepping)) <= 1.25 * best  # greedy shares alone: 4/3 and more
 
 
 @pytest.mark.parametrize("workers", [1, 2])
