@@ -101,7 +101,7 @@ class LaneBatches:
             counts[: len(positions), lane] = plan.counts[:rows]
         there = counts > 0
         active = there.sum(1)
-        partial = ((counts < width) & there).any(1).tolist()
+        partial = np.any((counts < width) & there, axis=1).tolist()
         counts = counts[there]
         flat = torch.from_numpy(samples[there]).view(-1).to(x.device)
         # One after the other for all steps, cut into those of each.

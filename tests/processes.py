@@ -1,24 +1,56 @@
-"""Servers and clients as real processes, which a test can read, wait for and kill."""
+"""Servers and clients as real processes, which a test can read, wait for and kill; tests in a process of their own."""
 
 from __future__ import annotations
 
+import functools
 import json
+import multiprocessing
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ParamSpec
 
 from server.bench import descendants as descendants
 from tests.commands import FEDOPT, environment
 
+P = ParamSpec("P")
+
 ROOT = Path(__file__).parents[1]
 PATIENCE = 90.0
 """Seconds within which anything a test waits for must happen, on a busy machine too."""
+
+
+def apart(test: Callable[P, None]) -> Callable[P, None]:
+    """Runs the test in a process forked for it: what it does to this one must not last."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe(duplex=False)
+
+        def report() -> None:
+            try:
+                test(*args, **kwargs)
+            except BaseException:
+                theirs.send(traceback.format_exc())
+            else:
+                theirs.send("")
+
+        process = context.Process(target=report)
+        process.start()
+        theirs.close()
+        failure = ours.recv()  # EOFError if it died
+        process.join()
+        assert not failure, failure
+
+    return run
 
 
 class Process:

@@ -1,7 +1,9 @@
 """What a GPU would be asked to do, on a machine that need not have one.
 
 torch's fake tensors carry shapes, types and devices and refuse every operation that mixes devices or needs a value on
-the host: a round that goes through keeps all its data on the device and never waits for it before its end.
+the host: a round that goes through keeps all its data on the device and never waits for it before its end. They also
+tell autograd that there is a GPU, after which it starts threads and refuses to work in forks: so each test is in a
+process of its own.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from fedopt.optimizers.settings import LocalSettings
 from fedopt.parameters import Layout
 from fedopt.precision import Products
 from fedopt.task import Task
+from tests.processes import apart
 
 SHAPES = {"logistic": (1, 28, 28), "mlp": (1, 28, 28), "cnn": (1, 28, 28), "resnet8": (3, 16, 16)}
 
@@ -108,6 +111,7 @@ def train(
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold()], ids=["fedavg", "scaffold"])
 @pytest.mark.parametrize("model", ["logistic", "mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in HEAVY)])
+@apart
 def test_no_step_of_a_round_waits_for_the_device(model: str, algorithm: Algorithm, optimizer: str) -> None:
     local = LocalSettings(**{"lr": 0.1, "epochs": 1, "batch_size": 10, **OPTIMIZERS[optimizer]})
     with FakeTensorMode(), warnings.catch_warnings():
@@ -119,6 +123,7 @@ def test_no_step_of_a_round_waits_for_the_device(model: str, algorithm: Algorith
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold()], ids=["fedavg", "scaffold"])
 @pytest.mark.parametrize("products", ["tf32", "bf16"])
+@apart
 def test_nor_does_one_that_is_recorded_and_rounds(products: Products, algorithm: Algorithm, optimizer: str) -> None:
     local = LocalSettings(**{"lr": 0.1, "epochs": 1, "batch_size": 10, **OPTIMIZERS[optimizer]})
     with FakeTensorMode(), warnings.catch_warnings():
@@ -127,6 +132,7 @@ def test_nor_does_one_that_is_recorded_and_rounds(products: Products, algorithm:
             train("mlp", algorithm, local, "cuda", lanes=len(SIZES), products=products, record=done_again)
 
 
+@apart
 def test_no_step_of_a_convolutional_round_waits_either() -> None:
     with FakeTensorMode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -135,6 +141,7 @@ def test_no_step_of_a_convolutional_round_waits_either() -> None:
             train("cnn", Scaffold(), local, "cuda", lanes=3)
 
 
+@apart
 def test_fake_tensors_do_refuse_what_waits_or_mixes_devices() -> None:
     with FakeTensorMode():
         x = torch.zeros(3, device="cuda")
@@ -159,6 +166,7 @@ class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("model", ["logistic", "mlp", pytest.param("cnn", marks=pytest.mark.slow)])
+@apart
 def test_four_lanes_take_hardly_more_calls_than_two(model: str, optimizer: str) -> None:
     def calls(lanes: int, steps: int) -> int:
         local = LocalSettings(**{"lr": 0.1, "steps": steps, "batch_size": 5, **OPTIMIZERS[optimizer]})
