@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import multiprocessing
 import os
@@ -11,8 +12,8 @@ import socket
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ParamSpec
@@ -28,29 +29,22 @@ PATIENCE = 90.0
 
 
 def apart(test: Callable[P, None]) -> Callable[P, None]:
-    """Runs the test in a process forked for it: what it does to this one must not last."""
+    """Runs the test in another process, one for all of them: what it does to its process must not last in this one."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        context = multiprocessing.get_context("fork")
-        ours, theirs = context.Pipe(duplex=False)
-
-        def report() -> None:
-            try:
-                test(*args, **kwargs)
-            except BaseException:
-                theirs.send(traceback.format_exc())
-            else:
-                theirs.send("")
-
-        process = context.Process(target=report)
-        process.start()
-        theirs.close()
-        failure = ours.recv()  # EOFError if it died
-        process.join()
-        assert not failure, failure
+        _another_process().submit(_run_test, test.__module__, test.__name__, args, kwargs).result()
 
     return run
+
+
+@functools.cache
+def _another_process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
+
+
+def _run_test(module: str, name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+    getattr(importlib.import_module(module), name).__wrapped__(*args, **kwargs)
 
 
 class Process:

@@ -2,8 +2,8 @@
 
 torch's fake tensors carry shapes, types and devices and refuse every operation that mixes devices or needs a value on
 the host: a round that goes through keeps all its data on the device and never waits for it before its end. They also
-tell autograd that there is a GPU, after which it starts threads and refuses to work in forks: so each test is in a
-process of its own.
+tell autograd that there is a GPU, after which it starts threads and refuses to work in forks: so these tests are in
+another process.
 """
 
 from __future__ import annotations
