@@ -122,7 +122,7 @@ def test_no_step_of_a_round_waits_for_the_device(model: str, algorithm: Algorith
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold()], ids=["fedavg", "scaffold"])
-@pytest.mark.parametrize("products", ["tf32", "bf16"])
+@pytest.mark.parametrize("products", [pytest.param("tf32", marks=pytest.mark.slow), "bf16"])
 @apart
 def test_nor_does_one_that_is_recorded_and_rounds(products: Products, algorithm: Algorithm, optimizer: str) -> None:
     local = LocalSettings(**{"lr": 0.1, "epochs": 1, "batch_size": 10, **OPTIMIZERS[optimizer]})
@@ -165,7 +165,9 @@ class Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("model", ["logistic", "mlp", pytest.param("cnn", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "model", ["logistic", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mlp", "cnn"))]
+)
 @apart
 def test_four_lanes_take_hardly_more_calls_than_two(model: str, optimizer: str) -> None:
     def calls(lanes: int, steps: int) -> int:

@@ -143,7 +143,10 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold()], ids=["fedavg", "scaffold"])
-@pytest.mark.parametrize(("model", "road"), [("logistic", "stacked"), ("cnn", "stacked"), ("logistic", "vmap")])
+@pytest.mark.parametrize(
+    ("model", "road"),
+    [("logistic", "stacked"), ("logistic", "vmap"), pytest.param("cnn", "stacked", marks=pytest.mark.slow)],
+)
 def test_replayed_rounds_are_those_that_are_taken(
     model: str, road: Road, algorithm: Algorithm, optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
