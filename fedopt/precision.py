@@ -1,7 +1,8 @@
 """How exactly matrix products are computed: in float32, or from operands rounded to what a GPU multiplies fast.
 
 The one source of error is the rounding of the operands, to nearest: each is off by at most 2^-11 of itself under tf32
-and 2^-8 under bf16, so a product of matrices by at most (2u + u^2) |a| |b|, u being that. Sums stay in float32.
+and 2^-8 under bf16, so a product of matrices by at most (2u + u^2) |a| |b|, u being that. Sums stay in float32. (Where
+autograd multiplies, bf16 is torch's autocast, which rounds results as well.)
 """
 
 from __future__ import annotations
