@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clients.gradients import choose_road
+from clients.gradients import check_products, choose_road
 from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.partition import partition
 from fedopt.device import threads
@@ -105,6 +105,7 @@ def prepare(experiment: Experiment) -> Prepared:
     owners = owners_of_tests(dataset, parts, settings.seed)
 
     choice = choose_road(settings.gradients, task, dataset.x_train[:1])
+    check_products(settings.products, choice.road, dataset.x_train)
     workers = choose_workers(settings.workers, experiment, dataset.x_train.device)
     lanes = settings.lanes
     if lanes == "auto":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fedopt
 from clients.gradients import Road
 from clients.stacked.products import plain_product, product, rounding
 from clients.training import Job, LaneTrainer
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.data.batches import plan_batches
 from fedopt.errors import InvalidExperiment
+from fedopt.experiment import Experiment
 from fedopt.federation import WorkOrder
 from fedopt.optimizers.settings import LocalSettings
 from fedopt.parameters import Layout
@@ -144,3 +147,10 @@ def test_autograds_roads_multiply_as_autocast_does() -> None:
 def test_what_cannot_be_had_is_refused() -> None:
     with pytest.raises(InvalidExperiment, match=r"no tf32 on cpu with run.gradients = each"):
         train("each", "tf32", (0,))
+
+
+def test_a_run_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    experiment = Experiment(run={"products": "tf32", "gradients": "each", "workers": 2})
+    with pytest.raises(InvalidExperiment, match=r"no tf32 on cpu with run.gradients = each"):
+        fedopt.run(experiment, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
