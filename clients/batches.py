@@ -28,14 +28,23 @@ def lane_width(samples: int, batch_size: int | Literal["full"]) -> int:
 class LaneBatch:
     """One step's samples of the active lanes; x is gathered when it is asked for."""
 
-    def __init__(self, x: Tensor, rows: Tensor, y: Tensor, weights: Tensor | None, counts: np.ndarray) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        rows: Tensor,
+        y: Tensor,
+        weights: Tensor | None,
+        counts: np.ndarray,
+        one_hot: Tensor | None = None,
+    ) -> None:
         """`rows` of x, [active * width], belong to the lanes, with targets y [active, width]; `counts` are real.
 
         The mean loss of a lane is the mean of weights * loss over its width: width / count for a real sample and 0 for
-        padding, [active, width]; None where every sample is real.
+        padding, [active, width]; None where every sample is real. `one_hot` are the targets once more, [active, width,
+        classes], where they were asked for.
         """
         self._x, self._rows = x, rows
-        self.y, self.weights, self.counts = y, weights, counts
+        self.y, self.weights, self.counts, self.one_hot = y, weights, counts, one_hot
         self.active, self.width = y.shape
 
     @property
@@ -55,12 +64,16 @@ class LaneBatch:
     def in_a_place_of_its_own(self, like: Tensor) -> LaneBatch:
         """One of the same shape that others may take the place of; every sample has a weight, of the type of `like`."""
         weights = like.new_ones(self.y.shape)
-        return LaneBatch(self._x, self._rows.clone(), self.y.clone(), weights, self.counts)
+        one_hot = None if self.one_hot is None else self.one_hot.clone()
+        return LaneBatch(self._x, self._rows.clone(), self.y.clone(), weights, self.counts, one_hot)
 
     def take_over(self, other: LaneBatch) -> None:
         """Puts another of the same shape here; `counts` stay what they were."""
         self._rows.copy_(other._rows)
         self.y.copy_(other.y)
+        if self.one_hot is not None:
+            assert other.one_hot is not None
+            self.one_hot.copy_(other.one_hot)
         assert self.weights is not None
         if other.weights is None:
             self.weights.fill_(1.0)
@@ -84,8 +97,12 @@ class LaneBatches:
         plans: Sequence[BatchPlan],
         dtype: torch.dtype,
         width: int | None = None,
+        classes: int | None = None,
     ) -> None:
-        """`indices` are each lane's samples in x and y; `dtype` is that of weights; `width` pads all batches to one."""
+        """`indices` are each lane's samples in x and y; `dtype` is that of weights; `width` pads all batches to one.
+
+        With `classes`, targets are numbers below it, and are laid out as so many zeros and ones, too.
+        """
         self._x = x
         self.steps_of_lanes = [plan.steps for plan in plans]
         self.steps = self.steps_of_lanes[0]
@@ -106,12 +123,18 @@ class LaneBatches:
         flat = torch.from_numpy(samples[there]).view(-1).to(x.device)
         # One after the other for all steps, cut into those of each.
         self._rows = torch.split(flat, (active * width).tolist())
-        self._y = torch.split(y.index_select(0, flat).view(-1, width), active.tolist())
+        targets = y.index_select(0, flat).view(-1, width)
+        lanes_of_steps = active.tolist()
+        self._y = torch.split(targets, lanes_of_steps)
+        self._one_hot: Sequence[Tensor | None] = [None] * rows
+        if classes is not None:
+            table = torch.zeros((*targets.shape, classes), dtype=dtype, device=x.device)
+            self._one_hot = torch.split(table.scatter_(2, targets[..., None], 1.0), lanes_of_steps)
         self._counts, self._ends = counts, np.cumsum(active).tolist()
         self._weights: Sequence[Tensor | None] = [None] * rows
         if any(partial):
             of_samples = (np.arange(width) < counts[:, None]) * (width / counts[:, None])
-            weights = torch.split(torch.from_numpy(of_samples).to(x.device, dtype), active.tolist())
+            weights = torch.split(torch.from_numpy(of_samples).to(x.device, dtype), lanes_of_steps)
             self._weights = [own if is_partial else None for own, is_partial in zip(weights, partial, strict=True)]
         self._last: LaneBatch | None = None
 
@@ -121,5 +144,5 @@ class LaneBatches:
         row = 0 if self._constant else step
         y = self._y[row]
         counts = self._counts[self._ends[row] - y.size(0) : self._ends[row]]
-        self._last = LaneBatch(self._x, self._rows[row], y, self._weights[row], counts)
+        self._last = LaneBatch(self._x, self._rows[row], y, self._weights[row], counts, self._one_hot[row])
         return self._last

@@ -47,6 +47,8 @@ class LaneGradients(Protocol):
     """How a flat vector [P] lies in a row [Q]."""
     theta: Tensor
     """The lanes, [lanes, Q]; whoever steps them writes here."""
+    classes: int | None
+    """How many classes there are, where it wants targets as so many zeros and ones, too."""
 
     def __call__(self, batch: LaneBatch, counts: bool = True) -> Tensor:
         """The gradients, [active, Q]; they may be overwritten by the next call."""

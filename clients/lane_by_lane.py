@@ -28,6 +28,8 @@ of the plain loop; one by one 0.90), one for ResNet-8 (0.98; three together 0.88
 class EachLane:
     """Implements `clients.gradients.LaneGradients`; the parameters of a replica are views of its row of theta."""
 
+    classes: int | None = None
+
     def __init__(self, task: Task, layout: Layout, like: Tensor, lanes: int) -> None:
         self.packing = Packing(layout, like)
         self.theta = like.new_zeros(lanes, self.packing.width)

@@ -28,8 +28,9 @@ class LocalSteps:
         self, gradients: LaneGradients, algorithm: Algorithm, local: LocalSettings, record: Record | None
     ) -> None:
         """With `record`, a step is recorded once for each shape of batches, and replayed from then on."""
-        self._gradients, self._algorithm, self._clip = gradients, algorithm, local.clip
+        self._gradients, self._algorithm = gradients, algorithm
         self._optimizer = make_optimizer(local.optimizer, local, gradients.theta)
+        self._gradient = CorrectedGradient(gradients, algorithm, local.clip, sums_gradients(algorithm, local))
         self._sums = torch.zeros_like(gradients.theta) if sums_gradients(algorithm, local) else None
         self._places: dict[str, Tensor] = {}
         self._recordings = None if record is None else Recordings(record, gradients)
@@ -49,26 +50,25 @@ class LocalSteps:
         if self._recordings is not None:
             local = self._in_place(local)
             shift = None if shift is None else self._in_place({"the shift": shift})["the shift"]
-        gradient = CorrectedGradient(self._gradients, self._algorithm, local, shift, self._clip, self._sums is not None)
-        step = functools.partial(self._step, gradient)
+        self._gradient.begin(local, shift)
         active = lanes
         for number in range(batches.steps):
             batch = batches.at(number)
             if batch.active < active:
                 active = batch.active
                 self._optimizer.narrow(active)
-                gradient.narrow(active)
+                self._gradient.narrow(active)
             if self._recordings is None:
-                step(batch)
+                self._step(batch)
             else:
-                self._recordings.step(batch, step)
+                self._recordings.step(batch, self._step)
         return None if self._sums is None else self._sums[:lanes]
 
-    def _step(self, gradient: CorrectedGradient, batch: LaneBatch) -> None:
-        gradient.turn_to(batch)
-        self._optimizer.step(gradient)
+    def _step(self, batch: LaneBatch) -> None:
+        self._gradient.turn_to(batch)
+        self._optimizer.step(self._gradient)
         if self._sums is not None:
-            self._sums[: batch.active] += gradient.raw
+            self._sums[: batch.active] += self._gradient.raw
 
     def _in_place(self, vectors: Vectors) -> Vectors:
         """The same, where those of the round before were."""
@@ -91,15 +91,16 @@ class CorrectedGradient(Gradient):
         self,
         gradients: LaneGradients,
         algorithm: Algorithm,
-        local: Vectors,
-        shift: Tensor | None,
         clip: float | None,
         keep_raw: bool,
     ) -> None:
-        """`shift` is the algorithm's for `local`; `keep_raw` asks for `raw` at every step."""
-        self._gradients, self._algorithm, self._local, self._shift = gradients, algorithm, local, shift
-        self._clip = clip
+        """`keep_raw` asks for `raw` at every step."""
+        self._gradients, self._algorithm, self._clip = gradients, algorithm, clip
         self._straight = clip is None and not algorithm.corrects_gradients and not keep_raw
+
+    def begin(self, local: Vectors, shift: Tensor | None) -> None:
+        """A round begins with what the algorithm makes of it, and its shift for that."""
+        self._local, self._shift = local, shift
 
     def turn_to(self, batch: LaneBatch) -> None:
         """The evaluations that follow belong to the step on this minibatch; the loss of the first one counts."""

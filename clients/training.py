@@ -176,7 +176,8 @@ class LaneTrainer:
 
     def _batches(self, jobs: Sequence[Job], plans: Sequence[BatchPlan], width: int | None) -> LaneBatches:
         indices = [job.indices for job in jobs]
-        return LaneBatches(self._x, self._y, indices, plans, self._gradients.theta.dtype, width)
+        lanes = self._gradients
+        return LaneBatches(self._x, self._y, indices, plans, lanes.theta.dtype, width, lanes.classes)
 
     def _plan(self, job: Job) -> BatchPlan:
         if job.plan is not None:

@@ -17,6 +17,8 @@ from fedopt.task import Task
 class VmapLanes:
     """Implements `clients.gradients.LaneGradients`; padded samples weigh nothing."""
 
+    classes: int | None = None
+
     def __init__(self, task: Task, layout: Layout, like: Tensor, lanes: int) -> None:
         self.packing = packing = Packing(layout, like)
         self.theta = like.new_zeros(lanes, packing.width)

@@ -118,6 +118,7 @@ def play_round(
         for client in cohort
     }
 
+    samples = federation.samples
     measures = RoundMeasures(look, state.x)
     collector, updates, refusals, absences = Collector(), list[Update](), list[Refusal](), list[Absence]()
     with closing(federation.train(list(orders.values()))) as answers:
@@ -125,7 +126,7 @@ def play_round(
             if isinstance(answer, Absence):
                 absences.append(answer)
                 continue
-            refusal = examine(answer, orders[answer.client], federation.samples[answer.client])
+            refusal = examine(answer, orders[answer.client], samples[answer.client])
             if refusal is not None:
                 refusals.append(refusal)
                 continue

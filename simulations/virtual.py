@@ -20,6 +20,7 @@ from fedopt.parameters import Layout, Vectors
 from fedopt.precision import Products
 from fedopt.task import Task
 from simulations.grouping import cost_of_stepping, side_by_side
+from simulations.placement import client_by_client
 from simulations.workers.crew import AHEAD, Crew, Desk, Errand, Piece
 from simulations.workers.memory import shared_rows
 
@@ -53,7 +54,9 @@ class VirtualFederation:
         What clients keep lies on the disk if it could fill more than `memory_share` of the memory.
         """
         layout = Layout.of(task.module)
-        self._parts, self._score, self.lanes, self.workers = parts, score, lanes, workers
+        data, self._parts = client_by_client(data, parts)
+        self.samples: Sequence[int] = [len(part) for part in parts]
+        self._score, self.lanes, self.workers = score, lanes, workers
         self.trains_ahead = workers > 1
         self._stepping = cost_of_stepping(layout.size, local.batch_size)
         self.like = x = layout.flatten(task.module)
@@ -83,11 +86,7 @@ class VirtualFederation:
         else:
             down = list(algorithm.sends_down(algorithm.server_keeps(x)))
             desk = Desk.lay_out(x, down, [*names_up(algorithm), GRADIENT], AHEAD * lanes * workers)
-            self._crew = Crew(workers, lanes, desk, stores, initial, parts, make_trainer)
-
-    @property
-    def samples(self) -> Sequence[int]:
-        return [len(part) for part in self._parts]
+            self._crew = Crew(workers, lanes, desk, stores, initial, self._parts, make_trainer)
 
     def train(self, orders: Sequence[WorkOrder]) -> Generator[Update, None, None]:
         groups = side_by_side(orders, self.samples, self.lanes, self.workers, self._stepping)

@@ -20,6 +20,9 @@ from clients.stacked.rule import Into, Rule
 _Backward = tuple[Callable[[Tensor, Into], Sequence[Tensor]], int, list[tuple[int, int, bool]]]
 """A rule's way back, its number, and for its inputs: which, whose number, whether a gradient is there already."""
 
+TARGETS = 8
+"""How many buffers that gradients went to, each with its factors, stay laid out."""
+
 
 class Circuit:
     """Rules, prepared; the buffers they work in are shared with the circuits of other shapes."""
@@ -47,7 +50,7 @@ class Circuit:
         self._back = _way_back(steps, self.rules, learns)
         self._gradients: list[Tensor | None] = [None] * len(steps)
         self.loss = loss
-        loss.prepare(values[-1])
+        loss.prepare(values[-1], last.bias_of_logits if isinstance(last, LinearRule) else None)
         self._targets: dict[tuple[int, float, float], Into] = {}
 
     def gather(self, batch: LaneBatch) -> None:
@@ -74,15 +77,13 @@ class Circuit:
                 else:
                     gradients[source] = found[place]
 
-    def forget(self) -> None:
-        """Lets go of the buffers that gradients went to."""
-        self._targets.clear()
-
     def into(self, buffer: Tensor, keep: float, scale: float) -> Into:
         """The parameters in a buffer [lanes, Q], to which gradients shall be added."""
         key = (buffer.data_ptr(), keep, scale)  # views keep their memory: no other buffer can lie there
         into = self._targets.get(key)
         if into is None:
+            if len(self._targets) == TARGETS:
+                del self._targets[next(iter(self._targets))]
             own = buffer.data_ptr() == self._theta.data_ptr()
             views: Mapping[str, Tensor] = self._weights if own else self._packing.views(buffer[: self._theta.shape[0]])
             into = self._targets[key] = Into(views, keep, scale)

@@ -11,6 +11,7 @@ from clients.losses import LossSums
 from clients.stacked.circuit import Circuit
 from clients.stacked.convolution import Conv2dRule
 from clients.stacked.layers import NotStackable
+from clients.stacked.linear import LinearRule
 from clients.stacked.loss import CrossEntropy
 from clients.stacked.packing import Packing
 from clients.stacked.recognise import recognise
@@ -26,6 +27,9 @@ fast)."""
 
 CIRCUITS = 256
 """How many shapes of batches stay laid out; those of a round are as many as there are lanes, times a few widths."""
+
+FEW_CLASSES = 64
+"""Classes up to which a subtraction of zeros and ones beats finding the one number to change."""
 
 
 def why_not_stacked(task: Task, sample: Tensor) -> str | None:
@@ -63,6 +67,8 @@ class StackedLanes:
         for step in self._steps:
             step.rule.bind(Scratch(like))
         self._scratch, self._scratch_of_loss = Scratch(like), Scratch(like)
+        last = self._steps[-1].rule
+        self.classes = last.outputs if isinstance(last, LinearRule) and last.outputs <= FEW_CLASSES else None
         self.packing = Packing(layout, like)
         self.theta = like.new_zeros(lanes, self.packing.width)
         self._gradients = torch.zeros_like(self.theta)
@@ -100,12 +106,7 @@ class StackedLanes:
         return self._circuit, None if self._circuit is None else self._uphill.get(self._circuit)
 
     def losses(self) -> Tensor:
-        for circuit in self._circuits.values():
-            circuit.loss.settle()
-            circuit.forget()
-        for way in self._uphill.values():
-            if way is not None:
-                way.forget()
+        self.settle()
         return self._losses.take()
 
     def try_out(self, sample: Tensor) -> int:

@@ -29,7 +29,7 @@ class LinearRule(Rule):
     """The gradient of what came in, where it is wanted."""
 
     gives_logits = False
-    """Whether what goes out is read by the loss alone, which does not mind where lanes begin."""
+    """Whether what goes out is read by the loss alone, which does not mind where lanes begin, and adds the bias."""
 
     def __init__(self, outputs: int, weight: str, bias: str | None) -> None:
         self.outputs, self.weight, self.bias = outputs, weight, bias
@@ -66,8 +66,13 @@ class LinearRule(Rule):
 
     def forward(self) -> None:
         self._multiply()
-        if self._b is not None:
+        if self._b is not None and not self.gives_logits:
             self.y.add_(self._b)
+
+    @property
+    def bias_of_logits(self) -> Tensor | None:
+        """What the loss must add, [lanes, 1, outputs]."""
+        return self._b if self.gives_logits else None
 
     def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
         if gradient is not self._gradient:  # the same buffer every time but the first

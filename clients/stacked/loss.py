@@ -22,11 +22,12 @@ class CrossEntropy:
         """Losses are added to `sums`, [lanes], step by step, whoever else is there: the same bits for any company."""
         self._scratch, self.sums = scratch, sums
 
-    def prepare(self, logits: Tensor) -> None:
+    def prepare(self, logits: Tensor, bias: Tensor | None) -> None:
+        """Logits are what will be in `logits`, [lanes, B, classes], with the bias added, [lanes, 1, classes]."""
         lanes, batch, classes = logits.shape
         room = aligned(batch, logits)  # gaps after each lane's samples, for the reason that `whole_rows` gives
         steps = max(1, min(STEPS, BYTES // (classes * lanes * room * logits.element_size())))
-        self._logits = logits
+        self._logits, self._bias = logits, bias
         self._table = self._scratch("table", 1, (steps, classes, lanes, room))[0]
         self._columns_of = self._table.flatten(2).unbind()
         self._places_of = self._table[..., :batch].permute(0, 2, 3, 1).unbind()
@@ -42,16 +43,23 @@ class CrossEntropy:
     def __call__(self, batch: LaneBatch, counts: bool) -> Tensor:
         """The gradient of width * loss, [lanes, B, classes]; the losses are added up if they count."""
         step = len(self._kept)
-        self._places_of[step].copy_(self._logits)
+        if self._bias is None:
+            self._places_of[step].copy_(self._logits)
+        else:
+            torch.add(self._logits, self._bias, out=self._places_of[step])
         torch.softmax(self._columns_of[step], 0, out=self._columns)
-        self._turned.scatter_add_(0, batch.y.unsqueeze(0), self._minus_one)
         if counts:
             self._kept.append((batch.y, batch.weights))
             if step + 1 == self._room:
                 self.settle()
+        if batch.one_hot is not None:
+            torch.sub(self._there, batch.one_hot, out=self._gradient)
+        else:
+            self._turned.scatter_add_(0, batch.y.unsqueeze(0), self._minus_one)
+            self._gradient.copy_(self._there)
         if batch.weights is not None:
-            return torch.mul(self._there, batch.weights[..., None], out=self._gradient)
-        return self._gradient.copy_(self._there)
+            self._gradient.mul_(batch.weights[..., None])
+        return self._gradient
 
     def settle(self) -> None:
         """Adds up the losses of the steps whose logits are kept."""

@@ -3,8 +3,9 @@
 torch calls MKL, which has no kernels for small matrices on processors that are not Intel's; NumPy's OpenBLAS has, where
 there is AVX-512. Measured on AMD (Zen 4), one thread, float32: 784 x 10 on 10 rows 2.1 against 10 us, 200 x 200 on 10
 rows 9 against 14; twice as fast and more in float64. Rows with rows, which is how a layer meets its weights, are cut
-into blocks that its kernels for small matrices take: 784 x 200 on 10 rows 35 against 60 us. The choice depends on
-shapes and on the processor, never on a clock, so that a run gives the same bits whenever it is run.
+into blocks that its kernels for small matrices take: 784 x 200 on 10 rows 35 against 60 us. NumPy cannot add a product
+to what is there; SciPy, which comes with the same BLAS, can: 784 x 10 on 64 rows 11 against 22 us. The choice depends
+on shapes and on the processor, never on a clock, so that a run gives the same bits whenever it is run.
 
 With `rounding`, operands are rounded first: on a CPU to study what that does to a run, on a GPU for its speed.
 """
@@ -15,7 +16,7 @@ import functools
 import math
 import platform
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -38,6 +39,10 @@ MOST_ROWS, BLOCK_ROWS, LENGTH = 64, 32, 6
 """Rows up to which blocks were found to pay, in a product and in a block; and how many times as long as a block has
 rows these must be (measured, 4 to 64 rows of 64 to 3072 numbers: 0.95 to 2.5 times as fast as torch)."""
 
+NARROW = 64
+"""Rows of a result up to which a product is added to it by SciPy (measured on 2 to 64 rows of 64 to 3072 numbers: 1.1
+to 5 times as fast as torch's; wider ones are as fast either way)."""
+
 
 def product(into: Tensor, a: Tensor, b: Tensor, keep: float = 0.0, scale: float = 1.0) -> None:
     """into <- keep * into + scale * (a @ b), lane by lane; the same bits for a lane alone as for one of many."""
@@ -58,6 +63,46 @@ def product(into: Tensor, a: Tensor, b: Tensor, keep: float = 0.0, scale: float 
 def plain_product(into: Tensor, a: Tensor, b: Tensor) -> Callable[[], object]:
     """What computes into <- a @ b, lane by lane, as often as it is called; the tensors must stay where they are."""
     return with_numpy(into, a, b) or functools.partial(product, into, a, b)
+
+
+def adding_product(into: Tensor, a: Tensor, b: Tensor, keep: float, scale: float) -> Callable[[], object]:
+    """What computes into <- keep * into + scale * (a @ b), lane by lane, for tensors that stay where they are."""
+    return _with_scipy(into, a, b, keep, scale) or functools.partial(product, into, a, b, keep, scale)
+
+
+def _with_scipy(into: Tensor, a: Tensor, b: Tensor, keep: float, scale: float) -> Callable[[], object] | None:
+    """The same by SciPy's BLAS; None if torch's is as good, or matrices lie in a way that it would have to copy."""
+    if into.device.type != "cpu" or into.dtype not in (torch.float32, torch.float64) or _rounding.get() != "full":
+        return None
+    _, rows, columns = into.shape
+    if rows > NARROW or rows * columns * a.shape[2] > MULTIPLICATIONS or scipys_blas() is None:
+        return None
+    from scipy.linalg import blas
+
+    multiply = blas.sgemm if into.dtype == torch.float32 else blas.dgemm
+    lanes: list[Callable[[], object]] = []
+    for c, left, right in zip(into.numpy(), a.numpy(), b.numpy(), strict=True):
+        # Fortran's matrices lie the other way: it is told into^T <- keep * into^T + scale * b^T @ a^T.
+        own = [_for_fortran(right.T), _for_fortran(left.T)]
+        if not c.flags.c_contiguous or None in own:
+            return None
+        (first, turn_first), (second, turn_second) = (found for found in own if found is not None)
+        lanes.append(
+            functools.partial(multiply, scale, first, second, keep, c.T, turn_first, turn_second, overwrite_c=1)
+        )
+
+    def add() -> None:
+        for lane in lanes:
+            lane()
+
+    return add
+
+
+def _for_fortran(matrix: np.ndarray) -> tuple[np.ndarray, bool] | None:
+    """A matrix whose columns lie one after the other, and whether it is the given one turned round."""
+    if matrix.flags.f_contiguous:
+        return matrix, False
+    return (matrix.T, True) if matrix.flags.c_contiguous else None
 
 
 def with_numpy(into: Tensor, a: Tensor, b: Tensor) -> Callable[[], object] | None:
@@ -116,53 +161,72 @@ def rounding(products: Products) -> Iterator[None]:
 
 @contextmanager
 def in_one_thread() -> Iterator[None]:
-    """NumPy's BLAS as what runs in here expects it: on this thread alone, silent about numbers that run away."""
-    blas = numpys_blas()
-    if blas is None:
+    """NumPy's and SciPy's BLAS as what runs in here expects them: on this thread alone, silent about numbers that run
+    away."""
+    libraries = [blas for blas in (numpys_blas(), scipys_blas()) if blas is not None]
+    if not libraries:
         yield
         return
-    _alone.begin(blas)
+    _alone.begin(libraries)
     try:
         with np.errstate(all="ignore"):
             yield
     finally:
-        _alone.end(blas)
+        _alone.end()
 
 
 class _Alone:
-    """Keeps a BLAS to one thread from the first who asks for it to the last; several threads may."""
+    """Keeps libraries to one thread from the first who asks for it to the last; several threads may."""
 
     def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, 1
+        self._lock, self._inside = threading.Lock(), 0
+        self._before: list[tuple[LibController, int]] = []
 
-    def begin(self, blas: LibController) -> None:
+    def begin(self, libraries: Sequence[LibController]) -> None:
         with self._lock:
             if self._inside == 0:
-                self._before = blas.get_num_threads()
-                blas.set_num_threads(1)
+                self._before = [(library, library.get_num_threads()) for library in libraries]
+                for library in libraries:
+                    library.set_num_threads(1)
             self._inside += 1
 
-    def end(self, blas: LibController) -> None:
+    def end(self) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                blas.set_num_threads(self._before)
+                for library, threads in self._before:
+                    library.set_num_threads(threads)
 
 
 _alone = _Alone()
 
 
-@functools.cache
 def numpys_blas() -> LibController | None:
     """NumPy's OpenBLAS, where its small kernels are better than what torch calls."""
+    return _small_kernels().get("numpy")
+
+
+def scipys_blas() -> LibController | None:
+    """SciPy's, where NumPy's is wanted."""
+    return None if numpys_blas() is None else _small_kernels().get("scipy")
+
+
+@functools.cache
+def _small_kernels() -> dict[str, LibController]:
+    """Which packages have an OpenBLAS with small kernels that are wanted here."""
     if _processor_is_intels():
-        return None
-    home = Path(np.__file__).parent.parent
-    for library in ThreadpoolController().lib_controllers:
-        known = library.internal_api == "openblas" and library.architecture in SMALL_KERNELS
-        if known and Path(library.filepath).parent in (home / "numpy.libs", home / "numpy" / ".dylibs"):
-            return library
-    return None
+        return {}
+    from scipy.linalg import blas
+
+    homes = {"numpy": Path(np.__file__).parent.parent, "scipy": Path(blas.__file__).parent.parent.parent}
+    places = {home / place: name for name, home in homes.items() for place in (f"{name}.libs", f"{name}/.dylibs")}
+    return {
+        places[Path(library.filepath).parent]: library
+        for library in ThreadpoolController().lib_controllers
+        if library.internal_api == "openblas"
+        and library.architecture in SMALL_KERNELS
+        and Path(library.filepath).parent in places
+    }
 
 
 def _processor_is_intels() -> bool:

@@ -8,12 +8,12 @@ lie in memory is the rule's own affair (images lie [lanes, channels, height, B, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from clients.stacked.products import product
+from clients.stacked.products import adding_product
 from clients.stacked.storage import Scratch
 
 
@@ -27,10 +27,15 @@ class Into:
         self._matrices = {
             name: target[:, None] if target.ndim == 2 else target.flatten(2) for name, target in targets.items()
         }
+        self._ways: dict[str, tuple[Tensor, Tensor, Callable[[], object]]] = {}
 
     def add_product(self, name: str, a: Tensor, b: Tensor) -> None:
-        """The gradient is a @ b, a matrix."""
-        product(self._matrices[name], a, b, self._keep, self._scale)
+        """The gradient is a @ b, a matrix; what is asked for again with the same tensors is laid out once."""
+        known = self._ways.get(name)
+        if known is None or known[0] is not a or known[1] is not b:
+            known = a, b, adding_product(self._matrices[name], a, b, self._keep, self._scale)
+            self._ways[name] = known
+        known[2]()
 
     def add_rows(self, name: str, rows: Tensor, ones: Tensor | None) -> None:
         """The gradient is the sum of rows [lanes, rows, width].

@@ -115,9 +115,6 @@ class Uphill:
         self._step.fill_(rho).div_(square.clamp_(min=self._least * (1 + rho) ** 2).sqrt_())
         self._above.run(batch, self._above.into(into, keep, scale / batch.width), False)
 
-    def forget(self) -> None:
-        self._above.forget()
-
 
 def goes_uphill(circuit: Circuit) -> bool:
     """Whether all that learns is linear layers, on so few samples that their factors are less than the weights."""
