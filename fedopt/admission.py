@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
 from fedopt.aggregation import LARGEST
 from fedopt.federation import Update, WorkOrder
+from fedopt.parameters import largest_magnitude
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,3 @@ def examine(update: Update, order: WorkOrder, samples: int) -> Refusal | None:
     if not math.isfinite(update.loss):
         return refuse(f"its loss is {update.loss}", diverged=True)
     return None
-
-
-def largest_magnitude(vector: Tensor) -> float:
-    """The largest magnitude; NaN or inf if any entry is."""
-    low, high = torch.aminmax(vector)
-    return max(abs(low.item()), abs(high.item())) if not low.isnan() else math.nan

@@ -7,6 +7,7 @@ prefix of lanes one contiguous block, and makes an update one object on the wire
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,3 +76,9 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def largest_magnitude(vector: Tensor) -> float:
+    """The largest magnitude; NaN or inf if any entry is."""
+    low, high = torch.aminmax(vector)
+    return max(abs(low.item()), abs(high.item())) if not low.isnan() else math.nan

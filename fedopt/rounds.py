@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from fedopt.admission import Refusal, examine, largest_magnitude
+from fedopt.admission import Refusal, examine
 from fedopt.aggregation import Collector
 from fedopt.algorithms.base import Algorithm, shares
 from fedopt.drift.measuring import NOTHING, Look, Measured, RoundMeasures
 from fedopt.errors import Diverged, RunStopped
 from fedopt.federation import Absence, Federation, Update, WorkOrder
-from fedopt.parameters import Vectors
+from fedopt.parameters import Vectors, largest_magnitude
 from fedopt.seeding import Purpose, stream
 
 
@@ -93,9 +93,10 @@ def play_rounds(
 
     `look_at` says what to measure of a round.
     """
-    share_of = shares(algorithm.weighting, list(federation.samples))
+    share_of, collector = shares(algorithm.weighting, list(federation.samples)), Collector()
     while True:
-        state, work = play_round(state, algorithm, federation, share_of, terms, seed, look_at(state.round + 1))
+        look = look_at(state.round + 1)
+        state, work = play_round(state, algorithm, federation, share_of, terms, seed, look, collector)
         yield state, work
 
 
@@ -107,9 +108,15 @@ def play_round(
     terms: Terms,
     seed: int,
     look: Look = NOTHING,
+    collector: Collector | None = None,
 ) -> tuple[ServerState, RoundWork]:
-    """One round: the state after it, and what it amounted to. RunStopped if too few updates may be used."""
+    """One round: the state after it, and what it amounted to. RunStopped if too few updates may be used.
+
+    A `collector` that served other rounds saves the memory of a new one.
+    """
     start = time.perf_counter()
+    collector = collector or Collector()
+    collector.begin()
     number = state.round + 1
     cohort = select_cohort(len(share_of), terms.asked, seed, number)
     down = algorithm.sends_down(state.kept)
@@ -120,7 +127,7 @@ def play_round(
 
     samples = federation.samples
     measures = RoundMeasures(look, state.x)
-    collector, updates, refusals, absences = Collector(), list[Update](), list[Refusal](), list[Absence]()
+    updates, refusals, absences = list[Update](), list[Refusal](), list[Absence]()
     with closing(federation.train(list(orders.values()))) as answers:
         for answer in answers:
             if isinstance(answer, Absence):

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from clients.gradients import Road, choose_road
+from fedopt.aggregation import Collector
 from fedopt.algorithms.base import shares
 from fedopt.data.batches import plan_batches
 from fedopt.data.partition import split_labels
@@ -155,7 +156,7 @@ class Bench:
         )
         self.state = ServerState.initial(self.layout.flatten(self.module), self.experiment.algorithm)
         self.cohort = select_cohort(len(self.parts), setting.cohort, seed=0, round_=1)
-        self._terms = Terms.all_of(setting.cohort)
+        self._terms, self._collector = Terms.all_of(setting.cohort), Collector()
         self.steps = sum(len(self.batches(client)) for client in self.cohort)
 
     def close(self) -> None:
@@ -173,7 +174,14 @@ class Bench:
     def by_engine(self, look: Look = NOTHING) -> Tensor:
         """The model after the round, [P]; nothing is measured unless `look` says so."""
         state, _ = play_round(
-            self.state, self.experiment.algorithm, self.federation, self.share_of, self._terms, 0, look
+            self.state,
+            self.experiment.algorithm,
+            self.federation,
+            self.share_of,
+            self._terms,
+            seed=0,
+            look=look,
+            collector=self._collector,
         )
         self.federation.settle(self.state.accepted)
         return state.x

@@ -53,6 +53,26 @@ def test_the_sum_is_that_of_exact_arithmetic(terms: list[tuple[float, float]]) -
     )
 
 
+@settings(deadline=None)
+@given(st.data(), st.integers(1, 400), st.sampled_from([1e-6, 1e-3, 0.03, 1.0]))
+def test_the_sum_is_that_of_whole_numbers_whatever_was_carried(
+    data: st.DataObject, clients: int, weight: float
+) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    vectors = rng.uniform(-0.1, 1.0, (clients, 3)) * 10.0 ** rng.integers(
+        -6, data.draw(st.integers(-5, 8)), (clients, 1)
+    )
+    weights = weight * rng.uniform(0.5, 1.0, clients)
+    collector = Collector()
+    collector.fold({"v": torch.ones(3, dtype=torch.float64)}, 1.0)
+    collector.begin()  # nothing of the round before is left
+    for vector, own in zip(vectors, weights.tolist(), strict=True):
+        collector.fold({"v": torch.from_numpy(vector)}, own)
+    # Python's integers have no limbs; `round` goes to the even one as float64 does.
+    units = [sum(round(Fraction(v * w) * 2**56) for v, w in zip(column, weights, strict=True)) for column in vectors.T]
+    assert collector.totals().sum("v").tolist() == [float(Fraction(total, 2**56)) for total in units]
+
+
 def test_long_vectors_are_summed_whole() -> None:
     length = 2 * CHUNK + 17
     first, second = (torch.from_numpy(np.random.default_rng(i).standard_normal(length)) for i in (1, 2))
