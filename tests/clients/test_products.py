@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import LibController
 from torch import Tensor
 
 from clients.stacked import products
-from clients.stacked.products import in_one_thread, numpys_blas, plain_product
+from clients.stacked.products import adding_product, in_one_thread, numpys_blas, plain_product, scipys_blas
 from clients.stacked.storage import Scratch
 
 needs_numpys_blas = pytest.mark.skipif(
@@ -79,9 +81,64 @@ def test_rows_meet_rows_in_blocks(lanes: int, rows: int, inner: int, columns: in
     assert into.equal(alone)
 
 
+@given(
+    st.integers(1, 4),
+    st.integers(1, 70),
+    sizes,
+    st.integers(1, 300),
+    st.booleans(),
+    st.booleans(),
+    dtypes,
+    st.sampled_from([0.0, 0.9, 1.0]),
+    st.sampled_from([1.0, -0.01]),
+)
+def test_products_are_added_where_they_belong(
+    lanes: int,
+    rows: int,
+    inner: int,
+    columns: int,
+    turn_a: bool,
+    turn_b: bool,
+    dtype: torch.dtype,
+    keep: float,
+    scale: float,
+) -> None:
+    at, _ = factors(lanes, inner, rows, 1, False, dtype)
+    a = at.transpose(1, 2) if turn_a else factors(lanes, rows, inner, 1, False, dtype)[0]
+    _, b = factors(lanes, 1, inner, columns, turn_b, dtype)
+    into, alone = (Scratch(a)("into", lanes, (rows, columns)) for _ in range(2))
+    before = torch.randn(into.shape, generator=torch.Generator().manual_seed(rows), dtype=dtype)
+    into.copy_(before if keep else torch.full_like(before, torch.nan))  # what is not kept may be anything
+    alone.copy_(into)
+    with in_one_thread():
+        adding_product(into, a, b, keep, scale)()
+        for lane in range(lanes):
+            own = slice(lane, lane + 1)
+            adding_product(alone[own], a[own], b[own], keep, scale)()
+    expected = keep * before.double() + scale * (a.double() @ b.double())
+    size = before.double().abs() + abs(scale) * (a.double().abs() @ b.double().abs())
+    assert bool(((into.double() - expected).abs() <= 4 * (inner + 2) * torch.finfo(dtype).eps * size).all())
+    assert into.equal(alone)
+
+
 @needs_numpys_blas
-def test_numpys_threads_are_given_back() -> None:
-    blas = numpys_blas()
+def test_scipy_is_asked_for_narrow_products_that_lie_well() -> None:
+    def taken(rows: int, inner: int, columns: int, into: Tensor | None = None) -> bool:
+        at, _ = factors(2, inner, rows, 1, False, torch.float32)
+        _, b = factors(2, 1, inner, columns, False, torch.float32)
+        into = Scratch(b)("into", 2, (rows, columns)) if into is None else into
+        return products._with_scipy(into, at.transpose(1, 2), b, 1.0, 1.0) is not None
+
+    assert taken(10, 64, 784)
+    assert not taken(200, 10, 784)
+    assert not taken(64, 64, 784)
+    assert not taken(10, 64, 784, Scratch(torch.zeros(()))("turned", 2, (784, 10)).transpose(1, 2))
+
+
+@needs_numpys_blas
+@pytest.mark.parametrize("of", [numpys_blas, scipys_blas])
+def test_threads_are_given_back(of: Callable[[], LibController | None]) -> None:
+    blas = of()
     assert blas is not None
     before = blas.get_num_threads()
     blas.set_num_threads(2)

@@ -93,17 +93,14 @@ def agree(module: nn.Module, x: Tensor, counts: list[int], seed: int = 0) -> Non
     stacked = StackedLanes(Task(module), layout, flat, lanes)
     stacked.theta.copy_(stacked.packing.pack(flat))
     real = torch.arange(width) < torch.tensor(counts)[:, None]
-    batch = LaneBatch(
-        x.reshape(-1, *x.shape[2:]),
-        torch.arange(lanes * width),
-        y,
-        real * width / torch.tensor(counts, dtype=torch.float64)[:, None],
-        np.array(counts),
-    )
+    rows, weights = torch.arange(lanes * width), real * width / torch.tensor(counts, dtype=torch.float64)[:, None]
+    batch = LaneBatch(x.reshape(-1, *x.shape[2:]), rows, y, weights, np.array(counts))
     gradients = stacked(batch).clone()
     losses = stacked.losses()
     found = stacked.packing.unpack(gradients)
     assert stacked(batch).equal(gradients)  # buffers that are used a second time
+    batch.one_hot = F.one_hot(y, CLASSES).double()
+    assert stacked(batch).equal(gradients)
     for lane, count in enumerate(counts):
         views = {name: view.clone().requires_grad_() for name, view in layout.split(flat[lane]).items()}
         outputs = torch.func.functional_call(module, views, (x[lane, :count],))
