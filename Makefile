@@ -10,7 +10,7 @@ run: $(READY)  ## FedAvg against SCAFFOLD on non-IID digits, in under a minute
 	$(BIN)/fedopt study
 
 test: $(READY)  ## everything but what takes minutes; real servers and clients on loopback among it
-	$(BIN)/python -m pytest -n auto --dist loadgroup -q -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -q -m "not slow"
 
 test-quick: $(READY)  ## the same without servers and clients
 	$(BIN)/python -m pytest -n auto -q -m "not slow and not deployment"

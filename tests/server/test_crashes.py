@@ -68,7 +68,9 @@ def control_error(house: Household, run: Path) -> float:
     return float(np.abs(server["c"].numpy() - mean).max())
 
 
-@pytest.mark.parametrize("moment", [pytest.param("at once", marks=pytest.mark.slow), "in a round", "late"])
+@pytest.mark.parametrize(
+    "moment", [*(pytest.param(when, marks=pytest.mark.slow) for when in ("at once", "late")), "in a round"]
+)
 def test_a_server_that_is_killed_resumes_to_the_same_weights(moment: str, house: Household) -> None:
     file, run = write_experiment(house.folder), house.folder / "run"
     expected = fedopt.run(fedopt.Experiment(**_sections(file)), house.folder / "whole").summary.weights_sha256
@@ -130,7 +132,7 @@ def test_clients_killed_one_after_the_other_leave_the_controls_whole(house: Hous
 @pytest.mark.parametrize(
     ("mood", "reason"),
     [
-        ("raise", "it failed: RuntimeError: this client is in a mood"),
+        pytest.param("raise", "it failed: RuntimeError: this client is in a mood", marks=pytest.mark.slow),
         pytest.param("leave", "it failed: SystemExit: 3", marks=pytest.mark.slow),
         ("die", "its connection was lost"),
         ("hang", "it did not answer within 2 s (run.deadline)"),

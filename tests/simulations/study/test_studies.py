@@ -178,7 +178,7 @@ LONG = ["--set", "run.rounds=4000", "--set", "run.checkpoint_every=5", "--seeds"
 
 
 @pytest.mark.deployment
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_study_that_is_stopped_goes_on_where_it_was(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "small.toml").write_text(SMALL)
     stopped = start(["study", "small.toml", "--out", "s", *LONG], cwd=tmp_path)
