@@ -48,6 +48,9 @@ def _model(given: Any) -> Any:
     return _chosen(MODELS, "mlp", given)
 
 
+OF_VIRTUAL_CLIENTS = ("lanes", "workers", "cuda_graphs")
+"""Keys of [run] that a deployed client, which is one lane in a process of its own, has no use for."""
+
 PARTICIPATION = 0.2
 """The share of clients a round where neither participation nor cohort is given."""
 
@@ -153,9 +156,14 @@ class Experiment(Section):
         """How many clients a deployed federation asks each round."""
         return min(self.data.clients, math.ceil(self.cohort_size * (1 + self.run.over_select)))
 
-    def notes(self) -> list[str]:
-        """What the user may want to know: keys that were set and that nothing reads."""
-        return self.data.notes() + self.local.notes()
+    def notes(self, deployed: bool = False) -> list[str]:
+        """What the user may want to know: keys that were set and that nothing reads, among machines if `deployed`."""
+        idle = [
+            f"run.{key} is for virtual clients; deployed ones do not read it"
+            for key in OF_VIRTUAL_CLIENTS
+            if deployed and getattr(self.run, key) != RunSettings.model_fields[key].default
+        ]
+        return self.data.notes() + self.local.notes() + idle
 
 
 def explain(error: ValidationError) -> str:

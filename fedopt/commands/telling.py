@@ -32,12 +32,14 @@ def chosen_experiment(
     return read_run_experiment(resume, overrides)
 
 
-def introduce(experiment: Experiment, console: Console, quiet: bool, tensorboard: bool = False) -> list[Observer]:
-    """Says what is about to run; the observers that show how it goes."""
+def introduce(
+    experiment: Experiment, console: Console, quiet: bool, tensorboard: bool = False, *, deployed: bool = False
+) -> list[Observer]:
+    """Says what is about to run, among machines if `deployed`; the observers that show how it goes."""
     writers: list[Observer] = [TensorBoard()] if tensorboard else []
     if quiet:
         return writers
-    for note in experiment.notes():
+    for note in experiment.notes(deployed):
         console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
     console.print(describe(experiment), highlight=False, soft_wrap=True)
     return [progress(console), *writers]

@@ -44,7 +44,7 @@ def federation(
         changes.append("run.participation=1.0")
     settings = chosen_experiment(experiment, changes, out, resume)
     console = Console(stderr=True)
-    observers = introduce(settings, console, quiet, tensorboard)
+    observers = introduce(settings, console, quiet, tensorboard, deployed=True)
     tell = teller(console, quiet)
 
     from server.nursery import Nursery

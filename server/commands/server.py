@@ -61,7 +61,7 @@ def server(
     changes = [*(overrides or []), *([f"data.clients={clients}"] if clients is not None else [])]
     settings = chosen_experiment(experiment, changes, out, resume)
     console = Console(stderr=True)
-    observers = introduce(settings, console, quiet, tensorboard)
+    observers = introduce(settings, console, quiet, tensorboard, deployed=True)
     tell = teller(console, quiet)
 
     from server.deployment import conduct, open_run

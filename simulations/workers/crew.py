@@ -242,7 +242,10 @@ class Crew:
                 outcome: list[Report] | Exception = self._train(trainer, piece)
             except Exception as error:  # raised again by the parent
                 outcome = _portable(error)
-            line.send((piece.number, outcome))
+            try:
+                line.send((piece.number, outcome))
+            except OSError:
+                os._exit(0)  # nobody waits for it
             gc.collect()
 
     def _train(self, trainer: Trainer, piece: Piece) -> list[Report]:

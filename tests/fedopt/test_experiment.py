@@ -150,4 +150,7 @@ def test_keys_that_nothing_reads_are_pointed_out() -> None:
     experiment = read_experiment(None, ["local.optimizer=adam", "local.momentum=0.9", "data.partition=iid"])
     assert experiment.notes() == ["local.momentum is not used by adam"]
     assert read_experiment(None, ["data.partition=iid", "data.alpha=0.5"]).notes() == ["data.alpha is not used by iid"]
+    graphs = read_experiment(None, ["run.cuda_graphs=true"])
+    assert graphs.notes() == []
+    assert graphs.notes(deployed=True) == ["run.cuda_graphs is for virtual clients; deployed ones do not read it"]
     assert read_experiment(None).notes() == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from itertools import combinations
@@ -155,6 +157,34 @@ def test_workers_are_gone_after_a_run(tmp_path: Path) -> None:
     while descendants(os.getpid()) - before and time.monotonic() < deadline:
         time.sleep(0.05)
     assert descendants(os.getpid()) <= before
+
+
+ABANDONED = """
+import os, sys, threading, time
+import fedopt
+from clients.training import LaneTrainer
+from tests.simulations.test_workers import experiment
+
+train = LaneTrainer.train
+
+def slowly(self, jobs):
+    time.sleep(1)
+    return train(self, jobs)
+
+LaneTrainer.train = slowly
+threading.Timer(float(sys.argv[2]), os._exit, [0]).start()
+fedopt.run(experiment(workers=2), sys.argv[1])
+"""
+
+
+def test_workers_whose_parent_is_gone_end_without_a_word(tmp_path: Path) -> None:
+    # Whoever reads what they write is told when the last of them has ended.
+    done = subprocess.run(
+        [sys.executable, "-c", ABANDONED, str(tmp_path / "run"), "4.5"], capture_output=True, text=True, timeout=60
+    )
+    assert (tmp_path / "run" / "metrics.jsonl").is_file()
+    assert not (tmp_path / "run" / "summary.json").exists()
+    assert done.stderr == ""
 
 
 @given(
