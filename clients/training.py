@@ -127,21 +127,23 @@ class LaneTrainer:
         gradient_sums = self._steps.take(batches, len(jobs), local)
 
         steps = batches.steps_of_lanes
-        taken = theta.new_tensor(steps)[:, None]
+        displacement, taken = theta - x, theta.new_tensor(steps)[:, None]
         mean_gradient = None
         if gradient_sums is not None:
             mean_gradient = gradient_sums / taken
         elif algorithm.averages_gradients:
-            mean_gradient = _mean_gradient_of_descent(x, theta, taken * self._local.lr, algorithm.shift(local))
+            mean_gradient = _mean_gradient_of_descent(displacement, taken * self._local.lr, algorithm.shift(local))
         losses = self._gradients.losses()[: len(jobs)].tolist()
         full_gradient = functools.cache(lambda: self._full_gradient(x, jobs))
         work = LocalWork(
             x=x,
             y=theta,
+            displacement=displacement,
             kept=kept,
             mean_gradient=mean_gradient,
             full_gradient=full_gradient,
             down=down,
+            began=local,
         )
         finished = algorithm.finish(work)
         sent = {**finished.up, GRADIENT: full_gradient()} if order.gradient else finished.up
@@ -202,9 +204,9 @@ class LaneTrainer:
         return total.div_(x.new_tensor([len(job.indices) for job in jobs])[:, None])
 
 
-def _mean_gradient_of_descent(x: Tensor, y: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
-    """The mean of the raw g of K steps y <- y - lr (g + shift) that led from x to y; `scale` is K lr."""
-    mean = (x - y).div_(scale)
+def _mean_gradient_of_descent(displacement: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
+    """The mean of the raw g of K steps y <- y - lr (g + shift) that led so far; `scale` is K lr."""
+    mean = displacement / -scale
     return mean if shift is None else mean.sub_(shift)
 
 

@@ -38,6 +38,8 @@ class LocalWork:
     """The model that came down, [P]."""
     y: Tensor
     """Where each lane's steps led, [lanes, P]."""
+    displacement: Tensor
+    """y - x, [lanes, P]."""
     kept: Vectors
     """What each client kept from its last accepted round, [lanes, P] each."""
     mean_gradient: Tensor | None
@@ -46,6 +48,8 @@ class LocalWork:
     """Gradients at x over all of each client's data, [lanes, P]; costs a pass over them, the first time."""
     down: Vectors = field(default_factory=dict)
     """What came down beside x, [P] each."""
+    began: Vectors = field(default_factory=dict)
+    """What `begin` made of it for the steps."""
 
 
 @dataclass(frozen=True)
@@ -131,4 +135,4 @@ def names_up(algorithm: Algorithm) -> set[str]:
     one = torch.zeros(1)
     lane = one[None]
     kept = {name: vector[None] for name, vector in algorithm.client_keeps(one).items()}
-    return set(algorithm.finish(LocalWork(one, lane, kept, lane, lambda: lane)).up)
+    return set(algorithm.finish(LocalWork(one, lane, lane, kept, lane, lambda: lane)).up)

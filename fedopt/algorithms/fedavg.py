@@ -20,7 +20,7 @@ class FedAvg(Algorithm):
     name: Literal["fedavg"] = "fedavg"
 
     def finish(self, work: LocalWork) -> Finished:
-        return Finished(up={"dx": work.y - work.x}, keep={})
+        return Finished(up={"dx": work.displacement}, keep={})
 
     def advance(self, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]:
         return x + self.server_lr * totals.mean("dx"), server

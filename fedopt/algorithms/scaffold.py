@@ -54,7 +54,7 @@ class Scaffold(Algorithm):
     def finish(self, work: LocalWork) -> Finished:
         c_i_new = work.full_gradient() if work.mean_gradient is None else work.mean_gradient
         return Finished(
-            up={"dx": work.y - work.x, "dc": c_i_new - work.kept["c_i"]},
+            up={"dx": work.displacement, "dc": c_i_new - work.kept["c_i"]},
             keep={"c_i": c_i_new},
         )
 
@@ -65,7 +65,7 @@ class Scaffold(Algorithm):
 
     def tell(self, work: LocalWork, gradient: Tensor | None) -> Mapping[str, Tensor]:
         c_i = work.kept["c_i"]
-        told = {"distance": torch.linalg.vector_norm(c_i - work.down["c"], dim=1)}
+        told = {"distance": torch.linalg.vector_norm(work.began["correction"], dim=1)}
         if gradient is not None:
             told["error"] = (c_i - gradient).square().sum(1) / gradient.square().sum(1)
         return told
