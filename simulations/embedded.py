@@ -100,7 +100,7 @@ def prepare(experiment: Experiment) -> Prepared:
     """All that can fail before a round is played: data, partition, model, device."""
     settings = experiment.run
     setup = set_up(experiment)
-    task, dataset = setup.task, setup.dataset
+    task, dataset, evaluator = setup.task, setup.dataset, setup.evaluator
     parts = partition(dataset, experiment.data, settings.seed)
     owners = owners_of_tests(dataset, parts, settings.seed)
 
@@ -111,7 +111,7 @@ def prepare(experiment: Experiment) -> Prepared:
     if lanes == "auto":
         longest = max(len(part) for part in parts)
         lanes = choose_lanes(task, experiment, dataset.x_train[:1], longest, workers)
-    setup.evaluator.threads = workers  # which wait meanwhile
+    evaluator.threads = workers  # which wait meanwhile
     data = (dataset.x_train, dataset.y_train)
     federation = VirtualFederation(
         task,
@@ -126,7 +126,7 @@ def prepare(experiment: Experiment) -> Prepared:
         road=choice.road,
         products=settings.products,
         record=choose_recording(settings.cuda_graphs, dataset.x_train.device, choice.road),
-        score=lambda x: setup.evaluator.by_owner(x, owners, range(len(parts))),
+        score=lambda x: evaluator.by_owner(x, owners, range(len(parts))),
     )
     reference = (
         CentralRun(task, experiment.local, data, federation.samples, seed=settings.seed, products=settings.products)
@@ -137,4 +137,4 @@ def prepare(experiment: Experiment) -> Prepared:
     processes = "1 process" if workers == 1 else f"{workers} processes"
     exactness = "" if settings.products == "full" else f"; products in {settings.products}"
     how = f"training in {processes} of up to {federation.lanes} clients; gradients: {choice.road}, because {choice.why}"
-    return Prepared(task, federation, setup.evaluator, labels, reference, how + exactness)
+    return Prepared(task, federation, evaluator, labels, reference, how + exactness)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import fedopt
+from fedopt.setup import Setup, set_up
+from simulations import embedded
 from simulations.placement import client_by_client
 
 
@@ -33,6 +40,21 @@ def test_what_would_fill_the_memory_stays_where_it_is() -> None:
     assert placed is x
     assert targets is y
     assert places == parts
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_holds_its_training_data_once(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[weakref.ref[torch.Tensor]] = []
+
+    def watched(experiment: fedopt.Experiment) -> Setup:
+        setup = set_up(experiment)
+        read.append(weakref.ref(setup.dataset.x_train))
+        return setup
+
+    monkeypatch.setattr(embedded, "set_up", watched)
+    with closing(embedded.prepare(fedopt.Experiment(run={"workers": workers}))):
+        gc.collect()
+        assert read[0]() is None
 
 
 @pytest.mark.parametrize("samples", [1, 4000])
