@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from fedopt.evaluation import Evaluator
 from fedopt.experiment import Experiment
 from fedopt.federation import Federation
 from fedopt.history import Final, History, RoundRecord, summarise
+from fedopt.interruption import uninterrupted
 from fedopt.parameters import Layout, fingerprint, state_of
 from fedopt.recorder import Draft, Recorder
 from fedopt.rounds import ServerState, Terms, play_rounds
@@ -106,7 +105,7 @@ class Run:
         try:
             self._play()
         except KeyboardInterrupt:
-            with _uninterrupted(), self._saved_anyway():
+            with uninterrupted(), self._saved_anyway():
                 self._commit_draft()
             raise Interrupted(f"stopped after round {self._state.round}; {self._how_to_resume()}") from None
         except RunStopped:
@@ -153,7 +152,7 @@ class Run:
         except RunStopped:
             self._draft = None  # it never counts
             raise
-        with _uninterrupted():
+        with uninterrupted():
             self._state, self._draft = draft.state, None
             self._records.append(record)
             self._directory.append(record)
@@ -228,19 +227,3 @@ def _strict(experiment: Experiment) -> Terms:
     """In a simulation nobody is late or lost: an update that is missing is a mistake in the experiment."""
     cohort = experiment.cohort_size
     return Terms(cohort, cohort, experiment.run.min_replies or cohort)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Holds Ctrl-C back until the block is done, so that a commit is whole or has not happened."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    pending: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if previous is None else previous)
-    if pending:
-        raise KeyboardInterrupt

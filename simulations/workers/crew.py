@@ -30,6 +30,7 @@ from torch import Tensor
 from clients.training import Job, Result
 from fedopt.errors import FedoptError, RunStopped
 from fedopt.federation import WorkOrder
+from fedopt.interruption import uninterrupted
 from fedopt.parameters import Vectors
 from simulations.workers.memory import shared_rows
 
@@ -170,15 +171,24 @@ class Crew:
                 worker.process.kill()
 
     def _send(self, worker: Worker, piece: Piece) -> None:
-        worker.pieces[piece.number] = piece
-        with suppress(OSError):  # if it has died, `_received` finds out and begins its pieces again
-            worker.line.send(piece)
+        with uninterrupted():
+            worker.pieces[piece.number] = piece
+            with suppress(OSError):  # if it has died, `_received` finds out and begins its pieces again
+                worker.line.send(piece)
 
     def _received(self) -> list[tuple[Piece, list[Report]]]:
-        """Waits for a worker to finish a piece; nothing if one had to be replaced instead."""
+        """Waits for a worker to finish a piece; nothing if one had to be replaced instead.
+
+        Ctrl-C strikes while it waits, never between a message and the note of it.
+        """
         busy = {worker.line: place for place, worker in enumerate(self._workers) if worker.pieces}
+        ready = wait(list(busy))
+        with uninterrupted():
+            return self._read(ready, busy)
+
+    def _read(self, ready: Sequence[object], busy: Mapping[Connection, int]) -> list[tuple[Piece, list[Report]]]:
         done: list[tuple[Piece, list[Report]]] = []
-        for line in wait(list(busy)):
+        for line in ready:
             assert isinstance(line, Connection)
             worker = self._workers[busy[line]]
             try:

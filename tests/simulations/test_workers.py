@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from itertools import combinations
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +24,7 @@ from torch import nn
 import fedopt
 from fedopt.errors import InvalidExperiment, RunStopped
 from fedopt.federation import WorkOrder
+from fedopt.runner import Interrupted
 from simulations.benchmarks.engine import OPTIMIZERS, Bench
 from simulations.grouping import side_by_side
 from simulations.workers import memory
@@ -159,8 +162,36 @@ def test_workers_are_gone_after_a_run(tmp_path: Path) -> None:
     assert descendants(os.getpid()) <= before
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("moment", ["send", "recv"])
+def test_ctrl_c_between_a_message_and_its_note_ends_the_run(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent, left = os.getpid(), [5]
+
+    def struck(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(line: Connection, *message: Any) -> Any:
+            if moment == "recv":
+                message = original(line)
+            if os.getpid() == parent:
+                left[0] -= 1
+                if left[0] == 0:
+                    signal.raise_signal(signal.SIGINT)
+            return message if moment == "recv" else original(line, *message)
+
+        return call
+
+    monkeypatch.setattr(Connection, moment, struck(getattr(Connection, moment)))
+    with pytest.raises(Interrupted, match="stopped after round"):
+        fedopt.run(experiment(workers=2), tmp_path / "run")
+    monkeypatch.undo()
+    whole = fedopt.run(experiment(workers=2), tmp_path / "whole")
+    assert fedopt.resume(tmp_path / "run").summary.weights_sha256 == whole.summary.weights_sha256
+
+
 ABANDONED = """
 import os, sys, threading, time
+from pathlib import Path
 import fedopt
 from clients.training import LaneTrainer
 from tests.simulations.test_workers import experiment
@@ -172,15 +203,23 @@ def slowly(self, jobs):
     return train(self, jobs)
 
 LaneTrainer.train = slowly
-threading.Timer(float(sys.argv[2]), os._exit, [0]).start()
-fedopt.run(experiment(workers=2), sys.argv[1])
+run = Path(sys.argv[1])
+
+def gone():
+    while not (run / "metrics.jsonl").is_file() or not (run / "metrics.jsonl").read_text():
+        time.sleep(0.01)
+    time.sleep(0.5)  # into the next round
+    os._exit(0)
+
+threading.Thread(target=gone, daemon=True).start()
+fedopt.run(experiment(workers=2, rounds=30), run)
 """
 
 
 def test_workers_whose_parent_is_gone_end_without_a_word(tmp_path: Path) -> None:
     # Whoever reads what they write is told when the last of them has ended.
     done = subprocess.run(
-        [sys.executable, "-c", ABANDONED, str(tmp_path / "run"), "4.5"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", ABANDONED, str(tmp_path / "run")], capture_output=True, text=True, timeout=60
     )
     assert (tmp_path / "run" / "metrics.jsonl").is_file()
     assert not (tmp_path / "run" / "summary.json").exists()
