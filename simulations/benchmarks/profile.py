@@ -17,7 +17,7 @@ from multiprocessing import get_context
 import torch
 from torch import Tensor, nn
 
-from clients.stacked.products import in_one_thread, plain_product, product, rounding
+from clients.stacked.products import adding_product, in_one_thread, plain_product, rounding
 from clients.stacked.storage import Scratch
 from fedopt.device import choose_device, threads
 from fedopt.experiment import Experiment
@@ -180,7 +180,7 @@ def _by_matrices(layer: nn.Module, inputs: Tensor, outputs: Tensor, lanes: int, 
     yield f"{name}: forward", [plain_product(y, x, wt), plain_product(turned, w, xt)], each, numbers
     if to_inputs:
         yield f"{name}: to inputs", [plain_product(dx, y, w)], each, numbers
-    into: list[Callable[[], object]] = [lambda: product(w, yt, x, 1.0, 1e-9), lambda: product(w, turned, x, 1.0, 1e-9)]
+    into = [adding_product(w, yt, x, 1.0, 1e-9), adding_product(w, turned, x, 1.0, 1e-9)]
     yield f"{name}: to weights", into, each, numbers + depth * width
 
 
