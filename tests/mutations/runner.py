@@ -64,8 +64,10 @@ def try_out(mutation: Mutation, copy: Copy, *, hints_only: bool) -> Finding:
             match outcome.code:
                 case None:
                     return found("noticed", "a run that never ended")
-                case 1 if outcome.failed:
+                case 1 if outcome.failed and copy.test(outcome.failed[0]).code == 1:
                     return found("noticed", outcome.failed[0])
+                case 1 if outcome.failed:
+                    return found("unclear", f"{outcome.failed[0]} failed once and passed when it was run again")
                 case 0 | 5:
                     continue
                 case 4:
