@@ -9,67 +9,60 @@ import pytest
 
 from tests.mutations.__main__ import ROOT, main
 from tests.mutations.mutation import Mutation, matching, moved, read_mutations
-from tests.mutations.runner import Finding, run
+from tests.mutations.runner import run
 
 PRODUCT = "def product(a: int, b: int) -> int:\n    found = a * b\n    unused = 1\n    return found\n"
 
 CHECKS = {
-    "test_zero.py": "assert product(0, 2) == 0",
-    "test_six.py": "assert product(2, 3) == 6",
-    "test_broken.py": "assert product(7, 1) == 8",
+    "zero": "assert product(0, 2) == 0",
+    "six": "assert product(2, 3) == 6",
 }
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A small project under git; one of its tests always fails."""
+    """A small project under git."""
     root = tmp_path / "project"
     (root / "tests").mkdir(parents=True)
     (root / "product.py").write_text(PRODUCT)
     for name, check in CHECKS.items():
-        test = name.removesuffix(".py")
-        (root / "tests" / name).write_text(f"from product import product\n\ndef {test}() -> None:\n    {check}\n")
+        test = f"from product import product\n\ndef test_{name}() -> None:\n    {check}\n"
+        (root / "tests" / f"test_{name}.py").write_text(test)
+    (root / "other").mkdir()
+    (root / "other" / "test_always_fails.py").write_text("def test_always_fails() -> None:\n    assert False\n")
+    (root / "pytest.ini").write_text("[pytest]\ntestpaths = tests\n")
     subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
     return root
 
 
-def found(checkout: Path, old: str, new: str, first: tuple[str, ...], *, hints_only: bool = False) -> Finding:
-    mutation = Mutation(name="one", file="product.py", old=old, new=new, breaks="it", first=first)
-    reports: list[Finding] = []
-    (finding,) = run(checkout, [mutation], jobs=1, hints_only=hints_only, report=reports.append)
-    assert [report.mutation for report in reports] == [mutation]
+def test_what_a_mutation_must_come_to(checkout: Path) -> None:
+    def mutation(name: str, old: str, new: str, first: str, explained: str = "") -> Mutation:
+        return Mutation(
+            name=name, file="product.py", old=old, new=new, breaks="it", first=(first,), explained=explained
+        )
+
+    mutations = [
+        mutation("by a first test", "a * b", "a + b", "tests/test_zero.py"),
+        # As long as the original and written within the same second: compiled code must not be taken for current.
+        mutation("by another", "a * b", "a * 2", "tests/test_zero.py"),
+        mutation("anyway", "unused = 1", "unused = 4", "other/test_always_fails.py"),
+        mutation("no such test", "a * b", "a + b", "tests/test_gone.py"),
+        mutation("no code", "a * b", "a *", "tests/test_six.py"),
+        mutation("survivor", "unused = 1", "unused = 2", "tests/test_zero.py"),
+        mutation("known survivor", "unused = 1", "unused = 3", "tests/test_zero.py", "nothing reads it"),
+    ]
+    reported: list[str] = []
+    findings = run(checkout, mutations, jobs=1, hints_only=False, report=lambda found: reported.append(found.line()))
+    assert len(reported) == len(mutations)
     assert (checkout / "product.py").read_text() == PRODUCT
-    return finding
-
-
-def test_a_first_test_notices(checkout: Path) -> None:
-    finding = found(checkout, "a * b", "a + b", ("tests/test_zero.py",))
-    assert (finding.verdict, finding.by) == ("noticed", "tests/test_zero.py::test_zero")
-    assert finding.is_fine
-
-
-def test_what_passes_its_first_tests_goes_through_the_others(checkout: Path) -> None:
-    (checkout / "tests" / "test_broken.py").unlink()
-    # As long as the original and written within the same second: compiled code must not be taken for current.
-    finding = found(checkout, "a * b", "a * 2", ("tests/test_zero.py",))
-    assert (finding.verdict, finding.by) == ("noticed", "tests/test_six.py::test_six")
-    survivor = found(checkout, "unused = 1", "unused = 2", ("tests/test_zero.py",))
-    assert survivor.verdict == "survived"
-    assert not survivor.is_fine
-    assert found(checkout, "unused = 1", "unused = 2", ("tests/test_zero.py",), hints_only=True).verdict == (
-        "passes hints"
-    )
-
-
-def test_a_test_that_fails_anyway_notices_nothing(checkout: Path) -> None:
-    finding = found(checkout, "unused = 1", "unused = 2", ("tests/test_broken.py",))
-    assert finding.verdict == "unclear"
-    assert "does not pass without the mutation either" in finding.by
-
-
-def test_a_first_test_that_is_gone_and_a_mutant_that_cannot_be_imported_are_unclear(checkout: Path) -> None:
-    assert "does not know" in found(checkout, "a * b", "a + b", ("tests/test_gone.py",)).by
-    assert "status 2" in found(checkout, "a * b", "a *", ("tests/test_six.py",)).by
+    found = {finding.mutation.name: finding for finding in findings}
+    assert found["by a first test"].by == "tests/test_zero.py::test_zero"
+    assert found["by another"].by == "tests/test_six.py::test_six"
+    assert [finding.verdict for finding in findings] == ["noticed"] * 2 + ["unclear"] * 3 + ["survived"] * 2
+    assert [finding.is_fine for finding in findings] == [True, True, False, False, False, False, True]
+    assert "does not pass without the mutation either" in found["anyway"].by
+    assert "does not know" in found["no such test"].by
+    assert "status 2" in found["no code"].by
 
 
 def test_code_that_moved_is_named(checkout: Path) -> None:

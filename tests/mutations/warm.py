@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
+import io
 import json
 import os
 import signal
@@ -71,6 +72,8 @@ def main() -> None:
             importlib.import_module(name)
         except ImportError:
             continue  # an extra that is not installed; its tests say so
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main(["--noconftest", "--markers"])  # imports pytest's plugins
     print("ready", flush=True)
     for line in sys.stdin:
         wanted = json.loads(line)

@@ -47,7 +47,8 @@ def alone(local: LocalSettings, start: Tensor, center: Tensor, steps: int) -> Te
     for _ in range(steps):
         module[0].grad = (module[0] - center).detach()
         optimizer.step()
-    return module[0].detach()
+    (end,) = module.parameters()
+    return end.detach()
 
 
 @pytest.mark.parametrize("name", SETTINGS)
