@@ -105,7 +105,7 @@ def prepare(experiment: Experiment) -> Prepared:
     parts = partition(dataset, experiment.data, settings.seed)
     owners = owners_of_tests(dataset, parts, settings.seed)
 
-    choice = choose_road(settings.gradients, task, dataset.x_train, dataset.y_train)
+    choice = choose_road(settings.gradients, task, dataset.x_train, dataset.y_train, experiment.local.weight_decay)
     check_products(settings.products, choice.road, dataset.x_train)
     workers = choose_workers(settings.workers, experiment, dataset.x_train.device)
     lanes = settings.lanes
