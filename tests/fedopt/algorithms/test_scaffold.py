@@ -188,6 +188,6 @@ def test_a_control_is_the_mean_gradient_close_to_the_minimum_too(road: Road, sha
         (gradient,) = torch.autograd.grad(loss, [weight])
         raw += gradient.reshape(-1)
         with torch.no_grad():
-            weight -= lr * (gradient - own["c_i"].double().view(3, 3))
+            weight.sub_(lr * (gradient - own["c_i"].double().view(3, 3)))
     mean = raw / plan.steps
     assert float((result.keep["c_i"].double() - mean).norm() / mean.norm()) < 0.005
