@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clients.gradients import check_products, choose_road
 from fedopt.data.evaluation_shares import owners_of_tests
+from fedopt.data.fingerprint import Fingerprint, fingerprint_partition
 from fedopt.data.partition import partition
 from fedopt.device import threads
 from fedopt.drift.labels import LabelSkew
@@ -34,6 +35,7 @@ def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Obs
     with _prepared(experiment) as prepared:
         directory = RunDirectory.create(out, experiment)
         try:
+            directory.keep_fingerprint(prepared.fingerprint)
             directory.write_partition(prepared.labels)
             return prepared.in_directory(directory, observers).complete()
         finally:
@@ -48,6 +50,7 @@ def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ())
     directory = RunDirectory.reopen(path, overrides)
     try:
         with _prepared(directory.experiment) as prepared:
+            directory.keep_fingerprint(prepared.fingerprint)
             continued = prepared.in_directory(directory, observers)
             continued.resume()
             directory.write_partition(prepared.labels)
@@ -82,6 +85,7 @@ class Prepared:
     federation: VirtualFederation | RankedFederation
     evaluator: Evaluator
     labels: LabelSpread
+    fingerprint: Fingerprint
     reference: Reference | None
     how: str
     """How clients are trained, and why so, in a line."""
@@ -137,4 +141,5 @@ def prepare(experiment: Experiment) -> Prepared:
     processes = "1 process" if workers == 1 else f"{workers} processes"
     exactness = "" if settings.products == "full" else f"; products in {settings.products}"
     how = f"training in {processes} of up to {federation.lanes} clients; gradients: {choice.road}, because {choice.why}"
-    return Prepared(task, federation, evaluator, labels, reference, how + exactness)
+    fingerprint = Fingerprint(data=setup.data_sha256, partition=fingerprint_partition(parts))
+    return Prepared(task, federation, evaluator, labels, fingerprint, reference, how + exactness)
