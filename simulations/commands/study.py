@@ -16,8 +16,8 @@ from fedopt.files import replace_file
 from fedopt.past_runs import DIVERGED
 from fedopt.runner import Interrupted
 from simulations.commands.report import write_page
-from simulations.comparison import columns, is_winner, paired
-from simulations.results import Results, axis_title, read_results
+from simulations.comparison import columns, heads, is_winner, labels, paired
+from simulations.results import Results, read_results
 from simulations.study.checks import Checked, checked
 from simulations.study.conduct import Outcome, conduct
 from simulations.study.display import display
@@ -95,12 +95,12 @@ def table(results: Results) -> Table:
     """Mean ± standard deviation over seeds; the best of each comparison in bold."""
     figures, wins = [column for column in columns(results) if column.brief], is_winner(results)
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    for axis in results.axes:
-        shown.add_column(axis_title(axis))
+    for head in heads(results):
+        shown.add_column(head)
     for column in figures:
         shown.add_column(column.title, justify="right", no_wrap=True)
     for group in results.groups:
-        cells = [*group.labels.values(), *(column.told(group) for column in figures)]
+        cells = [*labels(results, group), *(column.told(group) for column in figures)]
         shown.add_row(*cells, style="bold" if wins(group) else "")
     return shown
 

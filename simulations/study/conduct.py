@@ -76,8 +76,8 @@ def _plan(study: Study, name: str, runs: Sequence[PlannedRun]) -> Plan:
     """What reports need to know of the study."""
     labels: dict[str, PlannedLabels] = {}
     for run in runs:
-        searched = {f"{key} (searched)": str(value) for key, value in run.combination.searched.items()}
-        labels[run.name] = PlannedLabels(labels=run.combination.labels | searched, seed=run.seed)
+        searched = {key: str(value) for key, value in run.combination.searched.items()}
+        labels[run.name] = PlannedLabels(labels=run.combination.labels, seed=run.seed, searched=searched)
     compare = study.compare if study.grid else ""
     return Plan(title=study.title or name, about=study.about, compare=compare, runs=labels)
 
