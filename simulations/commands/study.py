@@ -41,7 +41,10 @@ def study(
         ),
     ] = None,
     overrides: Overrides = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", min=1, metavar="N", help="So many seeds: 0 to N-1.")] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", min=1, metavar="N", help="How many seeds: from 0 on, or from the experiment's own."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="The study's directory, new or begun; by default below runs/."),
