@@ -41,6 +41,8 @@ def open_run(
     if resume is not None:
         directory = RunDirectory.reopen(resume, overrides)
         try:
+            # Before the data are compared: other settings may be why they differ.
+            Checkpoints(resume / "checkpoint", directory.experiment).check()
             with threads(directory.experiment.run.threads):
                 setup = set_up(directory.experiment)
                 directory.keep_fingerprint(Fingerprint(data=setup.data_sha256))

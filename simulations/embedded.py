@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clients.gradients import check_products, choose_road
+from fedopt.checkpoint import Checkpoints
 from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.fingerprint import Fingerprint, fingerprint_partition
 from fedopt.data.partition import partition
@@ -49,6 +50,9 @@ def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ())
             raise AssertionError("rank 0 alone has a run")
     directory = RunDirectory.reopen(path, overrides)
     try:
+        Checkpoints(
+            path / "checkpoint", directory.experiment
+        ).check()  # before the data are compared: it may be why they differ
         with _prepared(directory.experiment) as prepared:
             directory.keep_fingerprint(prepared.fingerprint)
             continued = prepared.in_directory(directory, observers)
