@@ -68,6 +68,11 @@ class Checkpoints:
     def exists(self) -> bool:
         return self._manifest.exists()
 
+    def check(self) -> None:
+        """BrokenRun if there is a checkpoint that is not whole, or of an experiment that this may not go on from."""
+        if self.exists:
+            self._read_manifest()
+
     def save(self, state: ServerState, federation: Federation, seconds: float) -> None:
         """Takes a checkpoint; until its last line is written, the one before counts."""
         self._folder.mkdir(exist_ok=True)

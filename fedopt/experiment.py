@@ -156,6 +156,11 @@ class Experiment(Section):
         """How many clients a deployed federation asks each round."""
         return min(self.data.clients, math.ceil(self.cohort_size * (1 + self.run.over_select)))
 
+    @property
+    def unread(self) -> set[str]:
+        """Keys, as section.key, whose values change nothing because of the names that others have."""
+        return {f"data.{key}" for key in self.data.unread} | {f"local.{key}" for key in self.local.unread}
+
     def notes(self, deployed: bool = False) -> list[str]:
         """What the user may want to know: keys that were set and that nothing reads, among machines if `deployed`."""
         idle = [

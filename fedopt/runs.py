@@ -3,6 +3,7 @@
 experiment.toml      the experiment, complete and resolved
 metrics.jsonl        one line a round
 partition.json       who holds what
+fingerprint.json     which data, and which partition of them
 model.safetensors    the latest global model, under its state_dict names
 summary.json         once the run has ended
 checkpoint/          what --resume reads
@@ -26,8 +27,9 @@ import safetensors.torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from fedopt.data.fingerprint import Fingerprint
 from fedopt.drift.records import LabelSpread
-from fedopt.errors import BrokenRun, InvalidExperiment
+from fedopt.errors import BrokenRun, DataUnavailable, InvalidExperiment
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import override, to_toml
 from fedopt.files import replace_file
@@ -102,6 +104,32 @@ class RunDirectory:
 
     def write_partition(self, labels: LabelSpread) -> None:
         replace_file(self.path / "partition.json", (labels.model_dump_json() + "\n").encode())
+
+    def keep_fingerprint(self, found: Fingerprint) -> None:
+        """Writes the fingerprint of a run that begins; DataUnavailable if a run that goes on had another.
+
+        A run from before there were fingerprints goes on without one: nothing says what its rounds were played on.
+        """
+        file = self.path / "fingerprint.json"
+        try:
+            before = Fingerprint.model_validate_json(file.read_bytes())
+        except FileNotFoundError:
+            if not self.has_records and not (self.path / "checkpoint").exists():
+                replace_file(file, (found.model_dump_json(indent=2) + "\n").encode())
+            return
+        except (ValidationError, OSError) as error:
+            raise BrokenRun(f"{file} is torn or was edited: it is no fingerprint of data") from error
+        begin = f"{self.path} was begun on"
+        if before.data != found.data:
+            raise DataUnavailable(
+                f"{begin} data with the fingerprint {before.data[:12]}, and {self.experiment.data.name} now has "
+                f"{found.data[:12]}; put those data back (data.path says where they are looked for), or begin a new run"
+            )
+        if before.partition is not None and found.partition is not None and before.partition != found.partition:
+            raise DataUnavailable(
+                f"{begin} a partition with the fingerprint {before.partition[:12]}, and the same data are now divided "
+                f"as {found.partition[:12]}; go on with the fedopt that began it, or begin a new run"
+            )
 
     def withdraw_summary(self) -> None:
         """A finished run that is continued has not ended any more."""

@@ -22,7 +22,15 @@ from fedopt.runner import Interrupted
 from tests.commands import fedopt as command
 from tests.commands import fedopt_here, start
 
-FILES = {"experiment.toml", "partition.json", "metrics.jsonl", "model.safetensors", "summary.json", "checkpoint"}
+FILES = {
+    "experiment.toml",
+    "partition.json",
+    "fingerprint.json",
+    "metrics.jsonl",
+    "model.safetensors",
+    "summary.json",
+    "checkpoint",
+}
 
 
 class Silent:
