@@ -19,8 +19,17 @@ from server.roster import Place, Roster
 class Census:
     """One question to some clients. Who is gone, fails or is late has no score; the run goes on without."""
 
-    def __init__(self, line: Line, roster: Roster, places: Mapping[int, Place], *, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        line: Line,
+        roster: Roster,
+        places: Mapping[int, Place],
+        *,
+        tell: Callable[[str], None],
+        largest_loss: float,
+    ) -> None:
         self._line, self._roster, self._places, self._tell = line, roster, places, tell
+        self._largest_loss = largest_loss
 
     def take(self, x: Tensor, round_: int, deadline: float, check: Callable[[], None]) -> Sequence[Score]:
         """Scores in the order of the clients, within `deadline` seconds; `check` may raise what ends the wait."""
@@ -60,6 +69,8 @@ class Census:
             score = read_score(reply.content.config_records["score"])
             if score is not None and score.client != client:
                 raise Malformed(f"it says it is client {score.client}")
+            if score is not None and abs(score.loss) > self._largest_loss:
+                raise Malformed(f"its loss is {score.loss:.3g} (admission.largest_loss)")
         except Malformed as error:
             self._tell(f"client {client}'s score was refused: {plain(error)}")
             return None

@@ -23,6 +23,7 @@ from fedopt.errors import BrokenRun, RunStopped
 from fedopt.experiment import RunSettings
 from fedopt.federation import Absence, Score, Update, WorkOrder
 from fedopt.files import replace_file
+from fedopt.plausibility import AdmissionSettings
 from fedopt.text import plain
 from fedopt.wire import TRAIN, Malformed, Order, as_arrays, read_update, unpack
 from server.census import Census
@@ -68,6 +69,7 @@ class GridFederation:
         line: Line,
         roster: Roster,
         run: RunSettings,
+        admission: AdmissionSettings,
         *,
         clients: int,
         least: int,
@@ -87,6 +89,7 @@ class GridFederation:
         self._tell, self._check = tell, check
         self._clients, self._least, self._names = clients, least, names
         self._tells = tells
+        self._largest_loss = admission.largest_loss
         self._federation = federation
         self._saved: dict[int, int] = {}
 
@@ -265,7 +268,7 @@ class GridFederation:
         present = {
             client: place for client in range(self._clients) if (place := self._roster.place_of(client)) is not None
         }
-        census = Census(self._line, self._roster, present, tell=self._tell)
+        census = Census(self._line, self._roster, present, tell=self._tell, largest_loss=self._largest_loss)
         return census.take(x, round_, self._run.deadline, self._check)
 
     def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> None:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
+from fedopt.plausibility import AdmissionSettings
 from fedopt.text import plain
 from fedopt.wire import FAREWELL, HELLO, Farewell, Greeting, Hello, Malformed
 from server.lines import Line
@@ -27,9 +28,16 @@ class Roster:
     """The clients that are there."""
 
     def __init__(
-        self, line: Line, hello: Hello, clients: int, owners: Mapping[int, int], tell: Callable[[str], None]
+        self,
+        line: Line,
+        hello: Hello,
+        clients: int,
+        owners: Mapping[int, int],
+        tell: Callable[[str], None],
+        admission: AdmissionSettings,
     ) -> None:
         """`owners` are the nodes that must be one certain client, by the key they came with."""
+        self._most_samples = admission.largest_samples
         self._line, self._clients, self._owners, self._tell = line, clients, owners, tell
         self._hello = RecordDict({"hello": ConfigRecord(dict(hello.fields()))})
         self._asked: dict[str, Place] = {}
@@ -97,6 +105,9 @@ class Roster:
             return greeting.refusal
         if client in self._place_of:
             return f"client {client} is here already; give this one another number"
+        if greeting.samples > self._most_samples:
+            most = self._most_samples
+            return f"it reports {greeting.samples} samples, more than {most} (admission.largest_samples)"
         before = self.samples.get(client, greeting.samples)
         if before != greeting.samples:
             return f"client {client} had {before} samples before, and comes back with {greeting.samples}"
