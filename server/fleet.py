@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
@@ -210,6 +211,8 @@ class PromptFleetServicer(FleetServicer):
             self._abort(context, "a node replies for itself alone")
         if tree.object_id != reply.message_id or not is_valid_sha256_hash(reply.message_id):
             self._abort(context, "a reply's id is that of its objects")
+        if not (math.isfinite(reply.created_at) and math.isfinite(reply.ttl)):
+            self._abort(context, "its times are no numbers")
         order = self._state.message_ins_store.get(reply.reply_to_message_id)
         if order is None:
             return PushMessagesResponse(results={reply.message_id: 0})  # discarded: nobody waits for its answer

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import grpc
 from flwr.common.constant import PUBLIC_KEY_HEADER
@@ -34,11 +34,22 @@ SECONDS = 30.0
 """Within which a message must have come, once its call has."""
 
 
+class Uploads(Protocol):
+    """The replies that nodes have announced and that are not whole yet, by the keys that the nodes prove."""
+
+    def awaited(self, key: bytes) -> bool:
+        """Whether objects of a reply of the node's are missing."""
+        ...
+
+    def spoiled(self, key: bytes) -> None:
+        """The node sent what can be no object of its reply."""
+        ...
+
+
 class Gate(grpc.ServerInterceptor):  # type: ignore[misc]
     """The outermost interceptor: it gets the handler that the others have wrapped."""
 
-    def __init__(self, limit: MessageLimit, uploads: Callable[[bytes], bool], complaints: Complaints) -> None:
-        """`uploads` says whether the node with this key has announced a reply of which objects are missing."""
+    def __init__(self, limit: MessageLimit, uploads: Uploads, complaints: Complaints) -> None:
         self._limit, self._uploads, self._complaints = limit, uploads, complaints
         self._readers = threading.BoundedSemaphore(limit.readers)
         self._awaited: Counter[str] = Counter()
@@ -61,33 +72,37 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]
         upload = method == UPLOAD
 
         def behave(messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
-            if upload and not self._uploads(key):
+            if upload and not self._uploads.awaited(key):
                 return PushObjectResponse(stored=False)  # to a late client: its reply is not wanted any more
-            raw = self._read(messages, context, self._limit.upload if upload else self._limit.call, method)
+            peer, limit = context.peer(), self._limit.upload if upload else self._limit.call
+            raw = self._read(messages, context, peer, method)
+            if raw is None or len(raw) > limit:
+                if upload:
+                    self._uploads.spoiled(key)
+                self._refuse(context, peer, method, f"it did not send a message of at most {limit} bytes")
             try:
                 request = handler.request_deserializer(raw)
             except Exception as error:  # protobuf's own errors, of bytes that may be anything
-                self._refuse(context, method, f"its message is malformed ({type(error).__name__})")
+                self._refuse(context, peer, method, f"its message is malformed ({type(error).__name__})")
             return handler.unary_unary(request, context)
 
         return grpc.stream_unary_rpc_method_handler(behave, None, handler.response_serializer)
 
-    def _read(self, messages: Iterator[bytes], context: grpc.ServicerContext, limit: int, method: str) -> bytes:
-        """The call's message; the call is aborted if it is too large, does not come, or many others are awaited."""
-        peer = context.peer()
+    def _read(self, messages: Iterator[bytes], context: grpc.ServicerContext, peer: str, method: str) -> bytes | None:
+        """The call's message; None if it does not come or is far too large. The call is aborted if many are awaited."""
         with self._lock:
             self._awaited[peer] += 1
             many = self._awaited[peer] > UNREAD
         try:
             if many:
-                self._refuse(context, method, f"it has {UNREAD} calls open that bring no message")
+                self._refuse(context, peer, method, f"it has {UNREAD} calls open that bring no message")
             if not self._readers.acquire(timeout=SECONDS):
-                self._refuse(context, method, "the server has no room for its message")
+                self._refuse(context, peer, method, "the server has no room for its message")
             try:
                 with self._overdue.cancelled(context):
-                    raw = next(messages, None)
+                    return next(messages, None)
             except grpc.RpcError:
-                raw = None
+                return None
             finally:
                 self._readers.release()
         finally:
@@ -95,14 +110,11 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[misc]
                 self._awaited[peer] -= 1
                 if not self._awaited[peer]:
                     del self._awaited[peer]
-        if raw is None or len(raw) > limit:
-            self._refuse(context, method, f"it did not send a message of at most {limit} bytes")
-        return raw
 
-    def _refuse(self, context: grpc.ServicerContext, method: str, reason: str) -> NoReturn:
+    def _refuse(self, context: grpc.ServicerContext, peer: str, method: str, reason: str) -> NoReturn:
         """Ends the call, and reports it."""
         name = plain(method.rpartition("/")[2], 40)
-        self._complaints.add(f"{name} {reason}", f"refused a call ({name}) from {plain(context.peer())}: {reason}")
+        self._complaints.add(f"{name} {reason}", f"refused a call ({name}) from {plain(peer)}: {reason}")
         context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
         raise AssertionError("abort raises")
 

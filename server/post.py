@@ -199,6 +199,13 @@ class Post:
                 self._whole.append(order)
                 self.wake()
 
+    def refuse_of(self, node: int, reason: str) -> None:
+        """The node's answers that are on their way are not taken."""
+        with self._lock:
+            for order, reply in list(self._replies.items()):
+                if reply.node == node and reply.missing:
+                    self.refuse(order, reason)
+
     def refusal(self, order: str) -> str:
         """Why its answer was refused; "" if it was not."""
         with self._lock:

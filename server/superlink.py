@@ -90,7 +90,7 @@ class SuperLink:
             options=[*OPTIONS, ("grpc.max_receive_message_length", limit.largest)],
             maximum_concurrent_rpcs=THREADS,
             interceptors=[
-                Gate(limit, self._uploads, complaints),
+                Gate(limit, Uploads(state, self._post), complaints),
                 RpcErrorTranslationServerInterceptor(),
                 NodeAuthServerInterceptor(states),
                 create_fleet_runtime_version_server_interceptor(),
@@ -128,11 +128,6 @@ class SuperLink:
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, SUPERLINK_NODE_ID, task_id
         return task_id, run_id
 
-    def _uploads(self, key: bytes) -> bool:
-        """Whether objects are missing of a reply that the node with this key has announced."""
-        node = self._state.get_node_id_by_public_key(key)
-        return node is not None and self._post.wants(node)
-
     @property
     def line(self) -> DirectLine:
         run = self._state.get_run_info(run_ids=[self._run_id])[0]
@@ -150,6 +145,22 @@ class SuperLink:
         self._heartbeat.stop()
         self._state.finish_task(self._task_id, SubStatus.COMPLETED if error is None else SubStatus.FAILED, "")
         self._server.stop(grace=0.5).wait()
+
+
+class Uploads:
+    """Implements `server.gate.Uploads`."""
+
+    def __init__(self, state: InMemoryLinkState, post: Post) -> None:
+        self._state, self._post = state, post
+
+    def awaited(self, key: bytes) -> bool:
+        node = self._state.get_node_id_by_public_key(key)
+        return node is not None and self._post.wants(node)
+
+    def spoiled(self, key: bytes) -> None:
+        node = self._state.get_node_id_by_public_key(key)
+        if node is not None:
+            self._post.refuse_of(node, "an object of it is larger than any of an update of this model, or broke off")
 
 
 def check_free(listen: str) -> None:
