@@ -14,6 +14,7 @@ from torch import Tensor
 from fedopt.admission import ANYTHING, Refusal, examine
 from fedopt.aggregation import Collector
 from fedopt.algorithms.base import Algorithm, shares
+from fedopt.drift.gradients import GRADIENT
 from fedopt.drift.measuring import NOTHING, Look, Measured, RoundMeasures
 from fedopt.errors import Diverged, RunStopped
 from fedopt.federation import Absence, Federation, Update, WorkOrder
@@ -145,7 +146,8 @@ def play_round(
                 continue
             collector.fold(answer.up, share_of[answer.client])
             measures.fold(answer, share_of[answer.client])
-            accepted_lengths.append(lengths(answer.up))
+            # Full gradients are measured now and then, in the last round too: a run that goes on would differ.
+            accepted_lengths.append(lengths({name: v for name, v in answer.up.items() if name != GRADIENT}))
             updates.append(replace(answer, up={}))  # its vectors are in the sums and need not be held
             if len(updates) == terms.enough:
                 break
