@@ -26,6 +26,7 @@ from fedopt.wire import (
     as_arrays,
     read_model,
     score_fields,
+    unpack,
     update_fields,
 )
 
@@ -57,7 +58,7 @@ def hello(message: Message, context: Context, defaults: Defaults) -> Message:
 def train(message: Message, context: Context, defaults: Defaults) -> Message:
     """Carries out one order; whatever prevents it is raised, and reaches the server as the reason."""
     place = _place(context, defaults)
-    arrays = {name: array.numpy() for name, array in _record(message.content, "vectors").items()}
+    arrays = unpack(_record(message.content, "vectors"), place.like)
     update = place.carry_out(Order.read(_fields(message, "order"), arrays, place.like))
     vectors = ArrayRecord({name: Array(array) for name, array in as_arrays(update.up).items()})
     content = RecordDict({"update": ConfigRecord(update_fields(update)), "vectors": vectors})
@@ -67,7 +68,7 @@ def train(message: Message, context: Context, defaults: Defaults) -> Message:
 def evaluate(message: Message, context: Context, defaults: Defaults) -> Message:
     """How the model that came does on this node's own test share."""
     place = _place(context, defaults)
-    arrays = {name: array.numpy() for name, array in _record(message.content, "vectors").items()}
+    arrays = unpack(_record(message.content, "vectors"), place.like, {"x"})
     score = place.evaluate(read_model(arrays, place.like))
     return Message(RecordDict({"score": ConfigRecord(score_fields(score))}), reply_to=message)
 

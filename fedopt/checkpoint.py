@@ -14,7 +14,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedopt.errors import BrokenRun
 from fedopt.experiment import Experiment
@@ -29,6 +29,7 @@ MAY_CHANGE = {
     "run": {"rounds", "target_accuracy", "stop_at_target", "device", "threads", "lanes", "workers", "gradients"}
     | {"checkpoint_every", "min_replies", "deadline", "patience"},
     "metrics": {"drift", "drift_every", "clients_every"},
+    "admission": {"largest_norm", "largest_loss", "largest_samples"},
 }
 """Keys that a resumed run may set anew: none of them changes what the rounds so far have computed."""
 
@@ -45,11 +46,14 @@ class Manifest(BaseModel):
     accepted: dict[str, int]
     seconds: float
     """Wall time the run has taken so far."""
+    norms: dict[str, list[float]] = Field(default_factory=dict)
+    """ServerState.norms."""
     sha256: str = ""
     """Of this file's other entries."""
 
     def sealed(self) -> Manifest:
-        rest = self.model_dump_json(exclude={"sha256"}).encode()
+        # Manifests from before there were norms have a checksum without them.
+        rest = self.model_dump_json(exclude={"sha256"} if self.norms else {"sha256", "norms"}).encode()
         return self.model_copy(update={"sha256": hashlib.sha256(rest).hexdigest()})
 
 
@@ -84,6 +88,7 @@ class Checkpoints:
             experiment=as_sections(self._experiment),
             accepted={str(client): round_ for client, round_ in sorted(state.accepted.items())},
             seconds=seconds,
+            norms={name: list(medians) for name, medians in sorted(state.norms.items())},
         ).sealed()
         replace_file(self._manifest, (manifest.model_dump_json(indent=1) + "\n").encode())
         federation.prune(self._folder / "clients", state.accepted)
@@ -98,7 +103,8 @@ class Checkpoints:
         vectors = read_tensors(self._server_file(manifest.round), like, {"round": manifest.round})
         accepted = {int(client): round_ for client, round_ in manifest.accepted.items()}
         federation.restore(self._folder / "clients", accepted)
-        return ServerState(manifest.round, vectors.pop("x"), vectors, accepted), manifest.seconds
+        norms = {name: tuple(medians) for name, medians in manifest.norms.items()}
+        return ServerState(manifest.round, vectors.pop("x"), vectors, accepted, norms), manifest.seconds
 
     def _read_manifest(self) -> Manifest:
         try:

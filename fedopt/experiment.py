@@ -19,6 +19,7 @@ from fedopt.models.base import ModelFamily
 from fedopt.models.custom import CustomModel
 from fedopt.models.dense import Mlp
 from fedopt.optimizers.settings import LocalSettings
+from fedopt.plausibility import AdmissionSettings
 from fedopt.precision import Products
 from fedopt.registry import Registry, UnknownName, nearest
 from fedopt.section import Section, wrong
@@ -127,6 +128,7 @@ class Experiment(Section):
     local: LocalSettings = LocalSettings()
     run: RunSettings = RunSettings()
     metrics: MetricSettings = MetricSettings()
+    admission: AdmissionSettings = AdmissionSettings()
 
     def __init__(self, **sections: Any) -> None:
         try:

@@ -87,7 +87,9 @@ def progress(console: Console) -> Observer:
 
 def _tell_left_out(console: Console, record: RoundRecord) -> None:
     for client, reason in record.left_out.items():
-        console.print(f"round {record.round}: without client {client}: {reason}", highlight=False, soft_wrap=True)
+        console.print(
+            f"round {record.round}: without client {client}: {reason}", highlight=False, soft_wrap=True, markup=False
+        )
 
 
 def _accuracy(record: RoundRecord) -> str:

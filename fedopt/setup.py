@@ -25,6 +25,11 @@ class Setup:
     data_sha256: str
     """The data set's fingerprint, from before it was moved and cast."""
 
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of a vector of the model's trainable parameters."""
+        return sum(p.numel() * p.element_size() for p in self.task.module.parameters() if p.requires_grad)
+
 
 def set_up(experiment: Experiment) -> Setup:
     """Reads, builds and moves; DataUnavailable or InvalidExperiment says what cannot be had."""

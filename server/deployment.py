@@ -89,12 +89,13 @@ def conduct(
     dataset = setup.dataset
     names = dataset.class_names or tuple(str(label) for label in range(dataset.classes))
     hello = Hello.of(federation_name, experiment, dataset.sample_shape, names)
-    roster = Roster(line, hello, clients, owners, tell)
+    roster = Roster(line, hello, clients, owners, tell, experiment.admission)
     roster.samples |= samples
     federation = GridFederation(
         line,
         roster,
         experiment.run,
+        experiment.admission,
         clients=clients,
         least=terms.least,
         names=names_up(experiment.algorithm),

@@ -102,7 +102,7 @@ class DirectLine(PolledLine):
         self._direct.wait(seconds)
 
     def make_room(self, reply_bytes: int) -> None:
-        self._direct.make_room(max(LEAST_ROOM, ROOM_BYTES // max(1, reply_bytes)))
+        self._direct.make_room(max(LEAST_ROOM, ROOM_BYTES // max(1, reply_bytes)), reply_bytes)
 
     def discard(self, message_ids: Iterable[str]) -> None:
         self._direct.discard(message_ids)
