@@ -36,7 +36,7 @@ MAY_CHANGE = {
 class Manifest(BaseModel):
     """checkpoint.json."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
 
     format: int
     round: int
@@ -123,8 +123,13 @@ def changes_between(before: Experiment, now: Experiment) -> list[str]:
         f"{section}.{key} was {was[section].get(key)!r} and is now {is_now[section].get(key)!r}"
         for section in was
         for key in sorted(was[section].keys() | is_now[section].keys())
-        if was[section].get(key) != is_now[section].get(key) and key not in MAY_CHANGE.get(section, ())
+        if not _equal(was[section].get(key), is_now[section].get(key)) and key not in MAY_CHANGE.get(section, ())
     ]
+
+
+def _equal(one: object, other: object) -> bool:
+    """Equality of settings. A nan, which a factory of the user's own may take, equals itself here."""
+    return one == other or repr(one) == repr(other)
 
 
 def _changeable() -> list[str]:

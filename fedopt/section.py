@@ -14,7 +14,10 @@ from fedopt.registry import nearest
 class Section(BaseModel):
     """Validated settings. Strict: a string is no number, a fraction no count."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    # JSON by default writes null for inf and nan: an experiment with such a setting would not read back the same.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
     @model_validator(mode="before")
     @classmethod
