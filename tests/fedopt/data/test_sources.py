@@ -44,6 +44,14 @@ def test_digits_are_all_there_and_split_once_for_all_seeds() -> None:
     assert load_dataset(DataSettings(), seed=5).x_test.equal(dataset.x_test)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_what_is_held_out_has_no_part_in_the_statistics(share: float) -> None:
+    held = load(validation=share)
+    assert_normalised(held)
+    # Held-out images are scaled as the others are: the 17 levels of a pixel lie at the same places.
+    assert set(held.x_test.unique().tolist()) <= set(held.x_train.unique().tolist())
+
+
 def test_digits_are_those_that_scikit_learn_loads() -> None:
     pixels, targets = read_digits()
     assert np.array_equal(pixels, load_digits().data)
