@@ -126,7 +126,7 @@ def read_run_experiment(path: Path, overrides: list[str]) -> Experiment:
     if not (path / "experiment.toml").is_file():
         raise InvalidExperiment(f"--resume {path}: there is no run, for it has no experiment.toml")
     try:
-        given = tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8"))
+        given = tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise BrokenRun(f"{path / 'experiment.toml'} is torn or was edited: {error}") from error
     return Experiment(**override(given, overrides))

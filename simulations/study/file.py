@@ -36,8 +36,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fedopt.algorithms import ALGORITHMS
 from fedopt.errors import InvalidExperiment
-from fedopt.experiment import Experiment, explain
+from fedopt.experiment import Experiment
 from fedopt.experiment_file import override, read_toml
+from fedopt.explain import explain
 from fedopt.registry import nearest
 from fedopt.section import Section, wrong
 
