@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fedopt.errors import BrokenRun
+from fedopt.errors import BrokenRun, InvalidExperiment
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import as_sections
 from fedopt.federation import Federation
@@ -68,6 +68,11 @@ class Checkpoints:
     def exists(self) -> bool:
         return self._manifest.exists()
 
+    def check(self) -> None:
+        """BrokenRun if the last checkpoint's manifest is not whole; InvalidExperiment if the experiment is another."""
+        if self.exists:
+            self._read_manifest()
+
     def save(self, state: ServerState, federation: Federation, seconds: float) -> None:
         """Takes a checkpoint; until its last line is written, the one before counts."""
         self._folder.mkdir(exist_ok=True)
@@ -87,7 +92,10 @@ class Checkpoints:
                 file.unlink()
 
     def load(self, initial: ServerState, federation: Federation) -> tuple[ServerState, float]:
-        """The state and the seconds of the last checkpoint; BrokenRun, and nothing loaded, if it is not whole."""
+        """The state and the seconds of the last checkpoint.
+
+        BrokenRun, and nothing loaded, if it is not whole; InvalidExperiment if it is of another experiment.
+        """
         manifest = self._read_manifest()
         like = {"x": initial.x, **initial.kept}
         vectors = read_tensors(self._server_file(manifest.round), like, {"round": manifest.round})
@@ -109,7 +117,7 @@ class Checkpoints:
         # Through Experiment, so that a key this version has added takes its default.
         changed = changes_between(Experiment(**manifest.experiment), self._experiment)
         if changed:
-            raise BrokenRun(f"{changed[0]}; a run that is resumed may change {', '.join(_changeable())} alone")
+            raise InvalidExperiment(f"{changed[0]}; a run that is resumed may change {', '.join(_changeable())} alone")
         return manifest
 
     def _server_file(self, round_: int) -> Path:

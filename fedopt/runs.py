@@ -15,6 +15,7 @@ import fcntl
 import itertools
 import os
 import secrets
+import shlex
 import shutil
 import tomllib
 from collections.abc import Iterator
@@ -117,7 +118,7 @@ def check_unused(path: Path) -> None:
         raise InvalidExperiment(f"--out {path} is a file; name a new directory")
     if path.is_dir() and any(path.iterdir()):
         if (path / "experiment.toml").exists():
-            raise InvalidExperiment(f"--out {path} holds a run already; continue it with --resume {path}")
+            raise InvalidExperiment(f"--out {path} holds a run already; continue it with --resume {shlex.quote(str(path))}")
         raise InvalidExperiment(f"--out {path} is not empty; name a new directory")
 
 

@@ -115,7 +115,7 @@ def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> No
         ({"local": {"lr": -1.0}}, "local.lr: must be greater than 0, not -1.0"),
         ({"run": None}, "run: must be a section with keys"),
         ({"ruin": {}}, "ruin: unknown key; did you mean run?"),
-        ({"data": DataSettings(clients=2), "run": RunSettings(cohort=3)}, "run.cohort: 3 a round, but data.clients is 2"),
+        ({"data": DataSettings(clients=2), "run": RunSettings(cohort=3)}, "run.cohort: 3 a round"),
     ],
 )
 def test_a_copy_is_checked_as_the_original_was(update: dict[str, Any], told: str) -> None:
