@@ -24,6 +24,9 @@ COMMANDS = {
 }
 
 
+STOPPED = 130
+"""Exit status of a command that Ctrl-C ended."""
+
 fedopt = lazy_group("fedopt", COMMANDS)
 
 
@@ -49,8 +52,10 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         print("fedopt: stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(STOPPED)
     except BrokenPipeError:  # the reader of our output, head(1) say, has gone
         sys.stderr.close()
         sys.exit(1)
+    if status == STOPPED:  # typer has caught the Ctrl-C, and said nothing
+        print("fedopt: stopped", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)

@@ -118,7 +118,8 @@ def check_unused(path: Path) -> None:
         raise InvalidExperiment(f"--out {path} is a file; name a new directory")
     if path.is_dir() and any(path.iterdir()):
         if (path / "experiment.toml").exists():
-            raise InvalidExperiment(f"--out {path} holds a run already; continue it with --resume {shlex.quote(str(path))}")
+            how = f"continue it with --resume {shlex.quote(str(path))}"
+            raise InvalidExperiment(f"--out {path} holds a run already; {how}")
         raise InvalidExperiment(f"--out {path} is not empty; name a new directory")
 
 

@@ -206,6 +206,28 @@ def test_a_study_that_is_stopped_goes_on_where_it_was(tmp_path: Path, number: si
     assert json.loads((resumed / "summary.json").read_text())["weights_sha256"] == whole.summary.weights_sha256
 
 
+def test_ctrl_c_before_the_study_is_read_says_so_in_a_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "slow.toml")
+    process = start(["study", "slow.toml"], cwd=tmp_path)
+    with open(tmp_path / "slow.toml", "w"):  # waits until the command reads
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert (process.returncode, told.split("\n")) == (130, ["fedopt: stopped", ""])
+
+
+def test_ctrl_c_while_workers_start_says_how_to_go_on_in_a_line(tmp_path: Path) -> None:
+    """A terminal sends the signal to all processes, to those that are still importing torch, too."""
+    process = start(["study", "--out", "a study"], cwd=tmp_path, own_group=True)
+    until = time.monotonic() + 100
+    while not (tmp_path / "a study" / "study.toml").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told == "fedopt: stopped; go on with: fedopt study --out 'a study', and the same options\n"
+
+
 def saved_rounds(out: Path) -> dict[str, int]:
     """The round of each run's checkpoint, by the run's name."""
     manifests = sorted(out.glob("*/checkpoint/checkpoint.json"))
