@@ -8,6 +8,7 @@ import click
 
 from fedopt.errors import FedoptError
 from fedopt.lazy import Entry, lazy_group
+from fedopt.terminal import spell_out_what_cannot_be_shown
 
 COMMANDS = {
     "run": Entry("simulations.commands.run:app", "Run one experiment as virtual clients on this machine."),
@@ -41,6 +42,7 @@ def _root() -> None:
 
 def main() -> None:
     """Runs the command; a user's mistake ends in its sentence and exit status, never in a traceback."""
+    spell_out_what_cannot_be_shown()
     try:
         status = fedopt(standalone_mode=False)
     except FedoptError as error:
