@@ -45,7 +45,7 @@ class LiveProgress:
         self._progress.start()
 
     def note(self, sentence: str) -> None:
-        self._progress.console.print(sentence, highlight=False, soft_wrap=True)
+        self._progress.console.print(sentence, highlight=False, soft_wrap=True, markup=False)
 
     def round_done(self, record: RoundRecord) -> None:
         _tell_left_out(self._progress.console, record)
@@ -69,7 +69,7 @@ class PlainProgress:
         self._rounds, self._first, self._began = rounds, rounds_done, time.perf_counter()
 
     def note(self, sentence: str) -> None:
-        self._console.print(sentence, highlight=False, soft_wrap=True)
+        self._console.print(sentence, highlight=False, soft_wrap=True, markup=False)
 
     def round_done(self, record: RoundRecord) -> None:
         _tell_left_out(self._console, record)

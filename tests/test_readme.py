@@ -35,7 +35,7 @@ def test_its_experiment_is_valid() -> None:
 def test_its_experiment_is_the_example_that_is_shipped_and_runs(shared_data: Path, tmp_path: Path) -> None:
     example = ROOT / "examples" / "mnist.toml"
     assert example.read_text() == block("toml")
-    assert {name for name in re.findall(r"fedopt \w+ (\S+\.toml)", README)} == {"examples/mnist.toml"}
+    assert set(re.findall(r"fedopt \w+ (\S+\.toml)", README)) == {"examples/mnist.toml"}
     short = ("--set", f"data.path={shared_data}", "--set", "run.rounds=1", "--set", "local.steps=5")
     done = fedopt("run", example, *short, "--out", tmp_path / "run", "--json")
     assert done.returncode == 0, done.stderr

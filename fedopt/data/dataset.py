@@ -35,6 +35,17 @@ class Dataset:
     def sample_shape(self) -> tuple[int, ...]:
         return tuple(self.x_train.shape[1:])
 
+    @property
+    def notes(self) -> list[str]:
+        """A sentence on what the user may not know of the data."""
+        held = [torch.bincount(y.cpu(), minlength=self.classes) for y in (self.y_train, self.y_test)]
+        untested = torch.nonzero((held[0] > 0) & (held[1] == 0)).flatten().tolist()
+        if not untested:
+            return []
+        names = ", ".join(str(self.class_names[label] if self.class_names else label) for label in untested[:10])
+        more = f" and {len(untested) - 10} more" if len(untested) > 10 else ""
+        return [f"the test set has no sample of class {names}{more}: nothing is measured there"]
+
     def to(self, device: torch.device, dtype: torch.dtype) -> Dataset:
         return replace(
             self,
