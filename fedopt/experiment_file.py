@@ -13,6 +13,8 @@ from fedopt.algorithms import ALGORITHMS
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment import Experiment
 from fedopt.models import MODELS
+from fedopt.models.custom import CustomModel
+from fedopt.models.places import search_in
 from fedopt.section import Section
 
 INSTEAD_OF = {
@@ -30,7 +32,10 @@ NAMED = {"algorithm": ALGORITHMS, "model": MODELS}
 def read_experiment(file: Path | None, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in `file` (the digits default without one), changed by `section.key=value` overrides."""
     given = {} if file is None else read_toml(file, "experiment")
-    return Experiment(**override(given, overrides))
+    experiment = Experiment(**override(given, overrides))
+    if file is not None and isinstance(experiment.model, CustomModel):
+        search_in(file.parent)
+    return experiment
 
 
 def read_toml(file: Path, kind: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ partition.json       who holds what
 model.safetensors    the latest global model, under its state_dict names
 summary.json         once the run has ended
 checkpoint/          what --resume reads
+model-module.json    where the module of a model of the user's own was found
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from fedopt.experiment import Experiment
 from fedopt.experiment_file import override, to_toml
 from fedopt.files import replace_file
 from fedopt.history import RoundRecord, Summary
+from fedopt.models.custom import CustomModel
+from fedopt.models.places import recall_place, record_place
 
 
 class RunDirectory:
@@ -131,7 +134,10 @@ def read_run_experiment(path: Path, overrides: list[str]) -> Experiment:
         given = tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise BrokenRun(f"{path / 'experiment.toml'} is torn or was edited: {error}") from error
-    return Experiment(**override(given, overrides))
+    experiment = Experiment(**override(given, overrides))
+    if isinstance(experiment.model, CustomModel):
+        recall_place(experiment.model.name, path)
+    return experiment
 
 
 def _names(experiment: Experiment) -> Iterator[Path]:
@@ -148,6 +154,8 @@ def _appear(path: Path, experiment: Experiment) -> None:
     try:
         draft.mkdir(parents=True)
         replace_file(draft / "experiment.toml", to_toml(experiment).encode())
+        if isinstance(experiment.model, CustomModel):
+            record_place(experiment.model.name, draft)
         draft.replace(path)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)

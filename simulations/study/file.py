@@ -39,6 +39,7 @@ from fedopt.errors import InvalidExperiment
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import override, read_toml
 from fedopt.explain import explain
+from fedopt.models.places import search_in
 from fedopt.registry import nearest
 from fedopt.section import Section, wrong
 
@@ -133,6 +134,7 @@ def read_study(place: Path | None, overrides: list[str], seeds: int | None) -> t
     given = read_toml(file, "study")
     if given and given.keys() <= Experiment.model_fields.keys():
         given = {"base": given, "grid": {ALGORITHM: list(ALGORITHMS)}}
+    search_in(file.parent)  # for a model of the user's own
     base = given.get("base", {})
     if isinstance(base, dict):
         given["base"] = override(base, overrides)

@@ -52,12 +52,12 @@ MANY_CLASSES, LEAST_SHARE = 1000, 0.01
 
 
 def _classes(name: str, labels: np.ndarray) -> int:
-    """How many classes the labels count; DataUnavailable where hardly any of them occurs: a model has an output each."""
+    """How many classes the labels count; DataUnavailable where hardly any occurs: a model has an output for each."""
     classes, different = int(labels.max()) + 1, len(np.unique(labels))
     if classes > MANY_CLASSES and different < LEAST_SHARE * classes:
         raise DataUnavailable(
-            f"data.path: {name} has a label {classes - 1}, which makes {classes} classes, but only {different} different "
-            "labels; number the classes from 0 on, without gaps"
+            f"data.path: {name} has a label {classes - 1}, which makes {classes} classes, but only {different} "
+            "different labels; number the classes from 0 on, without gaps"
         )
     return classes
 
