@@ -95,6 +95,8 @@ def own_of(context: Context, defaults: Defaults) -> Own:
     if not isinstance(client, int) or isinstance(client, bool):
         raise Malformed('this node does not know which client it is: its node config lacks "partition-id"')
     path = config.get("data-path", context.run_config.get("data.path") or None)
+    own = str(config.get("set", "")).splitlines()
+    set_here = {text.partition("=")[0].strip() for text in own}  # what a machine sets itself stands before the rest
     overrides = {"data.path": path, "run.device": config.get("device")}
     data = config.get("data")
     return Own(
@@ -102,8 +104,8 @@ def own_of(context: Context, defaults: Defaults) -> Own:
         state=Path(str(config.get("state", STATE))),
         data=None if data is None else Path(str(data)),
         overrides=(
-            *(f"{key}={value}" for key, value in overrides.items() if value is not None),
-            *str(config.get("set", "")).splitlines(),
+            *(f"{key}={value}" for key, value in overrides.items() if value is not None and key not in set_here),
+            *own,
         ),
         models=tuple(str(config["models"]).splitlines()) if "models" in config else None,
         alone=bool(config.get("resident", False)),

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fedopt.errors import BrokenRun
+from fedopt.errors import BrokenRun, InvalidExperiment
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import as_sections
 from fedopt.federation import Federation
@@ -37,7 +37,7 @@ MAY_CHANGE = {
 class Manifest(BaseModel):
     """checkpoint.json."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
 
     format: int
     round: int
@@ -73,7 +73,7 @@ class Checkpoints:
         return self._manifest.exists()
 
     def check(self) -> None:
-        """BrokenRun if there is a checkpoint that is not whole, or of an experiment that this may not go on from."""
+        """BrokenRun if the last checkpoint's manifest is not whole; InvalidExperiment if the experiment is another."""
         if self.exists:
             self._read_manifest()
 
@@ -97,7 +97,10 @@ class Checkpoints:
                 file.unlink()
 
     def load(self, initial: ServerState, federation: Federation) -> tuple[ServerState, float]:
-        """The state and the seconds of the last checkpoint; BrokenRun, and nothing loaded, if it is not whole."""
+        """The state and the seconds of the last checkpoint.
+
+        BrokenRun, and nothing loaded, if it is not whole; InvalidExperiment if it is of another experiment.
+        """
         manifest = self._read_manifest()
         like = {"x": initial.x, **initial.kept}
         vectors = read_tensors(self._server_file(manifest.round), like, {"round": manifest.round})
@@ -120,7 +123,7 @@ class Checkpoints:
         # Through Experiment, so that a key this version has added takes its default.
         changed = changes_between(Experiment(**manifest.experiment), self._experiment)
         if changed:
-            raise BrokenRun(f"{changed[0]}; a run that is resumed may change {', '.join(_changeable())} alone")
+            raise InvalidExperiment(f"{changed[0]}; a run that is resumed may change {', '.join(_changeable())} alone")
         return manifest
 
     def _server_file(self, round_: int) -> Path:
@@ -134,8 +137,13 @@ def changes_between(before: Experiment, now: Experiment) -> list[str]:
         f"{section}.{key} was {was[section].get(key)!r} and is now {is_now[section].get(key)!r}"
         for section in was
         for key in sorted(was[section].keys() | is_now[section].keys())
-        if was[section].get(key) != is_now[section].get(key) and key not in MAY_CHANGE.get(section, ())
+        if not _equal(was[section].get(key), is_now[section].get(key)) and key not in MAY_CHANGE.get(section, ())
     ]
+
+
+def _equal(one: object, other: object) -> bool:
+    """Equality of settings. A nan, which a factory of the user's own may take, equals itself here."""
+    return one == other or repr(one) == repr(other)
 
 
 def _changeable() -> list[str]:

@@ -51,7 +51,7 @@ class PastRun:
 def read_run(path: Path) -> PastRun:
     """The run at `path`; InvalidExperiment if there is none, or none whose experiment can be read."""
     try:
-        experiment = Experiment(**tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8")))
+        experiment = Experiment(**tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig")))
     except FileNotFoundError as error:
         raise InvalidExperiment(f"{path} holds no run: it has no experiment.toml") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, FedoptError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -226,7 +227,7 @@ class Run:
         return self._seconds_before + time.perf_counter() - self._began
 
     def _how_to_resume(self) -> str:
-        return f"continue with: {self._command} --resume {self._directory.path}"
+        return f"continue with: {self._command} --resume {shlex.quote(str(self._directory.path))}"
 
 
 def _strict(experiment: Experiment) -> Terms:

@@ -7,6 +7,7 @@ fingerprint.json     which data, and which partition of them
 model.safetensors    the latest global model, under its state_dict names
 summary.json         once the run has ended
 checkpoint/          what --resume reads
+model-module.json    where the module of a model of the user's own was found
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import fcntl
 import itertools
 import os
 import secrets
+import shlex
 import shutil
 import tomllib
 from collections.abc import Iterator
@@ -34,6 +36,8 @@ from fedopt.experiment import Experiment
 from fedopt.experiment_file import override, to_toml
 from fedopt.files import replace_file
 from fedopt.history import RoundRecord, Summary
+from fedopt.models.custom import CustomModel
+from fedopt.models.places import recall_place, record_place
 
 
 class RunDirectory:
@@ -145,7 +149,8 @@ def check_unused(path: Path) -> None:
         raise InvalidExperiment(f"--out {path} is a file; name a new directory")
     if path.is_dir() and any(path.iterdir()):
         if (path / "experiment.toml").exists():
-            raise InvalidExperiment(f"--out {path} holds a run already; continue it with --resume {path}")
+            how = f"continue it with --resume {shlex.quote(str(path))}"
+            raise InvalidExperiment(f"--out {path} holds a run already; {how}")
         raise InvalidExperiment(f"--out {path} is not empty; name a new directory")
 
 
@@ -154,10 +159,13 @@ def read_run_experiment(path: Path, overrides: list[str]) -> Experiment:
     if not (path / "experiment.toml").is_file():
         raise InvalidExperiment(f"--resume {path}: there is no run, for it has no experiment.toml")
     try:
-        given = tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8"))
+        given = tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise BrokenRun(f"{path / 'experiment.toml'} is torn or was edited: {error}") from error
-    return Experiment(**override(given, overrides))
+    experiment = Experiment(**override(given, overrides))
+    if isinstance(experiment.model, CustomModel):
+        recall_place(experiment.model.name, path)
+    return experiment
 
 
 def _names(experiment: Experiment) -> Iterator[Path]:
@@ -174,6 +182,8 @@ def _appear(path: Path, experiment: Experiment) -> None:
     try:
         draft.mkdir(parents=True)
         replace_file(draft / "experiment.toml", to_toml(experiment).encode())
+        if isinstance(experiment.model, CustomModel):
+            record_place(experiment.model.name, draft)
         draft.replace(path)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)

@@ -105,6 +105,8 @@ def conduct(
         check=check,
         name=name,
     )
+    for sentence in dataset.notes:
+        tell(f"note: {sentence}")
     if experiment.metrics.divergence:
         tell("note: metrics.divergence is left out: the centralised run it needs exists in fedopt run alone")
     run = Run(directory, setup.task, federation, setup.evaluator, observers, terms, command)

@@ -94,11 +94,14 @@ class Prepared:
     reference: Reference | None
     how: str
     """How clients are trained, and why so, in a line."""
+    notes: Sequence[str] = ()
+    """What the user may not know of the data."""
 
     def in_directory(self, directory: RunDirectory, observers: Sequence[Observer]) -> Run:
         for observer in observers:
             if isinstance(observer, Listener):
-                observer.note(self.how)
+                for sentence in (self.how, *(f"note: {sentence}" for sentence in self.notes)):
+                    observer.note(sentence)
         return Run(directory, self.task, self.federation, self.evaluator, observers, reference=self.reference)
 
     def close(self) -> None:
@@ -147,4 +150,4 @@ def prepare(experiment: Experiment) -> Prepared:
     exactness = "" if settings.products == "full" else f"; products in {settings.products}"
     how = f"training in {processes} of up to {federation.lanes} clients; gradients: {choice.road}, because {choice.why}"
     fingerprint = Fingerprint(data=setup.data_sha256, partition=fingerprint_partition(parts))
-    return Prepared(task, federation, evaluator, labels, fingerprint, reference, how + exactness)
+    return Prepared(task, federation, evaluator, labels, fingerprint, reference, how + exactness, dataset.notes)

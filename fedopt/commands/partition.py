@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,8 @@ def partition(
     dataset = load_dataset(settings.data, settings.run.seed)
     parts = make_partition(dataset, settings.data, settings.run.seed)
     skew = LabelSkew.of(dataset.y_train.numpy(), parts, dataset.classes)
+    for sentence in dataset.notes:
+        print(f"note: {sentence}", file=sys.stderr)
     if as_json:
         print(json.dumps(_as_dict(skew, dataset.class_names)))
     else:

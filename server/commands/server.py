@@ -20,7 +20,7 @@ Clients = Annotated[
 ]
 
 
-@app.command(epilog="Example:  fedopt server mnist.toml --listen 0.0.0.0:9092 --clients 4 --keys keys")
+@app.command(epilog="Example:  fedopt server examples/mnist.toml --listen 0.0.0.0:9092 --clients 4 --keys keys")
 def server(
     experiment: ExperimentFile = None,
     listen: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -78,7 +79,8 @@ def study(
     out = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-study-{name}"
     console.print(asked.title or name, style="bold", highlight=False, soft_wrap=True)
     outcome = conduct(asked, name, out, jobs or cores(), retry, display(stderr))
-    how = f"go on with: fedopt study {'' if file is None else f'{file} '}--out {out}, and the same options"
+    again = shlex.join(["fedopt", "study", *([] if file is None else [str(file)]), "--out", str(out)])
+    how = f"go on with: {again}, and the same options"
     if outcome.interrupted:
         raise Interrupted(f"stopped; {how}")
     results = read_results([out])

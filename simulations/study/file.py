@@ -38,8 +38,10 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fedopt.errors import InvalidExperiment
-from fedopt.experiment import Experiment, explain
+from fedopt.experiment import Experiment
 from fedopt.experiment_file import INSTEAD_OF, override, read_toml
+from fedopt.explain import explain
+from fedopt.models.places import search_in
 from fedopt.registry import nearest
 from fedopt.section import Section, wrong
 
@@ -162,7 +164,8 @@ def read_study(place: Path | None, overrides: list[str], seeds: int | None) -> t
     if SEED in changed:
         raise InvalidExperiment(f"--set {SEED}: a study's runs have the seeds of --seeds, or of seeds in its file")
     given = read_toml(file, "study")
-    if given.keys() <= Experiment.model_fields.keys():
+    search_in(file.parent)  # for a model of the user's own
+    if given and given.keys() <= Experiment.model_fields.keys():
         return file.stem, _study(file, _of_experiment(override(given, overrides), seeds))
     base = given.get("base", {})
     if isinstance(base, dict):
