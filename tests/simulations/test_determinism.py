@@ -103,6 +103,23 @@ def dropping(sample_shape: tuple[int, ...], classes: int, p: float) -> nn.Module
     return Dropping(sample_shape[0], classes, p)
 
 
+class Recurrent(nn.Module):
+    """Reads a row as a sequence; its LSTM puts out a tuple of tensors and tuples."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.cells, self.head = nn.LSTM(1, 7, batch_first=True), nn.Linear(7, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.cells(x[..., None])
+        logits: Tensor = self.head(states[:, -1])
+        return logits
+
+
+def recurrent(classes: int) -> nn.Module:
+    return Recurrent(classes)
+
+
 def write_table(folder: Path) -> Path:
     """Rows of five features, whose bytes are no multiple of anything that a processor likes."""
     rng = np.random.default_rng(0)
@@ -115,7 +132,7 @@ def write_table(folder: Path) -> Path:
 
 HERE = "tests.simulations.test_determinism"
 MODELS: dict[str, dict[str, Any]] = {
-    "each": {"name": f"{HERE}:dropping", "p": 0.0},
+    "recurrent": {"name": f"{HERE}:recurrent"},
     "dropout": {"name": f"{HERE}:dropping", "p": 0.4},
     "stacked": {"name": "mlp", "hidden": [9]},
 }
