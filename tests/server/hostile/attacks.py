@@ -72,7 +72,7 @@ class Attacker(Connection):
         reply.metadata.__dict__["_message_id"] = reply.object_id
         return reply
 
-    def header(self, reply: Message, tree: ObjectTree | None = None, **changes: Any) -> PushMessagesRequest:
+    def header(self, reply: Message, tree: ObjectTree | None = None, /, **changes: Any) -> PushMessagesRequest:
         """The announcement of a reply, some of whose metadata are others."""
         proto = message_to_proto(remove_content_from_message(reply))
         for name, value in changes.items():
@@ -295,16 +295,13 @@ def calls_that_wait(attacker: Attacker, order: Message) -> None:
 
 
 def many_polls(attacker: Attacker, order: Message) -> None:
-    calls = [attacker._stub.PullMessages.future(PullMessagesRequest(node=attacker._node), QUICK) for _ in range(200)]
-    beats = [
-        attacker._stub.SendNodeHeartbeat.future(
-            SendNodeHeartbeatRequest(node=attacker._node, heartbeat_interval=interval), QUICK
-        )
-        for interval in (-1.0, 0.0, math.nan, math.inf, 1e308)
-    ]
-    time.sleep(0.3)
-    for call in calls + beats:
-        call.cancel()
+    """More polls than the server holds for one node, and heartbeats of odd intervals."""
+    with ThreadPoolExecutor(50) as pool:
+        for _ in range(200):
+            pool.submit(attacker.call, "PullMessages", PullMessagesRequest(node=attacker._node), 0.5)
+    for interval in (-1.0, 0.0, math.nan, math.inf, 1e308):
+        beat = SendNodeHeartbeatRequest(node=attacker._node, heartbeat_interval=interval)
+        attacker.call("SendNodeHeartbeat", beat, 1.0)
 
 
 def many_nodes(attacker: Attacker, order: Message) -> None:
@@ -339,7 +336,7 @@ def odd_times(attacker: Attacker, order: Message) -> None:
     for name in ("created_at", "ttl"):
         for value in (math.nan, math.inf, -math.inf, 0.0, -1.0, 1e308):
             reply = attacker.reply(order)
-            attacker.call("PushMessages", attacker.header(reply, **{name: value}), 2.0)
+            attacker.call("PushMessages", attacker.header(reply, None, **{name: value}), 2.0)
 
 
 def odd_headers(attacker: Attacker, order: Message) -> None:

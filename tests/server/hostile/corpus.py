@@ -35,6 +35,11 @@ class Objects:
         return f"{self.kind} {','.join(ids)} {len(self.body)}".encode() + b"\x00" + self.body
 
 
+def bound(function: Callable[..., Any], value: object) -> Callable[..., Any]:
+    """The function with its last argument given."""
+    return lambda *given: function(*given, value)
+
+
 Reply = RecordDict | Objects | Error
 Build = Callable[[Fields, np.ndarray], Reply]
 
@@ -95,7 +100,7 @@ def _fields() -> Iterator[Case]:
         "-1e308": -1e308,
     }
     for name in ("round", "client", "samples", "steps", "loss"):
-        yield Case(f"field {name} missing", _with_fields(lambda f, name=name: f.pop(name)))  # type: ignore[misc]
+        yield Case(f"field {name} missing", _with_fields(bound(lambda f, name: f.pop(name), name)))
         for label, value in wrong.items():
             yield Case(f"field {name} is {label}", _with_fields(_setting(name, value)))
     for name, value in (("round", 0), ("round", 2), ("client", 0), ("client", 3), ("samples", 0), ("samples", 11)):
@@ -147,23 +152,23 @@ def _arrays() -> Iterator[Case]:
         "M8[s]",
         "m8[s]",
     ):
-        yield Case(f"of type {kind}", _of(lambda x, kind=kind: Array(np.zeros(x.shape, kind))))  # type: ignore[misc]
+        yield Case(f"of type {kind}", _of(bound(lambda x, kind: Array(np.zeros(x.shape, kind)), kind)))
         yield Case(
             f"declared right, of type {kind}",
-            _bytes(lambda x, kind=kind: npy(np.zeros(x.shape, kind))),  # type: ignore[misc]
+            _bytes(bound(lambda x, kind: npy(np.zeros(x.shape, kind)), kind)),
         )
     shapes: list[Callable[[int], tuple[int, ...]]] = [
         *(lambda p: (), lambda p: (1,), lambda p: (0,), lambda p: (p - 1,), lambda p: (p + 1,), lambda p: (p, 1)),
         *(lambda p: (1, p), lambda p: (2, p), lambda p: (0, p), lambda p: (1,) * 20),
     ]
     for number, shape in enumerate(shapes):
-        yield Case(f"shape {number}", _of(lambda x, shape=shape: Array(np.zeros(shape(len(x))))))  # type: ignore[misc]
+        yield Case(f"shape {number}", _of(bound(lambda x, shape: Array(np.zeros(shape(len(x)))), shape)))
         yield Case(
             f"declared right, shape {number}",
-            _bytes(lambda x, shape=shape: npy(np.zeros(shape(len(x))))),  # type: ignore[misc]
+            _bytes(bound(lambda x, shape: npy(np.zeros(shape(len(x)))), shape)),
         )
     for value in (math.nan, math.inf, -math.inf, 1e300, -1e300, 2.0**32, -(2.0**32), 1e6, 1e9):
-        yield Case(f"all entries {value}", _of(lambda x, value=value: Array(np.full_like(x, value))))  # type: ignore[misc]
+        yield Case(f"all entries {value}", _of(bound(lambda x, value: Array(np.full_like(x, value)), value)))
         if abs(value) != 1e6:
             for place in (0, -1):
                 yield Case(f"entry {place} is {value}", _of(_placing(place, value)))
@@ -213,9 +218,9 @@ HEADERS = {
 
 def _files() -> Iterator[Case]:
     for cut in (0, 1, 5, 6, 7, 8, 9, 10, 11, 20, 64, 127, 128, 129, 136, 152, 159):
-        yield Case(f"cut after {cut} bytes", _bytes(lambda x, cut=cut: npy(x)[:cut]))  # type: ignore[misc]
+        yield Case(f"cut after {cut} bytes", _bytes(bound(lambda x, cut: npy(x)[:cut], cut)))
     for more in (1, 7, 8, 1000, 50_000):
-        yield Case(f"{more} bytes too many", _bytes(lambda x, more=more: npy(x) + b"\x00" * more))  # type: ignore[misc]
+        yield Case(f"{more} bytes too many", _bytes(bound(lambda x, more: npy(x) + b"\x00" * more, more)))
     for version in (b"\x01\x00", b"\x02\x00", b"\x03\x00"):
         for side in (10**3, 10**6, 10**9, 10**12, 10**18, 2**63, 10**30):
             header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({side},), }}\n".encode()
@@ -223,7 +228,7 @@ def _files() -> Iterator[Case]:
         for label, header in HEADERS.items():
             yield Case(f"version {version[0]}, a header of {label}", _bytes(_headed(header + b"\n", version)))
     for version in (b"\x00\x00", b"\x01\x01", b"\x02\x01", b"\x04\x00", b"\xff\xff"):
-        yield Case(f"version {version!r}", _bytes(lambda x, v=version: b"\x93NUMPY" + v + npy(x)[8:]))  # type: ignore[misc]
+        yield Case(f"version {version!r}", _bytes(bound(lambda x, v: b"\x93NUMPY" + v + npy(x)[8:], version)))
     for magic in (
         b"\x93NUMPX",
         b"\x92NUMPY",
@@ -232,16 +237,16 @@ def _files() -> Iterator[Case]:
         b"\x1f\x8b\x08\x00\x00\x00",
         b"\x80\x04\x95\x00\x00\x00",
     ):
-        yield Case(f"magic {magic!r}", _bytes(lambda x, magic=magic: magic + npy(x)[6:]))  # type: ignore[misc]
+        yield Case(f"magic {magic!r}", _bytes(bound(lambda x, magic: magic + npy(x)[6:], magic)))
     for length in (0, 1, 10, 117, 119, 0xFFFF):
         yield Case(
             f"a header said to be {length} long",
-            _bytes(lambda x, length=length: npy(x)[:8] + length.to_bytes(2, "little") + npy(x)[10:]),  # type: ignore[misc]
+            _bytes(bound(lambda x, length: npy(x)[:8] + length.to_bytes(2, "little") + npy(x)[10:], length)),
         )
     for length in (0, 0x7FFFFFFF, 0xFFFFFFFF):
         yield Case(
             f"version 2, a header said to be {length} long",
-            _bytes(lambda x, length=length: npy(x, (2, 0))[:8] + length.to_bytes(4, "little") + npy(x)[10:]),  # type: ignore[misc]
+            _bytes(bound(lambda x, length: npy(x, (2, 0))[:8] + length.to_bytes(4, "little") + npy(x)[10:], length)),
         )
     yield Case("only numbers", _bytes(lambda x: x.tobytes()))
     yield from _other_formats()
@@ -258,7 +263,7 @@ def _headed(header: bytes, version: bytes) -> Callable[[np.ndarray], bytes]:
 
 def _other_formats() -> Iterator[Case]:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        yield Case(f"a pickle of protocol {protocol}", _bytes(lambda x, p=protocol: pickle.dumps({"a": 1}, p)))  # type: ignore[misc]
+        yield Case(f"a pickle of protocol {protocol}", _bytes(bound(lambda x, p: pickle.dumps({"a": 1}, p), protocol)))
     yield Case("an array of objects", _bytes(lambda x: _objects()))
     for label, spoil in {
         "an npz": lambda z: z,
@@ -270,7 +275,7 @@ def _other_formats() -> Iterator[Case]:
         "an npz without an end": lambda z: z[: z.rindex(b"PK\x05\x06")],
         "an npz with its end alone": lambda z: z[z.rindex(b"PK\x05\x06") :],
     }.items():
-        yield Case(label, _bytes(lambda x, spoil=spoil: spoil(_npz(x))))  # type: ignore[misc]
+        yield Case(label, _bytes(bound(lambda x, spoil: spoil(_npz(x)), spoil)))
     yield Case("a zip of nothing", _bytes(lambda x: _zip({})))
     yield Case("a zip of no array", _bytes(lambda x: _zip({"a.txt": b"hello"})))
     yield Case("a zip bomb", _bytes(lambda x: _zip({"x.npy": b"\x00" * 10_000_000}, zipfile.ZIP_DEFLATED)))
@@ -311,18 +316,27 @@ def _records() -> Iterator[Case]:
         lambda f, x: RecordDict({"vectors": ConfigRecord(f), "update": ArrayRecord({"dx": Array(x)})}),
     )
     for number, text in enumerate([*NASTY_TEXTS, "dy", "DX", "dx ", "up.dx", "x", "gradient"]):
-        yield Case(f"a vector of another name, text {number}", lambda f, x, text=text: content(f, **{text: Array(x)}))  # type: ignore[misc]
-        yield Case(f"a vector more, text {number}", lambda f, x, text=text: content(f, dx=Array(x), **{text: Array(x)}))  # type: ignore[misc]
+        yield Case(
+            f"a vector of another name, text {number}", bound(lambda f, x, text: content(f, **{text: Array(x)}), text)
+        )
+        yield Case(
+            f"a vector more, text {number}", bound(lambda f, x, text: content(f, dx=Array(x), **{text: Array(x)}), text)
+        )
     for count in (65, 1000):
-        yield Case(f"{count} vectors", lambda f, x, n=count: content(f, **{f"v{i}": Array(x) for i in range(n)}))  # type: ignore[misc]
+        yield Case(
+            f"{count} vectors", bound(lambda f, x, n: content(f, **{f"v{i}": Array(x) for i in range(n)}), count)
+        )
     for kind in ("", "pickle", "numpy", "torch.Tensor", "x" * 1000):
-        yield Case(f"stype {kind[:10]!r}", _of(lambda x, kind=kind: Array(str(x.dtype), x.shape, kind, npy(x))))  # type: ignore[misc]
+        yield Case(f"stype {kind[:10]!r}", _of(bound(lambda x, kind: Array(str(x.dtype), x.shape, kind, npy(x)), kind)))
     for kind in ("float32", "object", "", "f8", "<f8", "x" * 1000):
-        yield Case(f"declared {kind[:10]!r}", _of(lambda x, kind=kind: Array(kind, x.shape, "numpy.ndarray", npy(x))))  # type: ignore[misc]
+        yield Case(
+            f"declared {kind[:10]!r}", _of(bound(lambda x, kind: Array(kind, x.shape, "numpy.ndarray", npy(x)), kind))
+        )
     for shape in ((), (1,), (-1,), (10**12,), (2, 2), (1,) * 1000):
         yield Case(
-            f"declared {str(shape)[:20]}", _of(lambda x, s=shape: Array(str(x.dtype), s, "numpy.ndarray", npy(x)))
-        )  # type: ignore[misc]
+            f"declared {str(shape)[:20]}",
+            _of(bound(lambda x, s: Array(str(x.dtype), s, "numpy.ndarray", npy(x)), shape)),
+        )
     yield Case("a field more", _with_fields(_setting("extra", 1)), harmless=True)
     yield Case("version 2.0", _bytes(lambda x: npy(x, (2, 0))), harmless=True)
     yield Case("version 3.0", _bytes(lambda x: npy(x, (3, 0))), harmless=True)
@@ -330,9 +344,9 @@ def _records() -> Iterator[Case]:
 
 def _errors() -> Iterator[Case]:
     for number, text in enumerate(NASTY_TEXTS):
-        yield Case(f"an error, text {number}", lambda f, x, text=text: Error(2, text))  # type: ignore[misc]
+        yield Case(f"an error, text {number}", bound(lambda f, x, text: Error(2, text), text))
     for code in (-(2**63), -1, 0, 7, 999, 2**63 - 1):
-        yield Case(f"an error of code {code}", lambda f, x, code=code: Error(code, "odd"))  # type: ignore[misc]
+        yield Case(f"an error of code {code}", bound(lambda f, x, code: Error(code, "odd"), code))
 
 
 def _array_object(x: np.ndarray, **changes: object) -> Objects:
@@ -376,7 +390,7 @@ def _raw() -> Iterator[Case]:
     for label, change in changes.items():
         yield Case(
             f"objects: {label}",
-            lambda f, x, change=change: _record_objects(f, _vectors(_array_object(x, **change))),  # type: ignore[misc]
+            bound(lambda f, x, change: _record_objects(f, _vectors(_array_object(x, **change))), change),
         )
     bodies = {
         "no JSON": b"\xff\xfe",
@@ -390,22 +404,30 @@ def _raw() -> Iterator[Case]:
         "infinity": b'{"dtype": Infinity}',
     }
     for label, body in bodies.items():
-        yield Case(f"an array's body: {label}", lambda f, x, b=body: _record_objects(f, _vectors(Objects("Array", b))))  # type: ignore[misc]
         yield Case(
-            f"a vector record's body: {label}", lambda f, x, b=body: _record_objects(f, Objects("ArrayRecord", b))
-        )  # type: ignore[misc]
-        yield Case(f"the content's body: {label}", lambda f, x, b=body: Objects("RecordDict", b))  # type: ignore[misc]
+            f"an array's body: {label}", bound(lambda f, x, b: _record_objects(f, _vectors(Objects("Array", b))), body)
+        )
+        yield Case(
+            f"a vector record's body: {label}",
+            bound(lambda f, x, b: _record_objects(f, Objects("ArrayRecord", b)), body),
+        )
+        yield Case(f"the content's body: {label}", bound(lambda f, x, b: Objects("RecordDict", b), body))
         yield Case(
             f"a config record's body: {label}",
-            lambda f, x, b=body: _record_objects(  # type: ignore[misc]
-                f,
-                _vectors(_array_object(x)),
-                {"update": Objects("ConfigRecord", b + b"\xff"), "vectors": _vectors(_array_object(x))},
+            bound(
+                lambda f, x, b: _record_objects(
+                    f,
+                    _vectors(_array_object(x)),
+                    {"update": Objects("ConfigRecord", b + b"\xff"), "vectors": _vectors(_array_object(x))},
+                ),
+                body,
             ),
         )
     for kind in ("Message", "Array", "ArrayChunk", "ArrayRecord", "ConfigRecord", "MetricRecord"):
-        yield Case(f"content of the kind {kind}", lambda f, x, kind=kind: Objects(kind, b"{}"))  # type: ignore[misc]
-        yield Case(f"vectors of the kind {kind}", lambda f, x, kind=kind: _record_objects(f, Objects(kind, b"{}")))  # type: ignore[misc]
+        yield Case(f"content of the kind {kind}", bound(lambda f, x, kind: Objects(kind, b"{}"), kind))
+        yield Case(
+            f"vectors of the kind {kind}", bound(lambda f, x, kind: _record_objects(f, Objects(kind, b"{}")), kind)
+        )
 
 
 def corpus() -> list[Case]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,7 @@ def test_attacks_end_no_round(attacks: list[Attack], house: Household) -> None:
     rounds = len(attacks) + 2
     keys: dict[str, dict[str, object]] = {
         "data": {"name": "synthetic", "partition": "iid", "clients": 3},
-        "run": {"rounds": rounds, "participation": 1.0, "dtype": "float64", "deadline": 8.0, "min_replies": 2},
+        "run": {"rounds": rounds, "participation": 1.0, "dtype": "float64", "deadline": 5.0, "min_replies": 2},
         "metrics": {"drift_every": 0, "clients_every": 0},
     }
     run = house.folder / "run"
@@ -46,8 +48,11 @@ def test_attacks_end_no_round(attacks: list[Attack], house: Household) -> None:
         thread.start()
     server.until(" is here, with", times=3)
     before = memory_mib(server.popen.pid, "VmRSS")
-    server.until(f"round {rounds - 1}/{rounds}" if rounds <= 20 else "round 30/")
-    grown = memory_mib(server.popen.pid, "VmHWM") - before
+    grown, end = 0.0, time.monotonic() + 300
+    while server.popen.poll() is None and time.monotonic() < end:
+        with suppress(OSError, AssertionError):  # it ends in this moment
+            grown = memory_mib(server.popen.pid, "VmHWM") - before
+        time.sleep(0.1)
     assert server.ends() == 0, server.said
     for thread in honest:
         thread.join(10)
