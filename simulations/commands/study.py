@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from fedopt.commands.options import Overrides, Quiet, command
+from fedopt.commands.tables import Column, show
 from fedopt.errors import FedoptError
 from fedopt.files import replace_file
 from fedopt.past_runs import DIVERGED
@@ -82,7 +82,7 @@ def study(
     replace_file(out / "results.csv", results_csv(results).encode())
     replace_file(out / "summary.md", summary_md(results).encode())
     write_page(results, out / "report.html")
-    console.print(table(results))
+    print_table(console, results)
     for pair in paired(results):
         where = f"{pair.where}: " if pair.where else ""
         line = f"{where}{pair.difference}, seed by seed: {pair.each} points ({pair.spread})"
@@ -91,18 +91,18 @@ def study(
     _tell_failures(outcome)
 
 
-def table(results: Results) -> Table:
+def print_table(console: Console, results: Results) -> None:
     """Mean ± standard deviation over seeds; the best of each comparison in bold."""
-    figures, wins = [column for column in columns(results) if column.brief], is_winner(results)
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for axis in results.axes:
-        shown.add_column(axis_title(axis))
-    for column in figures:
-        shown.add_column(column.title, justify="right", no_wrap=True)
-    for group in results.groups:
-        cells = [*group.labels.values(), *(column.told(group) for column in figures)]
-        shown.add_row(*cells, style="bold" if wins(group) else "")
-    return shown
+    groups, wins = results.groups, is_winner(results)
+    shown = [
+        Column(axis_title(axis), [group.labels[axis] for group in groups], len(labels) > 1, is_figure=False)
+        for axis, labels in results.axes.items()
+    ]
+    figures = [column for column in columns(results) if column.brief]
+    shown += [
+        Column(figure.title, [figure.told(group) for group in groups], figure is figures[0]) for figure in figures
+    ]
+    show(console, shown, [wins(group) for group in groups], elsewhere="summary.md")
 
 
 def _tell_failures(outcome: Outcome) -> None:
