@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from fedopt.commands.options import Overrides, Quiet, command
+from fedopt.commands.tables import Column, show
 from fedopt.errors import FedoptError
 from fedopt.files import replace_file
 from fedopt.past_runs import DIVERGED
@@ -87,7 +87,7 @@ def study(
     replace_file(out / "results.csv", results_csv(results).encode())
     replace_file(out / "summary.md", summary_md(results).encode())
     write_page(results, out / "report.html")
-    console.print(table(results))
+    print_table(console, results)
     for pair in paired(results):
         where = f"{pair.where}: " if pair.where else ""
         line = f"{where}{pair.difference}, seed by seed: {pair.each} points ({pair.spread})"
@@ -96,18 +96,19 @@ def study(
     _tell_failures(outcome)
 
 
-def table(results: Results) -> Table:
+def print_table(console: Console, results: Results) -> None:
     """Mean ± standard deviation over seeds; the best of each comparison in bold."""
-    figures, wins = [column for column in columns(results) if column.brief], is_winner(results)
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for head in heads(results):
-        shown.add_column(head)
-    for column in figures:
-        shown.add_column(column.title, justify="right", no_wrap=True)
-    for group in results.groups:
-        cells = [*labels(results, group), *(column.told(group) for column in figures)]
-        shown.add_row(*cells, style="bold" if wins(group) else "")
-    return shown
+    groups, wins = results.groups, is_winner(results)
+    rows = [labels(results, group) for group in groups]
+    shown = [
+        Column(head, [row[place] for row in rows], len({row[place] for row in rows}) > 1, is_figure=False)
+        for place, head in enumerate(heads(results))
+    ]
+    figures = [column for column in columns(results) if column.brief]
+    shown += [
+        Column(figure.title, [figure.told(group) for group in groups], figure is figures[0]) for figure in figures
+    ]
+    show(console, shown, [wins(group) for group in groups], elsewhere="summary.md")
 
 
 def _tell_failures(outcome: Outcome) -> None:

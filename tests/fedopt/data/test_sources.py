@@ -52,7 +52,7 @@ def test_what_is_held_out_has_no_part_in_the_statistics(share: float) -> None:
     held = load(validation=share)
     assert_normalised(held)
     # Held-out images are scaled as the others are: the 17 levels of a pixel lie at the same places.
-    assert set(held.x_test.unique().tolist()) <= set(held.x_train.unique().tolist())
+    assert set(np.unique(held.x_test)) <= set(np.unique(held.x_train))
 
 
 def test_digits_are_those_that_scikit_learn_loads() -> None:
@@ -161,9 +161,9 @@ def test_an_empty_class_is_named_and_one_without_test_images_is_noted(tmp_path: 
     with pytest.raises(DataUnavailable, match=r"data\.path: there is no image in class cow \(.*cow\)"):
         load(name="folder", path=str(tmp_path))
     shutil.rmtree(tmp_path / "train" / "cow")
-    short = ("--set", "model.name=logistic", "--set", "run.rounds=1", "--set", "data.clients=2")
-    short += ("--set", "data.partition=iid", "--out", tmp_path / "run")
-    done = command("run", "--set", "data.name=folder", "--set", f"data.path={tmp_path}", *short)
+    asked = ("data.name=folder", f"data.path={tmp_path}", "data.clients=2", "data.partition=iid", "run.rounds=1")
+    changes = [part for text in asked for part in ("--set", text)]
+    done = command("run", *changes, "--set", "model.name=logistic", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert "note: the test set has no sample of class bee" in done.stderr
 

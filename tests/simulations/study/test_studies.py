@@ -262,7 +262,7 @@ def test_held_out_data_are_training_data_and_are_not_trained_on() -> None:
     held = load_dataset(DataSettings(validation=0.1), 0)
     assert len(held.y_test) == round(0.1 * len(digits.y_train))
     before, trained, tested = (
-        _images(x, of.x_train.unique())
+        _images(x, torch.from_numpy(np.unique(of.x_train)))
         for x, of in ((digits.x_train, digits), (held.x_train, held), (held.x_test, held))
     )
     assert trained + tested == before  # each image as often
