@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import fedopt
 from fedopt.past_runs import DIVERGED, FAILURE
-from simulations.commands.study import table
+from simulations.commands.study import print_table
 from simulations.comparison import is_winner, paired
 from simulations.report.figures import _over_rounds
 from simulations.report.page import page, page_data
@@ -213,7 +214,10 @@ def test_a_lone_survivor_is_marked_everywhere_has_no_deviation_and_does_not_win(
     survivor = read_results([folder / "fedavg-seed1"])
     accuracy = accuracies(folder, "fedavg")[0]
     mark = f"{accuracy:.2f} (1 of 3 runs)"
-    terminal = "\n".join(" ".join(cells) for cells in zip(*(c._cells for c in table(results).columns), strict=True))
+    console = Console(width=200, file=io.StringIO())
+    print_table(console, results)
+    assert isinstance(console.file, io.StringIO)
+    terminal = console.file.getvalue()
     for text in (summary_md(results), page(results), terminal):
         assert mark in text
         assert "± 0.00" not in text
