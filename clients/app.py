@@ -26,6 +26,7 @@ from fedopt.wire import (
     as_arrays,
     read_model,
     score_fields,
+    unpack,
     update_fields,
 )
 
@@ -57,7 +58,7 @@ def hello(message: Message, context: Context, defaults: Defaults) -> Message:
 def train(message: Message, context: Context, defaults: Defaults) -> Message:
     """Carries out one order; whatever prevents it is raised, and reaches the server as the reason."""
     place = _place(context, defaults)
-    arrays = {name: array.numpy() for name, array in _record(message.content, "vectors").items()}
+    arrays = unpack(_record(message.content, "vectors"), place.like)
     update = place.carry_out(Order.read(_fields(message, "order"), arrays, place.like))
     vectors = ArrayRecord({name: Array(array) for name, array in as_arrays(update.up).items()})
     content = RecordDict({"update": ConfigRecord(update_fields(update)), "vectors": vectors})
@@ -67,7 +68,7 @@ def train(message: Message, context: Context, defaults: Defaults) -> Message:
 def evaluate(message: Message, context: Context, defaults: Defaults) -> Message:
     """How the model that came does on this node's own test share."""
     place = _place(context, defaults)
-    arrays = {name: array.numpy() for name, array in _record(message.content, "vectors").items()}
+    arrays = unpack(_record(message.content, "vectors"), place.like, {"x"})
     score = place.evaluate(read_model(arrays, place.like))
     return Message(RecordDict({"score": ConfigRecord(score_fields(score))}), reply_to=message)
 
@@ -94,6 +95,8 @@ def own_of(context: Context, defaults: Defaults) -> Own:
     if not isinstance(client, int) or isinstance(client, bool):
         raise Malformed('this node does not know which client it is: its node config lacks "partition-id"')
     path = config.get("data-path", context.run_config.get("data.path") or None)
+    own = str(config.get("set", "")).splitlines()
+    set_here = {text.partition("=")[0].strip() for text in own}  # what a machine sets itself stands before the rest
     overrides = {"data.path": path, "run.device": config.get("device")}
     data = config.get("data")
     return Own(
@@ -101,8 +104,8 @@ def own_of(context: Context, defaults: Defaults) -> Own:
         state=Path(str(config.get("state", STATE))),
         data=None if data is None else Path(str(data)),
         overrides=(
-            *(f"{key}={value}" for key, value in overrides.items() if value is not None),
-            *str(config.get("set", "")).splitlines(),
+            *(f"{key}={value}" for key, value in overrides.items() if value is not None and key not in set_here),
+            *own,
         ),
         models=tuple(str(config["models"]).splitlines()) if "models" in config else None,
         alone=bool(config.get("resident", False)),

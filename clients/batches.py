@@ -119,8 +119,11 @@ class LaneBatches:
         self.steps_of_lanes = [plan.steps for plan in plans]
         self.steps = self.steps_of_lanes[0]
         width = width or max(plan.positions.shape[1] for plan in plans)
-        # Full batches are the same at every step: they are laid out, and gathered, once.
-        self._constant = all(plan.positions.strides[0] == 0 and plan.steps == self.steps for plan in plans)
+        # Full batches are the same at every step, unless the last is cut: they are laid out, and gathered, once.
+        self._constant = all(
+            plan.positions.strides[0] == 0 and plan.steps == self.steps and plan.counts[-1] == plan.counts[0]
+            for plan in plans
+        )
         rows = 1 if self._constant else self.steps
         samples = np.zeros((rows, len(plans), width), dtype=np.int64)
         counts = np.zeros((rows, len(plans)), dtype=np.int64)

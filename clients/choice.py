@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clients.gradients import Road, lane_gradients
 from clients.stacked.lanes import why_not_faster, why_not_stacked
-from clients.verification import why_not_trusted
+from clients.verification import why_not_trusted, without_gradient
 from fedopt.errors import InvalidExperiment
 from fedopt.task import Task
 
@@ -25,13 +25,15 @@ class Choice:
     why: str
 
 
-def choose_road(wished: Road | Literal["auto"], task: Task, x: Tensor, y: Tensor) -> Choice:
+def choose_road(wished: Road | Literal["auto"], task: Task, x: Tensor, y: Tensor, weight_decay: float = 0.0) -> Choice:
     """The backend for this task. `x` [n, ...] and `y` [n] are real samples and targets, where and of the type that
     training has them; a few are enough.
 
     A function of model, loss and device, never of a clock: two backends round differently, and the same experiment must
     give the same bits whenever it is run. InvalidExperiment if none computes what the module does.
     """
+    if weight_decay > 0:
+        _refuse_to_decay_what_is_not_trained(task, x, y)
     if wished == "auto":
         return _automatic(task, x, y)
     obstacle = why_not_stacked(task, x[:1]) if wished == "stacked" else None
@@ -62,6 +64,16 @@ def _automatic(task: Task, x: Tensor, y: Tensor) -> Choice:
 
 def _distrust(road: Road, task: Task, x: Tensor, y: Tensor) -> str | None:
     return why_not_trusted(functools.partial(lane_gradients, road), task, x, y)
+
+
+def _refuse_to_decay_what_is_not_trained(task: Task, x: Tensor, y: Tensor) -> None:
+    """torch.optim leaves a parameter without a gradient alone; on lanes it would shrink with the others."""
+    unused = without_gradient(task, x, y)
+    if unused:
+        raise InvalidExperiment(
+            f"local.weight_decay: the model's {unused[0]} takes no part in the loss of a trial batch, and would only "
+            "shrink; set its requires_grad to False in the model, or weight_decay to 0"
+        )
 
 
 def _no_backend(obstacle: str) -> InvalidExperiment:

@@ -21,6 +21,7 @@ from clients.app import app
 from clients.diagnosis import why_tls_fails
 from clients.fleet import Connection, Credentials, Forgotten, Lost, TurnedAway, Withdrawn
 from fedopt.errors import FedoptError
+from fedopt.text import plain
 from fedopt.wire import FAREWELL, HELLO, TRAIN, Farewell, Greeting
 
 POLL = 0.2
@@ -96,7 +97,8 @@ class Node:
             traceback.print_exc()
             reason = f"{type(error).__name__}: {error}"
         self._tell(f"could not answer: {reason}")
-        return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
+        # The server shows no more of it, and refuses a reply that is too long.
+        return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, plain(reason)), reply_to=message)
 
     def _context_of(self, message: Message) -> Context:
         run_id = message.metadata.run_id

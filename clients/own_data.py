@@ -1,7 +1,7 @@
 """A deployed client's own data: a file or a folder on its machine, which nobody else ever sees.
 
 FILE.npz    x_train [n, ...] floats and y_train [n] integer labels, used as they are (x and y will do)
-FOLDER      CLASS/*.png, or train/CLASS/*.png; the classes are those of the experiment, by name
+FOLDER      CLASS/*.png, or train/CLASS/*.png, or in folders below; the classes are those of the experiment, by name
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fedopt.data.dataset import normalise_images
-from fedopt.data.sources.folder import read_images
+from fedopt.data.sources.folder import empty_class, images_below, read_images
 from fedopt.data.sources.npz import as_floats, check_arrays, read_archive
 from fedopt.errors import DataUnavailable
 
@@ -52,5 +52,8 @@ def _folder(root: Path, class_names: Sequence[str], image_size: int | None) -> t
         raise DataUnavailable(
             f"--data: {root} has a class {strangers[0]}; the experiment's are {', '.join(class_names[:10])}"
         )
+    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir()):
+        if next(images_below(folder), None) is None:
+            raise DataUnavailable(empty_class("--data", folder))
     images, labels = read_images(root, class_names, image_size, "--data")
     return normalise_images(images, images), torch.from_numpy(labels.astype(np.int64))

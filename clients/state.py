@@ -11,10 +11,10 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from clients.pool import VectorPool
+from fedopt.aggregation import ExactSum
 from fedopt.errors import BrokenRun
 from fedopt.parameters import Vectors
 from fedopt.tensor_file import read_tensors, write_tensors
@@ -70,17 +70,25 @@ class ClientStates:
     def mean(
         self, accepted: Mapping[int, int], share_of: Sequence[float], untouched: float | None = None
     ) -> dict[str, Tensor]:
-        """sum p_i v_i over all clients of the versions that count, in float64.
+        """sum p_i v_i over all clients of the versions that count, in float64, whatever their order.
 
         `untouched` is the share of those that keep what clients keep before their first round: all others, by default.
         """
+        return {name: exact.total() for name, exact in self.sums(accepted, share_of, untouched).items()}
+
+    def sums(
+        self, accepted: Mapping[int, int], share_of: Sequence[float], untouched: float | None = None
+    ) -> dict[str, ExactSum]:
+        """The same as exact sums, which those of other processes can be added to."""
         if untouched is None:
-            untouched = 1.0 - sum(share_of[client] for client in accepted)
-        means = {name: untouched * _wide(vector) for name, vector in self._initial.items()}
+            untouched = untouched_share(accepted, share_of)
+        sums = {name: ExactSum(vector) for name, vector in self._initial.items()}
+        for name, vector in self._initial.items():
+            sums[name].add(vector, untouched)
         for client in sorted(accepted):
             for name, vector in self.at(client, accepted[client]).items():
-                means[name].add_(_wide(vector), alpha=share_of[client])
-        return means
+                sums[name].add(vector, share_of[client])
+        return sums
 
     def settle(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
         """Promotes the accepted version of every client and drops the rest; if `ahead`, not those of later rounds."""
@@ -120,5 +128,6 @@ def _file_name(client: int, round_: int) -> str:
     return f"client-{client:06d}-round-{round_:06d}.safetensors"
 
 
-def _wide(vector: Tensor) -> Tensor:
-    return vector.to("cpu" if vector.device.type == "mps" else vector.device, torch.float64)
+def untouched_share(accepted: Mapping[int, int], share_of: Sequence[float]) -> float:
+    """The share of the clients that have not taken part yet."""
+    return 1.0 - math.fsum(share_of[client] for client in accepted)

@@ -61,6 +61,23 @@ def why_not_trusted(make: Make, task: Task, x: Tensor, y: Tensor) -> str | None:
     return None  # autograd itself fails; training says why
 
 
+def without_gradient(task: Task, x: Tensor, y: Tensor) -> list[str]:
+    """Names of the trainable parameters that take no part in the loss of a trial batch."""
+    task.module.train()
+    named = dict(task.module.named_parameters())
+    names = Layout.of(task.module).names
+    draws = LaneDraws(0, x.device) if task.draws else None
+    if draws is not None:
+        draws.begin(0, range(1), Pass.STEPS)
+    with nullcontext() if draws is None else draws.of(0, 0):
+        try:
+            loss = task.loss(task.module(x[:SAMPLES]), y[:SAMPLES])
+        except CANNOT_RUN:
+            return []  # training says why
+    found = torch.autograd.grad(loss, [named[name] for name in names], allow_unused=True)
+    return [name for name, gradient in zip(names, found, strict=True) if gradient is None]
+
+
 class _Trial:
     """Two lanes of three and two samples, then one lane alone, at random parameters."""
 

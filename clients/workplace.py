@@ -89,7 +89,7 @@ class Workplace:
             experiment.local,
             (samples, targets),
             seed=settings.seed,
-            road=choose_road(settings.gradients, task, samples, targets).road,
+            road=choose_road(settings.gradients, task, samples, targets, experiment.local.weight_decay).road,
             lanes=1,
             products=settings.products,
         )

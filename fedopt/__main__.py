@@ -1,5 +1,19 @@
-"""`python -m fedopt`: the command where its script is not on the path."""
+"""`fedopt`, and `python -m fedopt` where the script is not on the path."""
 
-from fedopt.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+
+def main() -> None:
+    try:
+        from fedopt.cli import main as command  # here, so that Ctrl-C ends the import, too, without a traceback
+
+        command()
+    except KeyboardInterrupt:
+        print("fedopt: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

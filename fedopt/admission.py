@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fedopt.aggregation import LARGEST
 from fedopt.federation import Update, WorkOrder
 from fedopt.parameters import largest_magnitude
+from fedopt.plausibility import Bounds, Norms, largest_norms, lengths
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,17 @@ class Refusal:
     """Whether the numbers themselves ran away, as opposed to an update that is malformed."""
 
 
-def examine(update: Update, order: WorkOrder, samples: int) -> Refusal | None:
-    """None for an update that answers `order`, has the model's shape and only finite, summable numbers."""
+ANYTHING = Bounds()
+
+
+def examine(
+    update: Update, order: WorkOrder, samples: int, bounds: Bounds = ANYTHING, norms: Norms | None = None
+) -> Refusal | None:
+    """None for an update that answers `order`, has the model's shape and only finite, summable, plausible numbers.
+
+    `norms` are the lengths of the updates that earlier rounds accepted.
+    """
+    settings = bounds.settings
 
     def refuse(reason: str, *, diverged: bool = False) -> Refusal:
         return Refusal(update.client, reason, diverged)
@@ -30,8 +40,14 @@ def examine(update: Update, order: WorkOrder, samples: int) -> Refusal | None:
         return refuse(f"it belongs to round {update.round}, not {order.round}")
     if update.samples != samples:
         return refuse(f"it reports {update.samples} samples, the client has {samples}")
+    if update.samples > settings.largest_samples:
+        return refuse(
+            f"it reports {update.samples} samples, more than {settings.largest_samples} (admission.largest_samples)"
+        )
     if update.steps < 1:
         return refuse(f"it reports {update.steps} steps")
+    if bounds.steps is not None and update.steps > bounds.steps(samples):
+        return refuse(f"it reports {update.steps} steps, its order asks for {bounds.steps(samples)}")
     for name, vector in update.up.items():
         if vector.shape != order.x.shape or vector.dtype != order.x.dtype:
             return refuse(
@@ -44,4 +60,16 @@ def examine(update: Update, order: WorkOrder, samples: int) -> Refusal | None:
             return refuse(f"{name} has an entry of {largest:.3g}", diverged=True)
     if not math.isfinite(update.loss):
         return refuse(f"its loss is {update.loss}", diverged=True)
+    for name, number in (("loss", update.loss), *update.told.items()):
+        if abs(number) > settings.largest_loss:
+            return refuse(
+                f"its {name} is {number:.3g}, beyond {settings.largest_loss:g} (admission.largest_loss)", diverged=True
+            )
+    most = largest_norms(order.x, norms or {}, list(update.up), settings)
+    for name, found in lengths(update.up).items():
+        if found > most[name]:
+            return refuse(
+                f"{name} is {found:.3g} long, where at most {most[name]:.3g} is plausible (admission.largest_norm)",
+                diverged=True,
+            )
     return None

@@ -113,6 +113,12 @@ class ExactSum:
             found[part] = torch.from_numpy(total)
         return found.to(self._home)
 
+    def limbs(self) -> tuple[Tensor, Tensor]:
+        """What the sum is made of; sums over several processes add up limb by limb, and stay exact."""
+        if self._room is not None:
+            self._carry(self._room)
+        return self._coarse, self._fine
+
     def total(self) -> Tensor:
         """The sum in float64."""
         return self._coarse.mul(2.0**-COARSE).add_(self._fine, alpha=2.0**-FINE)  # both products are exact

@@ -14,9 +14,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fedopt.errors import BrokenRun
+from fedopt.errors import BrokenRun, InvalidExperiment
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import as_sections
 from fedopt.federation import Federation
@@ -29,6 +29,7 @@ MAY_CHANGE = {
     "run": {"rounds", "target_accuracy", "stop_at_target", "device", "threads", "lanes", "workers", "gradients"}
     | {"checkpoint_every", "min_replies", "deadline", "patience"},
     "metrics": {"drift", "drift_every", "clients_every"},
+    "admission": {"largest_norm", "largest_loss", "largest_samples"},
 }
 """Keys that a resumed run may set anew: none of them changes what the rounds so far have computed."""
 
@@ -36,7 +37,7 @@ MAY_CHANGE = {
 class Manifest(BaseModel):
     """checkpoint.json."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
 
     format: int
     round: int
@@ -45,11 +46,14 @@ class Manifest(BaseModel):
     accepted: dict[str, int]
     seconds: float
     """Wall time the run has taken so far."""
+    norms: dict[str, list[float]] = Field(default_factory=dict)
+    """ServerState.norms."""
     sha256: str = ""
     """Of this file's other entries."""
 
     def sealed(self) -> Manifest:
-        rest = self.model_dump_json(exclude={"sha256"}).encode()
+        # Manifests from before there were norms have a checksum without them.
+        rest = self.model_dump_json(exclude={"sha256"} if self.norms else {"sha256", "norms"}).encode()
         return self.model_copy(update={"sha256": hashlib.sha256(rest).hexdigest()})
 
 
@@ -68,6 +72,11 @@ class Checkpoints:
     def exists(self) -> bool:
         return self._manifest.exists()
 
+    def check(self) -> None:
+        """BrokenRun if the last checkpoint's manifest is not whole; InvalidExperiment if the experiment is another."""
+        if self.exists:
+            self._read_manifest()
+
     def save(self, state: ServerState, federation: Federation, seconds: float) -> None:
         """Takes a checkpoint; until its last line is written, the one before counts."""
         self._folder.mkdir(exist_ok=True)
@@ -79,6 +88,7 @@ class Checkpoints:
             experiment=as_sections(self._experiment),
             accepted={str(client): round_ for client, round_ in sorted(state.accepted.items())},
             seconds=seconds,
+            norms={name: list(medians) for name, medians in sorted(state.norms.items())},
         ).sealed()
         replace_file(self._manifest, (manifest.model_dump_json(indent=1) + "\n").encode())
         federation.prune(self._folder / "clients", state.accepted)
@@ -87,13 +97,17 @@ class Checkpoints:
                 file.unlink()
 
     def load(self, initial: ServerState, federation: Federation) -> tuple[ServerState, float]:
-        """The state and the seconds of the last checkpoint; BrokenRun, and nothing loaded, if it is not whole."""
+        """The state and the seconds of the last checkpoint.
+
+        BrokenRun, and nothing loaded, if it is not whole; InvalidExperiment if it is of another experiment.
+        """
         manifest = self._read_manifest()
         like = {"x": initial.x, **initial.kept}
         vectors = read_tensors(self._server_file(manifest.round), like, {"round": manifest.round})
         accepted = {int(client): round_ for client, round_ in manifest.accepted.items()}
         federation.restore(self._folder / "clients", accepted)
-        return ServerState(manifest.round, vectors.pop("x"), vectors, accepted), manifest.seconds
+        norms = {name: tuple(medians) for name, medians in manifest.norms.items()}
+        return ServerState(manifest.round, vectors.pop("x"), vectors, accepted, norms), manifest.seconds
 
     def _read_manifest(self) -> Manifest:
         try:
@@ -109,7 +123,7 @@ class Checkpoints:
         # Through Experiment, so that a key this version has added takes its default.
         changed = changes_between(Experiment(**manifest.experiment), self._experiment)
         if changed:
-            raise BrokenRun(f"{changed[0]}; a run that is resumed may change {', '.join(_changeable())} alone")
+            raise InvalidExperiment(f"{changed[0]}; a run that is resumed may change {', '.join(_changeable())} alone")
         return manifest
 
     def _server_file(self, round_: int) -> Path:
@@ -123,8 +137,13 @@ def changes_between(before: Experiment, now: Experiment) -> list[str]:
         f"{section}.{key} was {was[section].get(key)!r} and is now {is_now[section].get(key)!r}"
         for section in was
         for key in sorted(was[section].keys() | is_now[section].keys())
-        if was[section].get(key) != is_now[section].get(key) and key not in MAY_CHANGE.get(section, ())
+        if not _equal(was[section].get(key), is_now[section].get(key)) and key not in MAY_CHANGE.get(section, ())
     ]
+
+
+def _equal(one: object, other: object) -> bool:
+    """Equality of settings. A nan, which a factory of the user's own may take, equals itself here."""
+    return one == other or repr(one) == repr(other)
 
 
 def _changeable() -> list[str]:

@@ -8,6 +8,7 @@ import click
 
 from fedopt.errors import FedoptError
 from fedopt.lazy import Entry, lazy_group
+from fedopt.terminal import spell_out_what_cannot_be_shown
 
 COMMANDS = {
     "run": Entry("simulations.commands.run:app", "Run one experiment as virtual clients on this machine."),
@@ -24,6 +25,9 @@ COMMANDS = {
 }
 
 
+STOPPED = 130
+"""Exit status of a command that Ctrl-C ended."""
+
 fedopt = lazy_group("fedopt", COMMANDS)
 
 
@@ -38,6 +42,7 @@ def _root() -> None:
 
 def main() -> None:
     """Runs the command; a user's mistake ends in its sentence and exit status, never in a traceback."""
+    spell_out_what_cannot_be_shown()
     try:
         status = fedopt(standalone_mode=False)
     except FedoptError as error:
@@ -49,8 +54,10 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         print("fedopt: stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(STOPPED)
     except BrokenPipeError:  # the reader of our output, head(1) say, has gone
         sys.stderr.close()
         sys.exit(1)
+    if status == STOPPED:  # typer has caught the Ctrl-C, and said nothing
+        print("fedopt: stopped", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)

@@ -14,13 +14,15 @@ from fedopt.algorithms.fedavg import FedAvg
 from fedopt.data.settings import DataSettings
 from fedopt.drift.settings import MetricSettings
 from fedopt.errors import InvalidExperiment
+from fedopt.explain import explain
 from fedopt.models import MODELS
 from fedopt.models.base import ModelFamily
 from fedopt.models.custom import CustomModel
 from fedopt.models.dense import Mlp
 from fedopt.optimizers.settings import LocalSettings
+from fedopt.plausibility import AdmissionSettings
 from fedopt.precision import Products
-from fedopt.registry import Registry, UnknownName, nearest
+from fedopt.registry import Registry, UnknownName
 from fedopt.section import Section, wrong
 
 
@@ -127,6 +129,7 @@ class Experiment(Section):
     local: LocalSettings = LocalSettings()
     run: RunSettings = RunSettings()
     metrics: MetricSettings = MetricSettings()
+    admission: AdmissionSettings = AdmissionSettings()
 
     def __init__(self, **sections: Any) -> None:
         try:
@@ -156,6 +159,11 @@ class Experiment(Section):
         """How many clients a deployed federation asks each round."""
         return min(self.data.clients, math.ceil(self.cohort_size * (1 + self.run.over_select)))
 
+    @property
+    def unread(self) -> set[str]:
+        """Keys, as section.key, whose values change nothing because of the names that others have."""
+        return {f"data.{key}" for key in self.data.unread} | {f"local.{key}" for key in self.local.unread}
+
     def notes(self, deployed: bool = False) -> list[str]:
         """What the user may want to know: keys that were set and that nothing reads, among machines if `deployed`."""
         idle = [
@@ -164,46 +172,3 @@ class Experiment(Section):
             if deployed and getattr(self.run, key) != RunSettings.model_fields[key].default
         ]
         return self.data.notes() + self.local.notes() + idle
-
-
-def explain(error: ValidationError) -> str:
-    """One sentence for each mistake, with the key's path: `data.alpha: must be greater than 0, not -1`."""
-    mistakes: dict[str, list[dict[str, Any]]] = {}
-    for mistake in error.errors():
-        mistakes.setdefault(_place(dict(mistake)), []).append(dict(mistake))
-    return "\n".join(f"{place}: {_told(at_place)}" for place, at_place in mistakes.items())
-
-
-def _place(mistake: dict[str, Any]) -> str:
-    """The key's path; pydantic's names for the branches of `int | Literal` are left out."""
-    parts = [str(part) for part in mistake["loc"] if part != "int" and not str(part).startswith("literal[")]
-    return ".".join(parts + ([mistake["ctx"]["key"]] if mistake["type"] == "wrong_key" else []))
-
-
-def _told(mistakes: list[dict[str, Any]]) -> str:
-    mistake, *others = mistakes
-    context, given = mistake.get("ctx", {}), mistake["input"]
-    if others:  # neither a number nor the one word that may stand for it
-        return f"must be a whole number or {others[0]['ctx']['expected']}, not {given!r}"
-    match mistake["type"]:
-        case "wrong_key":
-            return str(context["sentence"])
-        case "value_error":
-            return str(context["error"])
-        case "literal_error":
-            names = [name.strip("'") for name in context["expected"].replace(" or ", ", ").split(", ")]
-            return f"unknown value {given!r}; {nearest(str(given), names)}"
-        case "int_type" | "int_from_float":
-            return f"must be a whole number, not {given!r}"
-        case "float_type":
-            return f"must be a number, not {given!r}"
-        case "bool_type":
-            return f"must be true or false, not {given!r}"
-        case "path_type":
-            return f"must be a path, not {given!r}"
-        case "missing":
-            return "one more value is needed here"
-        case "model_type" | "dict_type":
-            return "must be a section with keys"
-        case _:
-            return f"{mistake['msg'].replace('Input should', 'must')}, not {given!r}"

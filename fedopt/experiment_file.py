@@ -13,6 +13,8 @@ from fedopt.algorithms import ALGORITHMS
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment import Experiment
 from fedopt.models import MODELS
+from fedopt.models.custom import CustomModel
+from fedopt.models.places import search_in
 from fedopt.section import Section
 
 INSTEAD_OF = {
@@ -30,13 +32,16 @@ NAMED = {"algorithm": ALGORITHMS, "model": MODELS}
 def read_experiment(file: Path | None, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in `file` (the digits default without one), changed by `section.key=value` overrides."""
     given = {} if file is None else read_toml(file, "experiment")
-    return Experiment(**override(given, overrides))
+    experiment = Experiment(**override(given, overrides))
+    if file is not None and isinstance(experiment.model, CustomModel):
+        search_in(file.parent)
+    return experiment
 
 
 def read_toml(file: Path, kind: str) -> dict[str, Any]:
     """The tables of a TOML file; InvalidExperiment says why there are none."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))  # editors on Windows begin files with a BOM
     except FileNotFoundError as error:
         raise InvalidExperiment(f"there is no {kind} file {file}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -46,14 +51,30 @@ def read_toml(file: Path, kind: str) -> dict[str, Any]:
 
 
 def override(given: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of `given` with each `section.key=value` applied; values are TOML, a bare word is a string."""
+    """A copy of `given` with each `section.key=value` applied; values are TOML, a bare word is a string.
+
+    InvalidExperiment for overrides that contradict each other: which one is meant is not guessed.
+    """
     changes: list[tuple[str, Any]] = []
     for text in overrides:
         path, equals, value = text.partition("=")
         if not (equals and is_key(path.strip())):
             raise InvalidExperiment(f"--set {text}: an override is section.key=value, for example --set run.rounds=10")
         changes.append((path.strip(), _value(value.strip())))
+    _refuse_contradictions(changes)
     return change(given, changes)
+
+
+def _refuse_contradictions(changes: Sequence[tuple[str, Any]]) -> None:
+    values: dict[str, Any] = {}
+    for path, value in changes:
+        if path in values and repr(values[path]) != repr(value):
+            raise InvalidExperiment(f"{path}: given twice, as {values[path]!r} and as {value!r}; give it once")
+        values[path] = value
+    for path, other in INSTEAD_OF.items():
+        if path in values and other in values:
+            section, _, key = path.partition(".")
+            raise InvalidExperiment(f"{path}: give {other.removeprefix(f'{section}.')} or {key}, not both")
 
 
 def is_key(path: str) -> bool:

@@ -53,7 +53,7 @@ class Layout:
         """Views of `flat` [..., P] by name, each [..., *shape]."""
         parts = torch.split(flat, self.sizes, dim=-1)
         return {
-            name: part.view(*flat.shape[:-1], *shape)
+            name: part.view((*flat.shape[:-1], *shape))
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from fedopt.data.fingerprint import Fingerprint
 from fedopt.drift.records import LabelSpread
 from fedopt.errors import FedoptError, InvalidExperiment
 from fedopt.experiment import Experiment
@@ -36,6 +37,8 @@ class PastRun:
     summary: Summary | None
     """None of a run that has not ended."""
     partition: LabelSpread | None
+    fingerprint: Fingerprint | None
+    """None of a run from before there were any."""
     failure: str | None
     complaints: tuple[str, ...]
     """A sentence for each thing that could not be read."""
@@ -48,7 +51,7 @@ class PastRun:
 def read_run(path: Path) -> PastRun:
     """The run at `path`; InvalidExperiment if there is none, or none whose experiment can be read."""
     try:
-        experiment = Experiment(**tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8")))
+        experiment = Experiment(**tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig")))
     except FileNotFoundError as error:
         raise InvalidExperiment(f"{path} holds no run: it has no experiment.toml") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, FedoptError) as error:
@@ -57,12 +60,13 @@ def read_run(path: Path) -> PastRun:
     records = tuple(_records(path / "metrics.jsonl", complaints))
     summary = _read(path / "summary.json", Summary, complaints)
     partition = _read(path / "partition.json", LabelSpread, complaints)
+    fingerprint = _read(path / "fingerprint.json", Fingerprint, complaints)
     failure = read_failure(path)
     if failure is not None:
         complaints.append(f"{path} did not finish: {failure.splitlines()[0]}")
     elif summary is None and not complaints:
         complaints.append(f"{path} has not ended: {_rounds_of(records, experiment)}")
-    return PastRun(path, experiment, records, summary, partition, failure, tuple(complaints))
+    return PastRun(path, experiment, records, summary, partition, fingerprint, failure, tuple(complaints))
 
 
 def read_failure(path: Path) -> str | None:
@@ -123,7 +127,7 @@ def _records(file: Path, complaints: list[str]) -> Iterator[RoundRecord]:
         yield record
 
 
-Record = TypeVar("Record", Summary, LabelSpread)
+Record = TypeVar("Record", Summary, LabelSpread, Fingerprint)
 
 
 def _read(file: Path, kind: type[Record], complaints: list[str]) -> Record | None:

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from fedopt.admission import Refusal, examine
+from fedopt.admission import ANYTHING, Refusal, examine
 from fedopt.aggregation import Collector
 from fedopt.algorithms.base import Algorithm, shares
+from fedopt.drift.gradients import GRADIENT
 from fedopt.drift.measuring import NOTHING, Look, Measured, RoundMeasures
 from fedopt.errors import Diverged, RunStopped
 from fedopt.federation import Absence, Federation, Update, WorkOrder
 from fedopt.parameters import Vectors, largest_magnitude
+from fedopt.plausibility import Bounds, Norms, lengths, remember
 from fedopt.seeding import Purpose, stream
 
 
@@ -33,6 +35,8 @@ class ServerState:
     """What the algorithm keeps beside it."""
     accepted: Mapping[int, int] = field(default_factory=dict)
     """For each client that has taken part, the last round whose update of it is in the model."""
+    norms: Norms = field(default_factory=dict)
+    """How long the accepted updates of the last rounds were."""
 
     @classmethod
     def initial(cls, x: Tensor, algorithm: Algorithm) -> ServerState:
@@ -88,6 +92,7 @@ def play_rounds(
     terms: Terms,
     seed: int,
     look_at: Callable[[int], Look] = lambda round_: NOTHING,
+    bounds: Bounds = ANYTHING,
 ) -> Iterator[tuple[ServerState, RoundWork]]:
     """Round after round without end; the caller records, evaluates and decides when it is enough.
 
@@ -96,7 +101,7 @@ def play_rounds(
     share_of, collector = shares(algorithm.weighting, list(federation.samples)), Collector()
     while True:
         look = look_at(state.round + 1)
-        state, work = play_round(state, algorithm, federation, share_of, terms, seed, look, collector)
+        state, work = play_round(state, algorithm, federation, share_of, terms, seed, look, collector, bounds)
         yield state, work
 
 
@@ -109,10 +114,11 @@ def play_round(
     seed: int,
     look: Look = NOTHING,
     collector: Collector | None = None,
+    bounds: Bounds = ANYTHING,
 ) -> tuple[ServerState, RoundWork]:
     """One round: the state after it, and what it amounted to. RunStopped if too few updates may be used.
 
-    A `collector` that served other rounds saves the memory of a new one.
+    A `collector` that served other rounds saves the memory of a new one. `bounds` say which updates are plausible.
     """
     start = time.perf_counter()
     collector = collector or Collector()
@@ -128,17 +134,20 @@ def play_round(
     samples = federation.samples
     measures = RoundMeasures(look, state.x)
     updates, refusals, absences = list[Update](), list[Refusal](), list[Absence]()
+    accepted_lengths: list[dict[str, float]] = []
     with closing(federation.train(list(orders.values()))) as answers:
         for answer in answers:
             if isinstance(answer, Absence):
                 absences.append(answer)
                 continue
-            refusal = examine(answer, orders[answer.client], samples[answer.client])
+            refusal = examine(answer, orders[answer.client], samples[answer.client], bounds, state.norms)
             if refusal is not None:
                 refusals.append(refusal)
                 continue
             collector.fold(answer.up, share_of[answer.client])
             measures.fold(answer, share_of[answer.client])
+            # Full gradients are measured now and then, in the last round too: a run that goes on would differ.
+            accepted_lengths.append(lengths({name: v for name, v in answer.up.items() if name != GRADIENT}))
             updates.append(replace(answer, up={}))  # its vectors are in the sums and need not be held
             if len(updates) == terms.enough:
                 break
@@ -153,7 +162,8 @@ def play_round(
 
     updates.sort(key=lambda update: update.client)  # so that float sums do not depend on arrival
     weight = sum(share_of[update.client] for update in updates)
-    return ServerState(number, x, kept, accepted), RoundWork(
+    norms = remember(state.norms, accepted_lengths)
+    return ServerState(number, x, kept, accepted, norms), RoundWork(
         round=number,
         cohort=cohort,
         left_out=_left_out(cohort, updates, refusals, absences),

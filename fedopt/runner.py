@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from fedopt.checkpoint import Checkpoints
+from fedopt.data.batches import local_steps
 from fedopt.drift.reference import Reference
 from fedopt.errors import FedoptError, RunStopped
 from fedopt.evaluation import Evaluator
@@ -17,6 +19,7 @@ from fedopt.federation import Federation
 from fedopt.history import Final, History, RoundRecord, summarise
 from fedopt.interruption import uninterrupted
 from fedopt.parameters import Layout, fingerprint, state_of
+from fedopt.plausibility import Bounds
 from fedopt.recorder import Draft, Recorder
 from fedopt.rounds import ServerState, Terms, play_rounds
 from fedopt.runs import RunDirectory
@@ -122,7 +125,11 @@ class Run:
             return
         self._directory.withdraw_summary()
         algorithm, seed = self._experiment.algorithm, self._experiment.run.seed
-        rounds = play_rounds(self._state, algorithm, self._federation, self._terms, seed, self._recorder.look_at)
+        local = self._experiment.local
+        bounds = Bounds(self._experiment.admission, lambda samples: local_steps(samples, local))
+        rounds = play_rounds(
+            self._state, algorithm, self._federation, self._terms, seed, self._recorder.look_at, bounds
+        )
         for state, work in rounds:
             self._commit_draft(ahead=True)  # its model has been evaluated while this round was trained
             if self._checkpoint_is_due():
@@ -220,7 +227,7 @@ class Run:
         return self._seconds_before + time.perf_counter() - self._began
 
     def _how_to_resume(self) -> str:
-        return f"continue with: {self._command} --resume {self._directory.path}"
+        return f"continue with: {self._command} --resume {shlex.quote(str(self._directory.path))}"
 
 
 def _strict(experiment: Experiment) -> Terms:

@@ -3,9 +3,11 @@
 experiment.toml      the experiment, complete and resolved
 metrics.jsonl        one line a round
 partition.json       who holds what
+fingerprint.json     which data, and which partition of them
 model.safetensors    the latest global model, under its state_dict names
 summary.json         once the run has ended
 checkpoint/          what --resume reads
+model-module.json    where the module of a model of the user's own was found
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import fcntl
 import itertools
 import os
 import secrets
+import shlex
 import shutil
 import tomllib
 from collections.abc import Iterator
@@ -26,12 +29,15 @@ import safetensors.torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from fedopt.data.fingerprint import Fingerprint
 from fedopt.drift.records import LabelSpread
-from fedopt.errors import BrokenRun, InvalidExperiment
+from fedopt.errors import BrokenRun, DataUnavailable, InvalidExperiment
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import override, to_toml
 from fedopt.files import replace_file
 from fedopt.history import RoundRecord, Summary
+from fedopt.models.custom import CustomModel
+from fedopt.models.places import recall_place, record_place
 
 
 class RunDirectory:
@@ -103,6 +109,32 @@ class RunDirectory:
     def write_partition(self, labels: LabelSpread) -> None:
         replace_file(self.path / "partition.json", (labels.model_dump_json() + "\n").encode())
 
+    def keep_fingerprint(self, found: Fingerprint) -> None:
+        """Writes the fingerprint of a run that begins; DataUnavailable if a run that goes on had another.
+
+        A run from before there were fingerprints goes on without one: nothing says what its rounds were played on.
+        """
+        file = self.path / "fingerprint.json"
+        try:
+            before = Fingerprint.model_validate_json(file.read_bytes())
+        except FileNotFoundError:
+            if not self.has_records and not (self.path / "checkpoint").exists():
+                replace_file(file, (found.model_dump_json(indent=2) + "\n").encode())
+            return
+        except (ValidationError, OSError) as error:
+            raise BrokenRun(f"{file} is torn or was edited: it is no fingerprint of data") from error
+        begin = f"{self.path} was begun on"
+        if before.data != found.data:
+            raise DataUnavailable(
+                f"{begin} data with the fingerprint {before.data[:12]}, and {self.experiment.data.name} now has "
+                f"{found.data[:12]}; put those data back (data.path says where they are looked for), or begin a new run"
+            )
+        if before.partition is not None and found.partition is not None and before.partition != found.partition:
+            raise DataUnavailable(
+                f"{begin} a partition with the fingerprint {before.partition[:12]}, and the same data are now divided "
+                f"as {found.partition[:12]}; go on with the fedopt that began it, or begin a new run"
+            )
+
     def withdraw_summary(self) -> None:
         """A finished run that is continued has not ended any more."""
         (self.path / "summary.json").unlink(missing_ok=True)
@@ -117,7 +149,8 @@ def check_unused(path: Path) -> None:
         raise InvalidExperiment(f"--out {path} is a file; name a new directory")
     if path.is_dir() and any(path.iterdir()):
         if (path / "experiment.toml").exists():
-            raise InvalidExperiment(f"--out {path} holds a run already; continue it with --resume {path}")
+            how = f"continue it with --resume {shlex.quote(str(path))}"
+            raise InvalidExperiment(f"--out {path} holds a run already; {how}")
         raise InvalidExperiment(f"--out {path} is not empty; name a new directory")
 
 
@@ -126,10 +159,13 @@ def read_run_experiment(path: Path, overrides: list[str]) -> Experiment:
     if not (path / "experiment.toml").is_file():
         raise InvalidExperiment(f"--resume {path}: there is no run, for it has no experiment.toml")
     try:
-        given = tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8"))
+        given = tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise BrokenRun(f"{path / 'experiment.toml'} is torn or was edited: {error}") from error
-    return Experiment(**override(given, overrides))
+    experiment = Experiment(**override(given, overrides))
+    if isinstance(experiment.model, CustomModel):
+        recall_place(experiment.model.name, path)
+    return experiment
 
 
 def _names(experiment: Experiment) -> Iterator[Path]:
@@ -146,6 +182,8 @@ def _appear(path: Path, experiment: Experiment) -> None:
     try:
         draft.mkdir(parents=True)
         replace_file(draft / "experiment.toml", to_toml(experiment).encode())
+        if isinstance(experiment.model, CustomModel):
+            record_place(experiment.model.name, draft)
         draft.replace(path)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)

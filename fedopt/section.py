@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from fedopt.errors import InvalidExperiment
+from fedopt.explain import explain
 from fedopt.registry import nearest
 
 
 class Section(BaseModel):
     """Validated settings. Strict: a string is no number, a fraction no count."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    # JSON by default writes null for inf and nan: an experiment with such a setting would not read back the same.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -24,6 +29,20 @@ class Section(BaseModel):
                 if key not in cls.model_fields:
                     raise wrong(str(key), f"unknown key; {nearest(str(key), cls.model_fields)}")
         return given
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, with the keys of `update` as if they had been given at first: InvalidExperiment if they are wrong.
+
+        Pydantic's own takes any update unseen. Defaults that followed from other keys are found anew.
+        """
+        if not update:
+            return super().model_copy(deep=deep)
+        given = {key: getattr(self, key) for key in self.model_fields_set}
+        try:
+            changed = type(self)(**{**given, **update})
+        except ValidationError as error:
+            raise InvalidExperiment(explain(error)) from error
+        return changed.model_copy(deep=True) if deep else changed
 
 
 def wrong(key: str, sentence: str) -> PydanticCustomError:

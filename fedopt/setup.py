@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from fedopt.data.dataset import Dataset, load_dataset
+from fedopt.data.fingerprint import fingerprint_data
 from fedopt.device import choose_device
 from fedopt.evaluation import Evaluator
 from fedopt.experiment import Experiment
@@ -21,6 +22,13 @@ class Setup:
     dataset: Dataset
     task: Task
     evaluator: Evaluator
+    data_sha256: str
+    """The data set's fingerprint, from before it was moved and cast."""
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of a vector of the model's trainable parameters."""
+        return sum(p.numel() * p.element_size() for p in self.task.module.parameters() if p.requires_grad)
 
 
 def set_up(experiment: Experiment) -> Setup:
@@ -29,8 +37,9 @@ def set_up(experiment: Experiment) -> Setup:
     device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
     dataset = load_dataset(experiment.data, settings.seed)
     module = build_model(experiment.model, dataset.sample_shape, dataset.classes, settings.seed)
+    data_sha256 = fingerprint_data(dataset)
     dataset = dataset.to(device, dtype)
     module = module.to(device, dtype)
     task = Task(module, draws=draws_in_training(module, dataset.x_train, experiment.model.name))
     evaluator = Evaluator(task, Layout.of(task.module), dataset.x_test, dataset.y_test, dataset.classes)
-    return Setup(dataset, task, evaluator)
+    return Setup(dataset, task, evaluator, data_sha256)

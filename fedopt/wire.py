@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,7 +29,9 @@ from fedopt.errors import FedoptError
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import as_sections
 from fedopt.federation import Score, Update, WorkOrder
+from fedopt.npy import NotThatArray, read_npy
 from fedopt.parameters import Vectors
+from fedopt.text import plain
 
 PROTOCOL = 2
 HELLO, FAREWELL, TRAIN, EVALUATE = "query.hello", "query.farewell", "train", "evaluate"
@@ -40,6 +43,19 @@ TOLD = "told."
 Value = int | float | str | bytes | bool | list[int] | list[float] | list[str] | list[bytes] | list[bool]
 Fields = Mapping[str, Value]
 Arrays = Mapping[str, np.ndarray]
+
+MOST_ARRAYS = 64
+"""Arrays in one message; algorithms send a few."""
+
+
+class PackedArray(Protocol):
+    """An array as it travels: Flower's Array. All of it comes from the other side, and may be anything."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    stype: str
+    data: bytes
+
 
 OWN = {"data": {"path", "download"}, "run": {"device", "threads", "lanes", "workers"}}
 """Keys of an experiment that are each machine's own: they never travel, and a client may set them itself."""
@@ -203,9 +219,9 @@ def read_update(
     told = {name.removeprefix(TOLD): _take(fields, name, float) for name in fields if name.startswith(TOLD)}
     for name, number in told.items():
         if name not in tells or not math.isfinite(number):
-            raise Malformed(f"it tells {name} = {number}")
+            raise Malformed(f"it tells {plain(name)} = {number}")
     if vectors.keys() != names:
-        raise Malformed(f"it brings {sorted(vectors)} where {sorted(names)} belong")
+        raise Malformed(f"it brings {_shown(sorted(vectors))} where {sorted(names)} belong")
     return Update(
         round=_take(fields, "round", int),
         client=_take(fields, "client", int),
@@ -246,17 +262,58 @@ def read_model(arrays: Arrays, like: Tensor) -> Tensor:
     return vectors["x"]
 
 
+def unpack(packed: Mapping[str, PackedArray], like: Tensor, names: Collection[str] | None = None) -> Arrays:
+    """The arrays of a message, as read-only views: just `names`, if given, each of the shape and type of `like`.
+
+    Malformed before anything is allocated if one is not: numpy.load, which allocates what a header declares and
+    raises many kinds of errors, is not used.
+    """
+    if names is not None and packed.keys() != set(names):
+        raise Malformed(f"it brings {_shown(sorted(packed))} where {sorted(names)} belong")
+    if len(packed) > MOST_ARRAYS:
+        raise Malformed(f"it brings {len(packed)} arrays")
+    expected, shape = _dtype_of(like), tuple(like.shape)
+    arrays: dict[str, np.ndarray] = {}
+    for name, array in packed.items():
+        if array.stype != "numpy.ndarray":
+            raise Malformed(f"{plain(name)} is of the kind {_shown(array.stype)}, where numpy.ndarray belongs")
+        if array.dtype != expected.name or array.shape != shape:
+            raise Malformed(_unlike(name, array.dtype, array.shape, like))
+        try:
+            arrays[name] = read_npy(array.data, expected, shape)
+        except NotThatArray as error:
+            raise Malformed(f"its vectors are not plain arrays: {plain(name)} {error}") from error
+    return arrays
+
+
 def as_arrays(vectors: Vectors) -> dict[str, np.ndarray]:
     return {name: vector.detach().cpu().contiguous().numpy() for name, vector in vectors.items()}
 
 
 def _vectors(arrays: Arrays, like: Tensor) -> dict[str, Tensor]:
-    expected = np.dtype(str(like.dtype).removeprefix("torch."))
+    expected = _dtype_of(like)
     for name, array in arrays.items():
         if array.shape != tuple(like.shape) or array.dtype != expected:
-            raise Malformed(f"{name} is {array.dtype} {array.shape}, the model {expected} {tuple(like.shape)}")
+            raise Malformed(_unlike(name, array.dtype, array.shape, like))
     # from_numpy shares memory that may be read-only; on the CPU, too, a vector must be the receiver's own.
     return {name: torch.tensor(array, device=like.device) for name, array in arrays.items()}
+
+
+def _dtype_of(like: Tensor) -> np.dtype:
+    return np.dtype(str(like.dtype).removeprefix("torch."))
+
+
+def _unlike(name: str, dtype: object, shape: object, like: Tensor) -> str:
+    return f"{plain(name)} is {plain(dtype, 40)} {_shown(shape)}, the model {_dtype_of(like)} {tuple(like.shape)}"
+
+
+def _shown(value: object) -> str:
+    """What was sent, short and on one line."""
+    return plain(_SHORT.repr(value), 200)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
 
 
 T = TypeVar("T", int, float, str, bool)
@@ -265,12 +322,12 @@ T = TypeVar("T", int, float, str, bool)
 def _take(fields: Fields, name: str, kind: type[T]) -> T:
     value = fields.get(name)
     if type(value) is not kind:  # and so no bool for an int
-        raise Malformed(f"its {name!r} is {value!r}, where {kind.__name__} is meant")
+        raise Malformed(f"its {name!r} is {_shown(value)}, where {kind.__name__} is meant")
     return value
 
 
 def _take_list(fields: Fields, name: str, kind: type[T]) -> list[T]:
     values = fields.get(name)
     if not isinstance(values, list) or any(type(value) is not kind for value in values):
-        raise Malformed(f"its {name!r} is {values!r}, where a list of {kind.__name__} is meant")
+        raise Malformed(f"its {name!r} is {_shown(values)}, where a list of {kind.__name__} is meant")
     return [value for value in values if isinstance(value, kind)]

@@ -36,8 +36,8 @@ class Logged:
         log.info("rounds %s to %s", rounds_done + 1, rounds)
 
     def round_done(self, record: RoundRecord) -> None:
-        accuracy = "" if record.test_accuracy is None else f", accuracy {record.test_accuracy:.2%}"
-        log.info("round %s: loss %.4f%s, %.2f s", record.round, record.train_loss, accuracy, record.seconds)
+        accuracy = "" if record.test_accuracy is None else f", test accuracy {record.test_accuracy:.2%}"
+        log.info("round %s: training loss %.4f%s, %.2f s", record.round, record.train_loss, accuracy, record.seconds)
         for client, reason in record.left_out.items():
             log.warning("round %s: without client %s: %s", record.round, client, reason)
 

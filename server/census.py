@@ -10,6 +10,7 @@ from flwr.app.message import Array
 from torch import Tensor
 
 from fedopt.federation import Score
+from fedopt.text import plain
 from fedopt.wire import EVALUATE, Malformed, as_arrays, read_score
 from server.lines import Line
 from server.roster import Place, Roster
@@ -18,8 +19,17 @@ from server.roster import Place, Roster
 class Census:
     """One question to some clients. Who is gone, fails or is late has no score; the run goes on without."""
 
-    def __init__(self, line: Line, roster: Roster, places: Mapping[int, Place], *, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        line: Line,
+        roster: Roster,
+        places: Mapping[int, Place],
+        *,
+        tell: Callable[[str], None],
+        largest_loss: float,
+    ) -> None:
         self._line, self._roster, self._places, self._tell = line, roster, places, tell
+        self._largest_loss = largest_loss
 
     def take(self, x: Tensor, round_: int, deadline: float, check: Callable[[], None]) -> Sequence[Score]:
         """Scores in the order of the clients, within `deadline` seconds; `check` may raise what ends the wait."""
@@ -34,7 +44,8 @@ class Census:
         try:
             while open_ and time.monotonic() < until:
                 for reply in self._line.pull(list(open_)):
-                    score = self._read(reply, open_.pop(reply.metadata.reply_to_message_id))
+                    client = open_.pop(reply.metadata.reply_to_message_id, None)
+                    score = None if client is None else self._read(reply, client)
                     scores += [score] if score is not None else []
                 self._roster.update()
                 gone = [key for key, client in open_.items() if self._roster.place_of(client) != self._places[client]]
@@ -50,7 +61,7 @@ class Census:
 
     def _read(self, reply: Message, client: int) -> Score | None:
         if reply.has_error():
-            self._tell(f"client {client} could not evaluate the model: {reply.error.reason}")
+            self._tell(f"client {client} could not evaluate the model: {plain(reply.error.reason)}")
             return None
         try:
             if "score" not in reply.content.config_records:
@@ -58,7 +69,12 @@ class Census:
             score = read_score(reply.content.config_records["score"])
             if score is not None and score.client != client:
                 raise Malformed(f"it says it is client {score.client}")
+            if score is not None and abs(score.loss) > self._largest_loss:
+                raise Malformed(f"its loss is {score.loss:.3g} (admission.largest_loss)")
         except Malformed as error:
-            self._tell(f"client {client}'s score was refused: {error}")
+            self._tell(f"client {client}'s score was refused: {plain(error)}")
+            return None
+        except Exception as error:  # a stranger's reply: whatever reading it raises, it ends no run
+            self._tell(f"client {client}'s score was refused: reading it raised {type(error).__name__}")
             return None
         return score

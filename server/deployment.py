@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedopt.algorithms.base import names_up
 from fedopt.checkpoint import Checkpoints
+from fedopt.data.fingerprint import Fingerprint
 from fedopt.device import threads
 from fedopt.drift.records import LabelSpread
 from fedopt.experiment import Experiment
@@ -40,8 +41,12 @@ def open_run(
     if resume is not None:
         directory = RunDirectory.reopen(resume, overrides)
         try:
+            # Before the data are compared: other settings may be why they differ.
+            Checkpoints(resume / "checkpoint", directory.experiment).check()
             with threads(directory.experiment.run.threads):
-                yield directory, set_up(directory.experiment)
+                setup = set_up(directory.experiment)
+                directory.keep_fingerprint(Fingerprint(data=setup.data_sha256))
+                yield directory, setup
         finally:
             directory.close()
         return
@@ -52,6 +57,7 @@ def open_run(
         setup = set_up(experiment)
         directory = RunDirectory.create(out, experiment)
         try:
+            directory.keep_fingerprint(Fingerprint(data=setup.data_sha256))
             yield directory, setup
         finally:
             directory.close()
@@ -83,12 +89,13 @@ def conduct(
     dataset = setup.dataset
     names = dataset.class_names or tuple(str(label) for label in range(dataset.classes))
     hello = Hello.of(federation_name, experiment, dataset.sample_shape, names)
-    roster = Roster(line, hello, clients, owners, tell)
+    roster = Roster(line, hello, clients, owners, tell, experiment.admission)
     roster.samples |= samples
     federation = GridFederation(
         line,
         roster,
         experiment.run,
+        experiment.admission,
         clients=clients,
         least=terms.least,
         names=names_up(experiment.algorithm),
@@ -98,6 +105,8 @@ def conduct(
         check=check,
         name=name,
     )
+    for sentence in dataset.notes:
+        tell(f"note: {sentence}")
     if experiment.metrics.divergence:
         tell("note: metrics.divergence is left out: the centralised run it needs exists in fedopt run alone")
     run = Run(directory, setup.task, federation, setup.evaluator, observers, terms, command)

@@ -6,6 +6,7 @@ state and object store directly, and waits until the servicer says that somethin
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator
 
@@ -21,19 +22,22 @@ from flwr.supercore.inflatable.inflatable_object import (
     iterate_object_tree,
     no_object_id_recompute,
 )
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.object_store import NoObjectInStoreError
 from flwr.supercore.run import Run
-from google.protobuf.message import DecodeError
 
+from fedopt.text import plain
+from server.limits import ReplyLimit
 from server.post import Post
+from server.replies import TooLarge, read_reply
 
 LOOK = 1.0
 """Seconds between looks for messages that will not be answered: their nodes are gone, or their time is over."""
 
 
-UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, DecodeError, NoObjectInStoreError)
-"""What reading the objects of a broken reply may raise."""
+REFUSED = 1001
+"""The code of an error reply that stands for one that was not taken; Flower's own codes are below 100."""
+
+log = logging.getLogger("fedopt")
 
 
 class DirectGrid(Grid):
@@ -96,30 +100,41 @@ class DirectGrid(Grid):
 
     def _read(self, ids: Iterable[str]) -> Iterator[Message]:
         for message_id in ids:
-            for header in self._state.get_message_res(message_ids={message_id}, run_id=self._run.run_id):
-                try:
+            try:
+                reason = self._post.refusal(message_id)
+                order = self._state.message_ins_store.get(message_id)
+                if reason and order is not None:
+                    yield Message(Error(REFUSED, reason), reply_to=order)
+                    continue
+                for header in self._state.get_message_res(message_ids={message_id}, run_id=self._run.run_id):
                     yield self._with_content(header)
-                finally:  # whoever reads may stop here
-                    self.discard([message_id])
+            finally:  # whoever reads may stop here
+                self.discard([message_id])
 
     def _with_content(self, header: Message) -> Message:
         """The reply with what was uploaded for it; an error reply where that cannot be read."""
         if header.has_error():
             return header
-        store = self._state.object_store
         try:
-            tree: ObjectTree = store.get_object_tree(header.metadata.message_id)
-            contents = {node.object_id: store.get(node.object_id) or b"" for node in iterate_object_tree(tree)}
-            reply = inflate_object_from_contents(header.metadata.message_id, contents)
-        except UNREADABLE as error:
-            reason = f"its reply is incomplete or malformed ({type(error).__name__})"
-            return make_message(header.metadata, error=Error(ErrorCode.REPLY_MESSAGE_UNAVAILABLE, reason))
+            reply = self._put_together(header.metadata.message_id)
+        except NoObjectInStoreError:
+            return make_message(
+                header.metadata, error=Error(ErrorCode.REPLY_MESSAGE_UNAVAILABLE, "its reply is incomplete")
+            )
+        except TooLarge as error:
+            return make_message(header.metadata, error=Error(REFUSED, str(error)))
+        except Exception as error:  # a stranger's bytes: whatever they raise in Flower's reader, they end no run
+            kind = type(error).__name__
+            log.warning("a reply of node %s is malformed: %s: %s", header.metadata.src_node_id, kind, plain(error))
+            return make_message(header.metadata, error=Error(REFUSED, f"it is malformed ({kind})"))
         # Of the two, the link state has checked the header's metadata alone.
-        if isinstance(reply, Message) and reply.has_content():
-            return make_message(header.metadata, content=reply.content)
-        return make_message(
-            header.metadata, error=Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "its reply is no message")
-        )
+        return make_message(header.metadata, content=reply.content)
+
+    def _put_together(self, message_id: str) -> Message:
+        store = self._state.object_store
+        tree: ObjectTree = store.get_object_tree(message_id)
+        contents = {node.object_id: store.get(node.object_id) or b"" for node in iterate_object_tree(tree)}
+        return read_reply(message_id, contents, self._post.limit.bytes)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         until = None if timeout is None else time.monotonic() + timeout
@@ -141,16 +156,25 @@ class DirectGrid(Grid):
     def discard(self, message_ids: Iterable[str]) -> None:
         """Forgets messages and what has come in answer; later answers are refused."""
         for message_id in message_ids:
+            order = self._state.message_ins_store.get(message_id)
             answer = self._state.message_ins_id_to_message_res_id.get(message_id)
             self._state.delete_messages({message_id})
             for root in (message_id, answer):
                 if root is not None:
-                    self._state.object_store.delete(root)
+                    self._delete_objects(root)
             self._post.dealt_with(message_id)
+            if order is not None:
+                self._post.fetched(order.metadata.dst_node_id, message_id)
 
-    def make_room(self, slots: int) -> None:
-        """How many answers to orders may be here at once."""
-        self._post.make_room(slots)
+    def _delete_objects(self, root: str) -> None:
+        try:
+            self._state.object_store.delete(root)
+        except (RecursionError, KeyError) as error:  # a stranger may nest and share objects as deeply as it likes
+            log.warning("objects of a reply could not be deleted (%s)", type(error).__name__)
+
+    def make_room(self, slots: int, reply_bytes: int) -> None:
+        """How many answers to orders may be here at once, and how large the vectors of one are."""
+        self._post.make_room(slots, ReplyLimit.of(reply_bytes))
 
     def arrivals(self, node: int) -> int:
         """How often the node has come on line."""

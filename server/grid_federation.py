@@ -7,6 +7,7 @@ that is, until every other client has answered and there are enough updates, or 
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,11 @@ from fedopt.errors import BrokenRun, RunStopped
 from fedopt.experiment import RunSettings
 from fedopt.federation import Absence, Score, Update, WorkOrder
 from fedopt.files import replace_file
-from fedopt.wire import TRAIN, Malformed, Order, as_arrays, read_update
+from fedopt.plausibility import AdmissionSettings
+from fedopt.text import plain
+from fedopt.wire import TRAIN, Malformed, Order, as_arrays, read_update, unpack
 from server.census import Census
+from server.grid import REFUSED
 from server.lines import Line
 from server.roster import Place, Roster
 
@@ -31,6 +35,8 @@ LOST = {ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REP
 """Errors that say nothing about the client but that its answer did not arrive."""
 
 LOST_CONNECTION = "its connection was lost"
+
+log = logging.getLogger("fedopt")
 
 ATTEMPTS = 3
 """How often a client that is lost and comes back gets the same order."""
@@ -63,6 +69,7 @@ class GridFederation:
         line: Line,
         roster: Roster,
         run: RunSettings,
+        admission: AdmissionSettings,
         *,
         clients: int,
         least: int,
@@ -82,6 +89,7 @@ class GridFederation:
         self._tell, self._check = tell, check
         self._clients, self._least, self._names = clients, least, names
         self._tells = tells
+        self._largest_loss = admission.largest_loss
         self._federation = federation
         self._saved: dict[int, int] = {}
 
@@ -193,17 +201,27 @@ class GridFederation:
 
     def _answers(self, round_: OpenRound) -> Iterator[Update | Absence]:
         for reply in self._line.pull(list(round_.sent)):
-            client, place = round_.sent.pop(reply.metadata.reply_to_message_id)
+            answered = round_.sent.pop(reply.metadata.reply_to_message_id, None)
+            if answered is None:
+                continue  # a second answer to one order
+            client, place = answered
             if reply.has_error():
                 if reply.error.code in LOST:
                     round_.lost[client] = LOST_CONNECTION
+                elif reply.error.code == REFUSED:
+                    yield Absence(client, plain(f"its update was refused: {reply.error.reason}"))
                 else:
-                    yield Absence(client, f"it failed: {reply.error.reason}")
+                    yield Absence(client, plain(f"it failed: {reply.error.reason}"))
                 continue
             try:
                 update = self._read(reply, client, place, round_)
             except Malformed as error:
-                yield Absence(client, f"its update was refused: {error}")
+                yield Absence(client, plain(f"its update was refused: {error}"))
+                continue
+            except Exception as error:  # a stranger's reply: whatever reading it raises, it ends no run
+                kind = type(error).__name__
+                log.warning("reading the update of client %s raised %s: %s", client, kind, plain(error))
+                yield Absence(client, f"its update was refused: reading it raised {kind}")
                 continue
             round_.updates += 1
             yield update
@@ -212,15 +230,14 @@ class GridFederation:
         content = reply.content
         if "update" not in content.config_records or "vectors" not in content.array_records:
             raise Malformed("it lacks its update or its vectors")
-        try:
-            arrays = {name: array.numpy() for name, array in content.array_records["vectors"].items()}
-        except (ValueError, TypeError, EOFError, OSError) as error:
-            raise Malformed("its vectors are not plain arrays") from error
+        order = round_.orders[client]
+        names = self._names | ({GRADIENT} if order.gradient else set())
+        arrays = unpack(content.array_records["vectors"], order.x, names)
         update = read_update(
             content.config_records["update"],
             arrays,
-            round_.orders[client].x,
-            names=self._names | ({GRADIENT} if round_.orders[client].gradient else set()),
+            order.x,
+            names=names,
             tells=self._tells,
             traffic=self._traffic(client, place, round_, arrays),
         )
@@ -251,7 +268,7 @@ class GridFederation:
         present = {
             client: place for client in range(self._clients) if (place := self._roster.place_of(client)) is not None
         }
-        census = Census(self._line, self._roster, present, tell=self._tell)
+        census = Census(self._line, self._roster, present, tell=self._tell, largest_loss=self._largest_loss)
         return census.take(x, round_, self._run.deadline, self._check)
 
     def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> None:

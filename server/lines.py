@@ -6,14 +6,19 @@ something, forgets what is no longer wanted, and knows the bytes that travelled.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from flwr.app import Message
 from flwr.serverapp import Grid
+from google.protobuf.message import DecodeError
 
+from fedopt.text import plain
 from server.grid import DirectGrid
+
+log = logging.getLogger("fedopt")
 
 POLL = 0.1
 """Seconds between questions to a Grid that cannot say when there is something new."""
@@ -23,6 +28,10 @@ LEAST_ROOM, ROOM_BYTES = 4, 2**26
 
 AT_ONCE = 16
 """Replies read into memory at once from a Grid that reads all it is asked for."""
+
+
+UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, DecodeError, RecursionError, MemoryError)
+"""What a malformed reply makes Flower's reader raise; a SuperLink that is gone is another matter."""
 
 
 class Line(Protocol):
@@ -70,7 +79,17 @@ class PolledLine:
     def pull(self, message_ids: Iterable[str]) -> Iterable[Message]:
         ids = list(message_ids)
         for start in range(0, len(ids), AT_ONCE):
-            yield from self._grid.pull_messages(ids[start : start + AT_ONCE])
+            yield from self._pull(ids[start : start + AT_ONCE])
+
+    def _pull(self, ids: list[str]) -> Iterable[Message]:
+        """Replies as Flower's own Grid reads them; a malformed one ends no run."""
+        try:
+            return list(self._grid.pull_messages(ids))
+        except UNREADABLE as error:
+            if len(ids) > 1:
+                return [message for message_id in ids for message in self._pull([message_id])]
+            log.warning("a reply could not be read: %s: %s", type(error).__name__, plain(error))
+            return []  # its client is late, then
 
     def wait(self, seconds: float) -> None:
         time.sleep(min(seconds, POLL))
@@ -102,7 +121,7 @@ class DirectLine(PolledLine):
         self._direct.wait(seconds)
 
     def make_room(self, reply_bytes: int) -> None:
-        self._direct.make_room(max(LEAST_ROOM, ROOM_BYTES // max(1, reply_bytes)))
+        self._direct.make_room(max(LEAST_ROOM, ROOM_BYTES // max(1, reply_bytes)), reply_bytes)
 
     def discard(self, message_ids: Iterable[str]) -> None:
         self._direct.discard(message_ids)

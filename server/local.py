@@ -25,7 +25,7 @@ def run_locally(
 ) -> History:
     """Starts server and clients, and plays the run."""
     log_to(directory.path / "server.log")
-    with SuperLink(f"{HOST}:0", None, None, tell) as superlink:
+    with SuperLink(f"{HOST}:0", None, None, tell, setup.vector_bytes) as superlink:
         nursery.start(directory, f"{HOST}:{superlink.port}")
         return conduct(
             directory,

@@ -7,6 +7,29 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from server.limits import ReplyLimit
+
+STALLED = 60.0
+"""Seconds without a new object after which an upload gives up its slot, if others wait for one."""
+
+
+@dataclass
+class Reply:
+    """The one answer to an order, on its way."""
+
+    node: int
+    message_id: str
+    left: int
+    """Bytes that its objects may still have."""
+    session: str = ""
+    missing: set[str] = field(default_factory=set)
+    whole: bool = False
+    refused: str = ""
+    """Why it is not taken, if it is not."""
+    moved: float = field(default_factory=time.monotonic)
+    """When something of it came last."""
 
 
 class Post:
@@ -22,8 +45,11 @@ class Post:
         self._slots = 1
         self._holding: set[str] = set()
         self._room = threading.Condition(self._lock)
-        self._open: dict[str, tuple[str, set[str]]] = {}
+        self._limit = ReplyLimit.of(0)
+        self._replies: dict[str, Reply] = {}
+        self._order_of: dict[str, str] = {}
         self._whole: list[str] = []
+        self._objects: dict[int, dict[str, frozenset[str]]] = defaultdict(dict)
         self._traffic: dict[int, tuple[int, int]] = defaultdict(lambda: (0, 0))
 
     # Mail for nodes
@@ -77,56 +103,167 @@ class Post:
                 self._news_came.wait(left)
             return self._news
 
-    # Replies, which are announced first and then uploaded object by object
+    # What a node may fetch
 
-    def announced(self, session: str, order: str, objects: set[str]) -> None:
-        """A reply to the message `order` is coming, in these objects."""
+    def offered(self, node: int, message_id: str, objects: frozenset[str]) -> None:
+        """The message has been announced to the node, in these objects."""
         with self._lock:
-            if objects:
-                self._open[session] = (order, objects)
-            else:
+            self._objects[node][message_id] = objects
+
+    def may_fetch(self, node: int, object_id: str) -> bool:
+        with self._lock:
+            return any(object_id in objects for objects in self._objects.get(node, {}).values())
+
+    def fetched(self, node: int, message_id: str) -> None:
+        """The node has all of the message, or should not have it any more."""
+        with self._lock:
+            self._objects.get(node, {}).pop(message_id, None)
+
+    # Replies, one to an order, which are announced first and then uploaded object by object
+
+    def claim(self, order: str, node: int, message_id: str, limit: int) -> bool:
+        """Whether this message may be the answer to the order: it is the first, or the first once more."""
+        with self._lock:
+            reply = self._replies.get(order)
+            if reply is None:
+                self._replies[order] = Reply(node, message_id, limit)
+                return True
+            return reply.message_id == message_id and bool(reply.session) and not reply.whole
+
+    def announced(self, order: str, session: str, objects: set[str]) -> None:
+        """The claimed reply is stored, but for these objects."""
+        with self._lock:
+            reply = self._replies.get(order)
+            if reply is None or reply.refused:
+                return  # discarded meanwhile
+            self._order_of.pop(reply.session, None)
+            reply.session, reply.missing = session, set(objects)
+            self._order_of[session] = order
+            self._look_whether_whole(order, reply)
+
+    def wants(self, node: int) -> bool:
+        """Whether objects of a reply of this node's are missing."""
+        with self._lock:
+            return any(reply.node == node and reply.missing for reply in self._replies.values())
+
+    def takes(self, node: int, session: str, object_id: str, size: int) -> str | None:
+        """The order whose reply needs this object; None where none of this node's does.
+
+        A reply that would grow beyond its limit is refused.
+        """
+        with self._lock:
+            order = self._order_of.get(session) or self._order_that_lacks(node, object_id)
+            reply = self._replies.get(order) if order is not None else None
+            if order is None or reply is None or reply.node != node or object_id not in reply.missing:
+                return None
+            if size > reply.left:
+                self.refuse(order, "it is larger than an update of this model")
+                return None
+            return order
+
+    def lacks(self, order: str, object_id: str) -> bool:
+        """Whether the order's reply still misses the object."""
+        with self._lock:
+            reply = self._replies.get(order)
+            return reply is not None and object_id in reply.missing
+
+    def _order_that_lacks(self, node: int, object_id: str) -> str | None:
+        """For nodes that do not say to which session an object belongs."""
+        return next(
+            (order for order, reply in self._replies.items() if reply.node == node and object_id in reply.missing), None
+        )
+
+    def uploaded(self, order: str, object_id: str, size: int) -> None:
+        """The object is stored."""
+        with self._lock:
+            reply = self._replies.get(order)
+            if reply is not None and object_id in reply.missing:
+                reply.missing.discard(object_id)
+                reply.left -= size
+                reply.moved = time.monotonic()
+                self._look_whether_whole(order, reply)
+
+    def _look_whether_whole(self, order: str, reply: Reply) -> None:
+        if not reply.missing and not reply.whole:
+            reply.whole = True
+            self._whole.append(order)
+            self.wake()
+
+    def refuse(self, order: str, reason: str) -> None:
+        """The answer to this order is not taken; `reason` is a clause about it."""
+        with self._lock:
+            reply = self._replies.get(order)
+            if reply is not None and not reply.whole:
+                reply.refused, reply.whole = reason, True
+                reply.missing.clear()
                 self._whole.append(order)
                 self.wake()
 
-    def uploaded(self, session: str, object_id: str) -> None:
+    def refuse_of(self, node: int, reason: str) -> None:
+        """The node's answers that are on their way are not taken."""
         with self._lock:
-            if session not in self._open:
-                return
-            order, missing = self._open[session]
-            missing.discard(object_id)
-            if not missing:
-                del self._open[session]
-                self._whole.append(order)
-                self.wake()
+            for order, reply in list(self._replies.items()):
+                if reply.node == node and reply.missing:
+                    self.refuse(order, reason)
+
+    def refusal(self, order: str) -> str:
+        """Why its answer was refused; "" if it was not."""
+        with self._lock:
+            reply = self._replies.get(order)
+            return reply.refused if reply is not None else ""
 
     def take_whole(self, orders: set[str]) -> list[str]:
-        """Those of `orders` whose replies are whole, each told once, in the order of arrival."""
+        """Those of `orders` whose replies are whole or refused, each named once, in the order of arrival."""
         with self._lock:
             taken = [order for order in self._whole if order in orders]
             self._whole = [order for order in self._whole if order not in orders]
             return taken
 
+    def dealt_with(self, order: str) -> None:
+        """Nothing of an answer to this order is on the server any more, and none is wanted."""
+        with self._lock:
+            reply = self._replies.pop(order, None)
+            if reply is not None:
+                self._order_of.pop(reply.session, None)
+            self._whole = [other for other in self._whole if other != order]
+            self._give_back_slot(order)
+
     # Room for replies, so that a server which sums them one by one need not hold them all
 
-    def make_room(self, slots: int) -> None:
-        """So many answers to orders may be on the server at once; others wait with their clients."""
+    def make_room(self, slots: int, limit: ReplyLimit) -> None:
+        """So many answers to orders may be on the server at once, each within `limit`; others wait with their nodes."""
         with self._lock:
-            self._slots = slots
+            self._slots, self._limit = slots, limit
             self._room.notify_all()
 
-    def await_room(self, order: str, wanted: Callable[[], bool]) -> None:
-        """Until an answer to this order may come up, or is wanted no more."""
+    @property
+    def limit(self) -> ReplyLimit:
+        """Of an answer that brings vectors."""
         with self._lock:
-            while len(self._holding) >= self._slots and order not in self._holding and wanted():
-                self._room.wait(1.0)
-            self._holding.add(order)
+            return self._limit
 
-    def dealt_with(self, order: str) -> None:
-        """An answer to this order is not on the server any more."""
+    def await_room(self, order: str, wanted: Callable[[], bool]) -> bool:
+        """Until an answer to this order may come up: True, and it has a slot; False if it is wanted no more."""
         with self._lock:
-            if order in self._holding:
-                self._holding.remove(order)
-                self._room.notify()
+            while wanted():
+                if order in self._holding or len(self._holding) < self._slots:
+                    self._holding.add(order)
+                    return True
+                self._drop_stalled()
+                self._room.wait(1.0)
+            return False
+
+    def _drop_stalled(self) -> None:
+        now = time.monotonic()
+        for order in list(self._holding):
+            reply = self._replies.get(order)
+            if reply is not None and reply.missing and now - reply.moved > STALLED:
+                self.refuse(order, f"its upload stood still for {STALLED:g} s")
+
+    def _give_back_slot(self, order: str) -> None:
+        if order in self._holding:
+            self._holding.remove(order)
+            self._room.notify()
 
     # Traffic
 

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
+from fedopt.plausibility import AdmissionSettings
+from fedopt.text import plain
 from fedopt.wire import FAREWELL, HELLO, Farewell, Greeting, Hello, Malformed
 from server.lines import Line
 
@@ -26,13 +28,22 @@ class Roster:
     """The clients that are there."""
 
     def __init__(
-        self, line: Line, hello: Hello, clients: int, owners: Mapping[int, int], tell: Callable[[str], None]
+        self,
+        line: Line,
+        hello: Hello,
+        clients: int,
+        owners: Mapping[int, int],
+        tell: Callable[[str], None],
+        admission: AdmissionSettings,
     ) -> None:
         """`owners` are the nodes that must be one certain client, by the key they came with."""
+        self._most_samples = admission.largest_samples
         self._line, self._clients, self._owners, self._tell = line, clients, owners, tell
         self._hello = RecordDict({"hello": ConfigRecord(dict(hello.fields()))})
         self._asked: dict[str, Place] = {}
         self._known: set[Place] = set()
+        self._sent_away: dict[str, Place] = {}
+        """Farewells without an answer."""
         self._place_of: dict[int, Place] = {}
         self.samples: dict[int, int] = {}
         """n_i of every client that has ever been here."""
@@ -50,27 +61,34 @@ class Roster:
             (message_id,) = self._line.push([Message(self._hello, place.node, HELLO)])
             if message_id:
                 self._asked[message_id] = place
-        stale = [message_id for message_id, place in self._asked.items() if place not in online]
-        self._line.discard(stale)
-        for message_id in stale:
-            del self._asked[message_id]
-        if self._asked:
-            for reply in self._line.pull(list(self._asked)):
-                self._answered(self._asked.pop(reply.metadata.reply_to_message_id), reply)
+        for open_ in (self._asked, self._sent_away):
+            stale = [message_id for message_id, place in open_.items() if place not in online]
+            self._line.discard(stale)
+            for message_id in stale:
+                del open_[message_id]
+        if self._asked or self._sent_away:
+            for reply in self._line.pull([*self._asked, *self._sent_away]):
+                answered = reply.metadata.reply_to_message_id
+                if answered in self._asked:
+                    self._answered(self._asked.pop(answered), reply)
+                self._sent_away.pop(answered, None)  # what it says to that is of no interest
 
     def _answered(self, place: Place, reply: Message) -> None:
         if reply.has_error():
             if place in self._known:
-                self._tell(f"a node cannot say which client it is: {reply.error.reason}")
+                self._tell(f"a node cannot say which client it is: {plain(reply.error.reason)}")
             return
         try:
             greeting = Greeting.read(reply.content.config_records.get("greeting", ConfigRecord()))
         except Malformed as error:
-            self._send_away(place.node, f"its greeting makes no sense: {error}")
+            self._send_away(place, f"its greeting makes no sense: {error}")
+            return
+        except Exception as error:  # a stranger's reply: whatever reading it raises, it ends no run
+            self._send_away(place, f"its greeting makes no sense: reading it raised {type(error).__name__}")
             return
         refusal = self._refusal(place.node, greeting)
         if refusal:
-            self._send_away(place.node, refusal)
+            self._send_away(place, refusal)
             return
         self._place_of[greeting.client] = place
         self.samples[greeting.client] = greeting.samples
@@ -87,14 +105,20 @@ class Roster:
             return greeting.refusal
         if client in self._place_of:
             return f"client {client} is here already; give this one another number"
+        if greeting.samples > self._most_samples:
+            most = self._most_samples
+            return f"it reports {greeting.samples} samples, more than {most} (admission.largest_samples)"
         before = self.samples.get(client, greeting.samples)
         if before != greeting.samples:
             return f"client {client} had {before} samples before, and comes back with {greeting.samples}"
         return ""
 
-    def _send_away(self, node: int, reason: str) -> None:
+    def _send_away(self, place: Place, reason: str) -> None:
+        reason = plain(reason)
         self._tell(f"sent a client away: {reason}")
-        self._line.push([_farewell(node, Farewell(reason, failed=True))])
+        (message_id,) = self._line.push([_farewell(place.node, Farewell(reason, failed=True))])
+        if message_id:
+            self._sent_away[message_id] = place
 
     def dismiss(self, reason: str) -> list[str]:
         """Tells every client that the run is over; the messages' ids."""

@@ -34,8 +34,11 @@ from flwr.superlink.federation import NoOpFederationManager
 
 from fedopt.addresses import split_address
 from fedopt.errors import InvalidExperiment
+from server.complaints import Complaints
 from server.fleet import PromptFleetServicer
+from server.gate import Gate
 from server.grid import DirectGrid
+from server.limits import MessageLimit
 from server.lines import DirectLine
 from server.memory import return_large_blocks
 from server.post import Post
@@ -47,7 +50,6 @@ THREADS = 4000
 OPTIONS = [
     ("grpc.max_concurrent_streams", THREADS),
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
     ("grpc.keepalive_time_ms", 30_000),  # finds out within a minute that a machine is gone without a word
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
@@ -64,7 +66,9 @@ class SuperLink:
         identity: ServerIdentity | None,
         client_keys: Mapping[int, bytes] | None,
         tell: Callable[[str], None],
+        vector_bytes: int,
     ) -> None:
+        """`vector_bytes` is the size of a vector of the model: a client has no reason to send much more at once."""
         check_free(listen)
         self._post = Post()
         store = ObjectStoreFactory(FLWR_IN_MEMORY_DB_NAME)
@@ -77,12 +81,16 @@ class SuperLink:
             for client, key in (client_keys or {}).items()
         }
         """Which client each registered node must be; empty where anyone may come."""
-        servicer = PromptFleetServicer(states, authenticates=client_keys is not None, post=self._post, tell=tell)
+        complaints, limit = Complaints(tell), MessageLimit.of(vector_bytes)
+        servicer = PromptFleetServicer(
+            states, authenticates=client_keys is not None, post=self._post, complaints=complaints
+        )
         self._server = grpc.server(
             concurrent.futures.ThreadPoolExecutor(THREADS),
-            options=OPTIONS,
+            options=[*OPTIONS, ("grpc.max_receive_message_length", limit.largest)],
             maximum_concurrent_rpcs=THREADS,
             interceptors=[
+                Gate(limit, Uploads(state, self._post), complaints),
                 RpcErrorTranslationServerInterceptor(),
                 NodeAuthServerInterceptor(states),
                 create_fleet_runtime_version_server_interceptor(),
@@ -137,6 +145,22 @@ class SuperLink:
         self._heartbeat.stop()
         self._state.finish_task(self._task_id, SubStatus.COMPLETED if error is None else SubStatus.FAILED, "")
         self._server.stop(grace=0.5).wait()
+
+
+class Uploads:
+    """Implements `server.gate.Uploads`."""
+
+    def __init__(self, state: InMemoryLinkState, post: Post) -> None:
+        self._state, self._post = state, post
+
+    def awaited(self, key: bytes) -> bool:
+        node = self._state.get_node_id_by_public_key(key)
+        return node is not None and self._post.wants(node)
+
+    def spoiled(self, key: bytes) -> None:
+        node = self._state.get_node_id_by_public_key(key)
+        if node is not None:
+            self._post.refuse_of(node, "an object of it is larger than any of an update of this model, or broke off")
 
 
 def check_free(listen: str) -> None:

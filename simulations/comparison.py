@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from simulations.results import Group, Results, Row, Spread, mean, told
+from simulations.results import SEARCHED, Group, Results, Row, Spread, axis_title, mean, told
 
 SHOWN_MEASURES = {"drift.ratio": "drift ratio", "drift.cosine": "cosine", "gradients.zeta2": "ζ²"}
 """Measures with a column: means over the rounds."""
@@ -24,23 +24,37 @@ class Column:
     """Whether it has a place in a terminal of 80 characters."""
 
 
+def heads(results: Results) -> list[str]:
+    """Over the columns that say which group a row is: its axes, and what a search chose for it."""
+    return [axis_title(axis) for axis in results.axes] + [f"{axis_title(key)}{SEARCHED}" for key in results.searched]
+
+
+def labels(results: Results, group: Group) -> list[str]:
+    """What stands in these columns."""
+    return [*group.labels.values(), *(group.searched.get(key, "-") for key in results.searched)]
+
+
 def columns(results: Results) -> list[Column]:
-    """Final accuracy first."""
-    target = next((row.run.experiment.run.target_accuracy for row in results.rows), None)
+    """Final accuracy first, marked where it is not of all runs; every other column is of the same runs as this one."""
+    targets = dict.fromkeys(row.run.experiment.run.target_accuracy for row in results.rows)
     return [
-        Column("final accuracy, %", lambda group: percent(group.spread(lambda row: row.accuracy))),
+        Column("final accuracy, %", lambda group: percent(group.spread(lambda row: row.accuracy)) + group.mark),
         Column("best, %", lambda group: percent(group.spread(lambda row: row.best_accuracy))),
-        *([Column(f"rounds to {target:.0%}", rounds_to_target)] if target else []),
+        *(Column(f"rounds to {100 * target:g}%", _rounds_to(target)) for target in targets if target is not None),
         *(Column(title, _mean_of(name), name == "drift.ratio") for name, title in SHOWN_MEASURES.items()),
         Column("s a run", lambda group: number(group.spread(lambda row: row.seconds), digits=1)),
     ]
 
 
 def is_winner(results: Results) -> Callable[[Group], bool]:
-    """Which groups have the highest mean accuracy among those that differ on the compared axis alone."""
+    """Which groups have the highest mean accuracy among those that differ on the compared axis alone.
+
+    A group of which runs were lost is no winner: those that are left may be the lucky ones.
+    """
     best: list[Mapping[str, str]] = []
     for _, groups in contexts(results):
-        scored = [(spread.mean, group) for group in groups if (spread := group.spread(lambda row: row.accuracy))]
+        whole = [group for group in groups if not group.mark]
+        scored = [(spread.mean, group) for group in whole if (spread := group.spread(lambda row: row.accuracy))]
         if len(scored) > 1:
             best.append(max(scored, key=lambda pair: pair[0])[1].labels)
     return lambda group: group.labels in best
@@ -56,23 +70,26 @@ def contexts(results: Results) -> list[tuple[dict[str, str], list[Group]]]:
 
 
 class Pair:
-    """One comparison over the seeds that both have finished."""
+    """One comparison over the seeds for which both groups have a finished run."""
 
     def __init__(self, where: Mapping[str, str], first: Group, other: Group, compare: str) -> None:
         self.where = ", ".join(told(axis, label) for axis, label in where.items())
         self.difference = f"{other.labels[compare]} - {first.labels[compare]}"
-        before = {row.seed: row.accuracy for row in first.rows}
+        before = {row.seed: row.accuracy for row in first.finished}
         self.gains = [
             100 * (row.accuracy - reference)
-            for row in other.rows
+            for row in other.finished
             if row.accuracy is not None and (reference := before.get(row.seed)) is not None
         ]
         """In points of accuracy."""
+        self._seeds = len({row.seed for group in (first, other) for row in group.rows})
 
     @property
     def spread(self) -> str:
         found = Spread.of(self.gains)
-        return f"{found.mean:+.2f} ± {found.deviation:.2f}"
+        deviation = "" if found.deviation is None else f" ± {found.deviation:.2f}"
+        mark = "" if found.count == self._seeds else f" ({found.count} of {self._seeds} seeds)"
+        return f"{found.mean:+.2f}{deviation}{mark}"
 
     @property
     def each(self) -> str:
@@ -96,7 +113,7 @@ def paired(results: Results) -> Iterator[Pair]:
 def percent(spread: Spread | None) -> str:
     if spread is None:
         return "-"
-    return f"{100 * spread.mean:.2f}" + (f" ± {100 * spread.deviation:.2f}" if spread.count > 1 else "")
+    return f"{100 * spread.mean:.2f}" + ("" if spread.deviation is None else f" ± {100 * spread.deviation:.2f}")
 
 
 def number(spread: Spread | None, digits: int | None = None) -> str:
@@ -105,16 +122,22 @@ def number(spread: Spread | None, digits: int | None = None) -> str:
     return f"{spread.mean:.{digits}f}" if digits is not None else f"{spread.mean:.3g}"
 
 
-def rounds_to_target(group: Group) -> str:
-    """The rounds of each seed."""
-    reached = [row.run.summary.rounds_to_target for row in group.rows if row.run.summary is not None]
-    return ", ".join("never" if rounds is None else str(rounds) for rounds in reached) or "-"
+def _rounds_to(target: float) -> Callable[[Group], str]:
+    """The rounds that each finished run took to this target, where it was the run's own."""
+
+    def rounds_to(group: Group) -> str:
+        own = [row for row in group.finished if row.run.experiment.run.target_accuracy == target]
+        reached = [row.run.summary.rounds_to_target for row in own if row.run.summary is not None]
+        return ", ".join("never" if rounds is None else str(rounds) for rounds in reached) or "-"
+
+    return rounds_to
 
 
 def not_finished(group: Group) -> str:
-    """How many of the group's runs did not end well; "" if all did."""
-    lost = [row for row in group.rows if row.status != "finished"]
-    return f" ({len(lost)} of {len(group.rows)} {lost[0].status})" if lost else ""
+    """How many of the group's runs did not end well, and how; "" if all did."""
+    lost = [row.status for row in group.rows if row.status != "finished"]
+    counts = [f"{lost.count(status)} of {len(group.rows)} {status}" for status in dict.fromkeys(lost)]
+    return f" ({', '.join(counts)})" if lost else ""
 
 
 def _mean_of(measure: str) -> Callable[[Group], str]:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from clients.choice import choose_road
 from clients.gradients import check_products
+from fedopt.checkpoint import Checkpoints
 from fedopt.data.evaluation_shares import owners_of_tests
+from fedopt.data.fingerprint import Fingerprint, fingerprint_partition
 from fedopt.data.partition import partition
 from fedopt.device import threads
 from fedopt.drift.labels import LabelSkew
@@ -35,6 +37,7 @@ def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Obs
     with _prepared(experiment) as prepared:
         directory = RunDirectory.create(out, experiment)
         try:
+            directory.keep_fingerprint(prepared.fingerprint)
             directory.write_partition(prepared.labels)
             return prepared.in_directory(directory, observers).complete()
         finally:
@@ -48,7 +51,11 @@ def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ())
             raise AssertionError("rank 0 alone has a run")
     directory = RunDirectory.reopen(path, overrides)
     try:
+        Checkpoints(
+            path / "checkpoint", directory.experiment
+        ).check()  # before the data are compared: it may be why they differ
         with _prepared(directory.experiment) as prepared:
+            directory.keep_fingerprint(prepared.fingerprint)
             continued = prepared.in_directory(directory, observers)
             continued.resume()
             directory.write_partition(prepared.labels)
@@ -83,14 +90,18 @@ class Prepared:
     federation: VirtualFederation | RankedFederation
     evaluator: Evaluator
     labels: LabelSpread
+    fingerprint: Fingerprint
     reference: Reference | None
     how: str
     """How clients are trained, and why so, in a line."""
+    notes: Sequence[str] = ()
+    """What the user may not know of the data."""
 
     def in_directory(self, directory: RunDirectory, observers: Sequence[Observer]) -> Run:
         for observer in observers:
             if isinstance(observer, Listener):
-                observer.note(self.how)
+                for sentence in (self.how, *(f"note: {sentence}" for sentence in self.notes)):
+                    observer.note(sentence)
         return Run(directory, self.task, self.federation, self.evaluator, observers, reference=self.reference)
 
     def close(self) -> None:
@@ -105,7 +116,7 @@ def prepare(experiment: Experiment) -> Prepared:
     parts = partition(dataset, experiment.data, settings.seed)
     owners = owners_of_tests(dataset, parts, settings.seed)
 
-    choice = choose_road(settings.gradients, task, dataset.x_train, dataset.y_train)
+    choice = choose_road(settings.gradients, task, dataset.x_train, dataset.y_train, experiment.local.weight_decay)
     check_products(settings.products, choice.road, dataset.x_train)
     workers = choose_workers(settings.workers, experiment, dataset.x_train.device)
     lanes = settings.lanes
@@ -138,4 +149,5 @@ def prepare(experiment: Experiment) -> Prepared:
     processes = "1 process" if workers == 1 else f"{workers} processes"
     exactness = "" if settings.products == "full" else f"; products in {settings.products}"
     how = f"training in {processes} of up to {federation.lanes} clients; gradients: {choice.road}, because {choice.why}"
-    return Prepared(task, federation, evaluator, labels, reference, how + exactness)
+    fingerprint = Fingerprint(data=setup.data_sha256, partition=fingerprint_partition(parts))
+    return Prepared(task, federation, evaluator, labels, fingerprint, reference, how + exactness, dataset.notes)

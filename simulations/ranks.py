@@ -20,6 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from clients.state import untouched_share
 from fedopt.federation import Score, Update, WorkOrder
 from fedopt.parameters import Vectors
 from simulations.virtual import VirtualFederation
@@ -154,11 +155,12 @@ class Shard:
 
     def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
         # Clients that have not taken part yet are rank 0's to count.
-        untouched = 1.0 - sum(share_of[client] for client in accepted) if self._rank == 0 else 0.0
-        means = self._own.states.mean(self._of_own(accepted), share_of, untouched)
-        for name in sorted(means):
-            dist.all_reduce(means[name])
-        return means
+        untouched = untouched_share(accepted, share_of) if self._rank == 0 else 0.0
+        sums = self._own.states.sums(self._of_own(accepted), share_of, untouched)
+        for name in sorted(sums):
+            for limb in sums[name].limbs():
+                dist.all_reduce(limb)
+        return {name: exact.total() for name, exact in sums.items()}
 
     def settle(self, accepted: Mapping[int, int]) -> None:
         self._own.settle(self._of_own(accepted))

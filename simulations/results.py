@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from fedopt.drift.catalogue import PARTS, scalars
 from fedopt.errors import InvalidExperiment
-from fedopt.experiment import Experiment
-from fedopt.experiment_file import as_sections
 from fedopt.history import RoundRecord
 from fedopt.line import Line
 from fedopt.past_runs import DIVERGED, PastRun, find_runs, read_run
+from simulations.axes import DATA, NOT_COMPARED, Labelled, by_data, by_partition, by_settings, without_repeats
 
 PLAN = "plan.json"
 """In a study's directory: which runs it is, and what they are called."""
+
+SEARCHED = " (searched)"
+"""What the name of a key ends in where its value is one that a search chose."""
 
 
 class PlannedLabels(Line):
@@ -27,6 +29,20 @@ class PlannedLabels(Line):
 
     labels: dict[str, str]
     seed: int
+    searched: dict[str, str] = Field(default_factory=dict)
+    """What a search chose for it, by key: an outcome, as its accuracy is."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_was(cls, given: Any) -> Any:
+        """Plans of before had them among the labels, as "local.lr (searched)"."""
+        if isinstance(given, dict) and isinstance(labels := given.get("labels"), dict):
+            old = {axis: label for axis, label in labels.items() if axis.endswith(SEARCHED)}
+            if old:
+                searched = {axis.removesuffix(SEARCHED): label for axis, label in old.items()}
+                kept = {axis: label for axis, label in labels.items() if axis not in old}
+                return {**given, "labels": kept, "searched": searched}
+        return given
 
 
 class Plan(Line):
@@ -48,6 +64,8 @@ class Row:
     """By axis."""
     seed: int
     run: PastRun
+    searched: Mapping[str, str] = field(default_factory=dict)
+    """By key, what a search chose for the run; no axis, for runs with other choices are compared."""
 
     @property
     def status(self) -> str:
@@ -85,23 +103,43 @@ class Group:
     def title(self) -> str:
         return ", ".join(told(axis, label) for axis, label in self.labels.items()) or "all runs"
 
+    @property
+    def searched(self) -> Mapping[str, str]:
+        return self.rows[0].searched
+
+    @property
+    def finished(self) -> tuple[Row, ...]:
+        """The runs that ended well: those that every figure of a table is of."""
+        return tuple(row for row in self.rows if row.status == "finished")
+
+    @property
+    def drawn(self) -> tuple[Row, ...]:
+        """The runs that curves are of: those that ended well or still go on; all of them if none does."""
+        return tuple(row for row in self.rows if row.status in ("finished", "unfinished")) or self.rows
+
+    @property
+    def mark(self) -> str:
+        """ " (1 of 3 runs)" where figures are not of all runs; "" where they are."""
+        ended = len(self.finished)
+        return "" if ended == len(self.rows) else f" ({ended} of {len(self.rows)} runs)"
+
     def spread(self, value: Callable[[Row], float | None]) -> Spread | None:
-        """Over the seeds for which there is a value."""
-        values = [found for row in self.rows if (found := value(row)) is not None]
+        """Over those of the finished runs that have a value."""
+        values = [found for row in self.finished if (found := value(row)) is not None]
         return Spread.of(values) if values else None
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation."""
+    """Mean and sample standard deviation; one value has none."""
 
     mean: float
-    deviation: float
+    deviation: float | None
     count: int
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        deviation = statistics.stdev(values) if len(values) > 1 else None
         return cls(statistics.fmean(values), deviation, len(values))
 
 
@@ -125,6 +163,11 @@ class Results:
             for axis, label in row.labels.items():
                 axes.setdefault(axis, {})[label] = None
         return {axis: list(labels) for axis, labels in axes.items()}
+
+    @property
+    def searched(self) -> list[str]:
+        """The keys that a search chose values for."""
+        return list(dict.fromkeys(key for row in self.rows for key in row.searched))
 
     @property
     def groups(self) -> list[Group]:
@@ -186,10 +229,13 @@ def _plan(place: Path) -> Plan | None:
 
 
 def _planned(plan: Plan, place: Path, runs: Mapping[Path, PastRun], complaints: list[str]) -> Results:
+    names = {place / name: name for name in plan.runs if place / name in runs}
+    labelled = [
+        Labelled(dict(plan.runs[name].labels), plan.runs[name].seed, runs[path]) for path, name in names.items()
+    ]
     rows = [
-        Row(name, planned.labels, planned.seed, runs[place / name])
-        for name, planned in plan.runs.items()
-        if place / name in runs
+        Row(names[told.run.path], told.labels, told.seed, told.run, plan.runs[names[told.run.path]].searched)
+        for told in by_data(labelled, complaints, planned=True)
     ]
     missing = [name for name in plan.runs if place / name not in runs]
     if missing:
@@ -197,42 +243,34 @@ def _planned(plan: Plan, place: Path, runs: Mapping[Path, PastRun], complaints: 
         complaints.append(f"{len(missing)} of {len(plan.runs)} runs are not there: {', '.join(missing[:5])}{more}")
     if not rows:
         raise InvalidExperiment(f"{place} holds none of its study's runs")
-    return Results(plan.title or place.resolve().name, plan.about, plan.compare, tuple(rows), tuple(complaints))
+    results = Results(plan.title or place.resolve().name, plan.about, plan.compare, tuple(rows), tuple(complaints))
+    return _with_warning(results)
 
 
 def _unplanned(places: Sequence[Path], runs: Mapping[Path, PastRun], complaints: list[str]) -> Results:
-    """Axes are the keys whose values are not the same in all runs; the seed is none."""
-    values = {path: _flat(run.experiment) for path, run in runs.items()}
-    keys = list(dict.fromkeys(key for flat in values.values() for key in flat if key not in NO_AXIS))
-    # A key that some have and others do not, as a variant of one algorithm, follows from another axis.
-    axes = [key for key in keys if len({flat[key] for flat in values.values() if key in flat}) > 1]
-    axes.sort(key=lambda key: key != "algorithm.name")  # the first of all, where it differs
-    if "data.name" in axes:
-        complaints.append("the runs are of different data: their accuracies do not compare")
+    labelled = by_data(by_settings(list(runs.values())), complaints)
+    labelled = without_repeats(by_partition(labelled, complaints), complaints)
     root = places[0] if len(places) == 1 else None
     rows = [
         Row(
             name=str(path.relative_to(root)) if root is not None and path != root else str(path),
-            labels={axis: values[path].get(axis, "-") for axis in axes},
-            seed=run.experiment.run.seed,
-            run=run,
+            labels=told.labels,
+            seed=told.seed,
+            run=told.run,
         )
-        for path, run in runs.items()
+        for told in labelled
+        for path in [told.run.path]
     ]
     title = (root.resolve().name if root is not None else "") or "runs"
-    return Results(title, "", axes[0] if axes else "", tuple(rows), tuple(complaints))
+    compared = [axis for axis in rows[0].labels if axis not in NOT_COMPARED]
+    return _with_warning(Results(title, "", compared[0] if compared else "", tuple(rows), tuple(complaints)))
 
 
-NO_AXIS = {"run.seed", "data.path", "data.download", "run.threads", "run.lanes", "run.checkpoint_every", "run.device"}
-"""Keys whose value is not a question that a comparison asks."""
-
-
-def _flat(experiment: Experiment) -> dict[str, str]:
-    return {
-        f"{section}.{key}": value if isinstance(value, str) else json.dumps(value)
-        for section, keys in as_sections(experiment).items()
-        for key, value in keys.items()
-    }
+def _with_warning(results: Results) -> Results:
+    if not results.axes.keys() & {DATA, "data.name"}:
+        return results
+    warning = "the runs are of different data: their accuracies do not compare"
+    return replace(results, complaints=(*results.complaints, warning))
 
 
 def last(values: Iterable[tuple[int, float]]) -> float | None:

@@ -56,8 +56,8 @@ def _become(command: list[str], cwd: Path, out: IO[str], err: IO[str]) -> None:
     main()
 
 
-def start(arguments: Sequence[str | Path], cwd: Path | None = None) -> subprocess.Popen[str]:
-    """Starts the command and returns at once."""
+def start(arguments: Sequence[str | Path], cwd: Path | None = None, own_group: bool = False) -> subprocess.Popen[str]:
+    """Starts the command and returns at once; with `own_group`, os.killpg reaches it with all its processes."""
     return subprocess.Popen(
         [*FEDOPT, *map(str, arguments)],
         cwd=cwd,
@@ -65,4 +65,5 @@ def start(arguments: Sequence[str | Path], cwd: Path | None = None) -> subproces
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=own_group,
     )

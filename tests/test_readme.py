@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -13,8 +15,10 @@ from fedopt.experiment import Experiment
 from fedopt.history import RoundRecord, Summary
 from simulations.study.file import read_study
 from simulations.study.plan import combinations, planned_runs
+from tests.commands import fedopt
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 def block(language: str, number: int = 0) -> str:
@@ -26,6 +30,24 @@ def test_its_experiment_is_valid() -> None:
     experiment = Experiment(**tomllib.loads(block("toml")))
     assert experiment.notes() == []
     assert experiment.cohort_size == 10
+
+
+def test_its_experiment_is_the_example_that_is_shipped_and_runs(shared_data: Path, tmp_path: Path) -> None:
+    example = ROOT / "examples" / "mnist.toml"
+    assert example.read_text() == block("toml")
+    assert set(re.findall(r"fedopt \w+ (\S+\.toml)", README)) == {"examples/mnist.toml"}
+    short = ("--set", f"data.path={shared_data}", "--set", "run.rounds=1", "--set", "local.steps=5")
+    done = fedopt("run", example, *short, "--out", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rounds"] == 1
+
+
+def test_the_licence_is_the_one_that_pyproject_names() -> None:
+    """The text's checksum is that of https://www.apache.org/licenses/LICENSE-2.0.txt."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (project["license"], project["license-files"]) == ("Apache-2.0", ["LICENSE"])
+    text = (ROOT / "LICENSE").read_bytes()
+    assert hashlib.sha256(text).hexdigest() == "cfc7749b96f63bd31c3c42b5c471bf756814053e847c10f3eb003417bc523d30"
 
 
 def test_its_study_is_valid(tmp_path: Path) -> None:

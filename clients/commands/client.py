@@ -36,8 +36,9 @@ def client(
         Path, typer.Option("--state", metavar="DIR", help="Where to keep what must survive a restart.")
     ] = Path("fedopt-state"),
     device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="auto (a GPU if there is one), cpu, cuda or mps.")
-    ] = "auto",
+        str | None,
+        typer.Option("--device", metavar="NAME", help="auto (a GPU if there is one; the default), cpu, cuda or mps."),
+    ] = None,
     ca: Annotated[
         Path | None, typer.Option("--ca", metavar="FILE", help="The authority that signed the server's certificate.")
     ] = None,
@@ -71,7 +72,8 @@ def client(
         )
     if ca is None and key is not None:
         raise InvalidExperiment("--key proves who this client is over TLS alone; give --ca as well")
-    _check_overrides(overrides or [])
+    given = [*([] if device is None else [f"run.device={device}"]), *(overrides or [])]
+    _check_overrides(given)
 
     from clients.credentials import read_credentials
     from clients.fleet import TurnedAway
@@ -86,9 +88,8 @@ def client(
     config: dict[str, str | int | bool] = {
         "partition-id": number,
         "state": str(state.absolute()),
-        "device": device,
         "resident": True,
-        "set": "\n".join(overrides or []),
+        "set": "\n".join(given),
         "models": "\n".join(models or []),
     }
     if data is not None:
@@ -109,3 +110,4 @@ def _check_overrides(overrides: list[str]) -> None:
         if key not in OWN.get(section, ()):
             own = ", ".join(f"{section}.{key}" for section, keys in OWN.items() for key in sorted(keys))
             raise InvalidExperiment(f"--set {text}: the server decides {section}.{key}; a client may set {own}")
+    override({}, overrides)  # none contradicts another

@@ -60,7 +60,7 @@ class Packing:
     def views(self, rows: Tensor) -> dict[str, Tensor]:
         """The parameters in rows [..., Q] by name, each [..., *shape]."""
         shapes = zip(self.layout.names, self.layout.shapes, self._parts(rows), strict=True)
-        return {name: part.view(*rows.shape[:-1], *shape) for name, shape, part in shapes}
+        return {name: part.view((*rows.shape[:-1], *shape)) for name, shape, part in shapes}
 
     def bind(self, module: nn.Module, row: Tensor) -> list[nn.Parameter]:
         """Makes the module's parameters views of `row` [Q]; returns them in the order of the layout."""

@@ -98,8 +98,8 @@ class AveragePoolRule(Rule):
         self._y = self.scratch("y", lanes, (channels, out_high, batch, out_wide)).permute(BACK)
         self._dx = None
         if wants_gradient:
-            # Its own for each width of batches: what no window reads stays zero.
-            self._dx = self.scratch.beside(f"dx {batch}", x).zero_()
+            self._dx = self.scratch.beside("dx", x)
+            self._rest = (height, width) != (out_high * high, out_wide * wide)
             self._dparts = self._tiles(self._dx, high, wide, out_high, out_wide)
         return self._y
 
@@ -124,6 +124,8 @@ class AveragePoolRule(Rule):
         if self._x is not None:
             self._dx.copy_(gradient.expand(self._dx.shape))
         else:
+            if self._rest:
+                self._dx.zero_()  # each time: the rule before this one may write over what it is given
             for part in self._dparts:
                 part.copy_(gradient)
         return (self._dx,)

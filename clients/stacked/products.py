@@ -26,6 +26,7 @@ import torch
 from threadpoolctl import LibController, ThreadpoolController
 from torch import Tensor
 
+from clients.stacked.storage import aligned
 from fedopt.precision import Products, rounded
 
 SMALL_KERNELS = {"SkylakeX", "Cooperlake", "SapphireRapids"}
@@ -244,4 +245,10 @@ def _add(into: Tensor, found: Tensor, keep: float, scale: float) -> None:
 
 
 def _twice(one: Tensor) -> Tensor:
-    return torch.cat([one, one])
+    """Two lanes like the one, each laid out and aligned as a lane of many is."""
+    _, *sides = one.shape
+    _, *strides = one.stride()
+    extent = 1 + sum((side - 1) * stride for side, stride in zip(sides, strides, strict=True))
+    row = aligned(extent, one)
+    two = one.new_empty(2 * row).as_strided((2, *sides), (row, *strides))
+    return two.copy_(one.expand(2, *sides))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from fedopt.experiment_file import read_experiment
 app = command("partition")
 
 SHOWN_CLASSES = 12
-"""More columns than this do not fit a terminal; --json and --plot show them all."""
+"""At most so many classes have a column, and fewer where they do not fit; --json and --plot show them all."""
 
 
 @app.command(epilog="Example:  fedopt partition --set data.alpha=0.5 --plot partition.png")
@@ -42,6 +43,8 @@ def partition(
     dataset = load_dataset(settings.data, settings.run.seed)
     parts = make_partition(dataset, settings.data, settings.run.seed)
     skew = LabelSkew.of(dataset.y_train.numpy(), parts, dataset.classes)
+    for sentence in dataset.notes:
+        print(f"note: {sentence}", file=sys.stderr)
     if as_json:
         print(json.dumps(_as_dict(skew, dataset.class_names)))
     else:
@@ -63,7 +66,21 @@ def _as_dict(skew: LabelSkew, names: tuple[str, ...]) -> dict[str, object]:
 
 
 def _print_table(skew: LabelSkew, dataset: Dataset) -> None:
+    console = Console()
     shown = min(dataset.classes, SHOWN_CLASSES)
+    boundless = console.options.update(max_width=10_000)
+    while shown and console.measure(_table(skew, dataset, shown), options=boundless).maximum > console.width:
+        shown -= 1
+    console.print(_table(skew, dataset, shown))
+    console.print(
+        f"{len(skew.counts)} clients, {skew.sizes.sum()} samples, sizes {skew.sizes.min()} to "
+        f"{skew.sizes.max()} (median {np.median(skew.sizes):g}); mean entropy {skew.entropies.mean():.2f} of "
+        f"{np.log2(dataset.classes):.2f} bits, mean distance {skew.distances.mean():.2f}"
+    )
+
+
+def _table(skew: LabelSkew, dataset: Dataset, shown: int) -> Table:
+    """The first `shown` classes have columns of their own."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("client", justify="right")
     for name in dataset.class_names[:shown]:
@@ -82,13 +99,7 @@ def _print_table(skew: LabelSkew, dataset: Dataset) -> None:
             f"{skew.entropies[client]:.2f}",
             f"{skew.distances[client]:.2f}",
         )
-    console = Console()
-    console.print(table)
-    console.print(
-        f"{len(skew.counts)} clients, {skew.sizes.sum()} samples, sizes {skew.sizes.min()} to "
-        f"{skew.sizes.max()} (median {np.median(skew.sizes):g}); mean entropy {skew.entropies.mean():.2f} of "
-        f"{np.log2(dataset.classes):.2f} bits, mean distance {skew.distances.mean():.2f}"
-    )
+    return table
 
 
 def draw(skew: LabelSkew, names: tuple[str, ...], file: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fedopt.checkpoint import Checkpoints
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import read_experiment
@@ -24,12 +25,14 @@ log = logging.getLogger("fedopt")
 def chosen_experiment(
     experiment: Path | None, overrides: list[str], out: Path | None, resume: Path | None
 ) -> Experiment:
-    """The experiment of the file, or of the run that is resumed."""
+    """The experiment of the file, or of the run that is resumed, if what was changed of that may change."""
     if resume is None:
         return read_experiment(experiment, overrides)
     if experiment is not None or out is not None:
         raise InvalidExperiment("--resume takes the experiment and the place from DIR; leave out the others")
-    return read_run_experiment(resume, overrides)
+    settings = read_run_experiment(resume, overrides)
+    Checkpoints(resume / "checkpoint", settings).check()
+    return settings
 
 
 def introduce(

@@ -58,14 +58,20 @@ def samples_seen(samples: int, local: LocalSettings) -> int:
 
 
 def plan_samples(samples: int, seen: int, local: LocalSettings, rng: np.random.Generator) -> BatchPlan:
-    """Epoch after epoch as in `plan_batches`, until this many samples have been seen; the last batch may be cut."""
+    """Epoch after epoch as in `plan_batches`, until this many samples have been seen; the last batch may be cut.
+
+    A full batch that is cut is a random part of the samples.
+    """
     epochs = -(-seen // samples)
     plan = plan_batches(samples, local.model_copy(update={"epochs": epochs, "steps": None}), rng)
     before = np.concatenate([[0], np.cumsum(plan.counts)])
     steps = int(np.searchsorted(before, seen))
-    counts = plan.counts[:steps].copy()
+    positions, counts = plan.positions[:steps], plan.counts[:steps].copy()
     counts[-1] = seen - before[steps - 1]
-    return BatchPlan(plan.positions[:steps], counts)
+    if local.batch_size == "full" and counts[-1] < samples:
+        positions = positions.copy()  # its rows were one row, broadcast
+        positions[-1] = rng.permutation(samples)
+    return BatchPlan(positions, counts)
 
 
 def _batches_per_epoch(samples: int, local: LocalSettings) -> int:

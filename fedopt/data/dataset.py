@@ -18,7 +18,7 @@ from fedopt.seeding import Purpose, stream
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images [n, C, H, W] or features [n, F], normalised once; integer labels [n]."""
+    """Images [n, C, H, W] or features [n, F]; integer labels [n]. `load_dataset` normalises uint8 images."""
 
     x_train: Tensor
     y_train: Tensor
@@ -35,6 +35,17 @@ class Dataset:
     def sample_shape(self) -> tuple[int, ...]:
         return tuple(self.x_train.shape[1:])
 
+    @property
+    def notes(self) -> list[str]:
+        """A sentence on what the user may not know of the data."""
+        held = [torch.bincount(y.cpu(), minlength=self.classes) for y in (self.y_train, self.y_test)]
+        untested = torch.nonzero((held[0] > 0) & (held[1] == 0)).flatten().tolist()
+        if not untested:
+            return []
+        names = ", ".join(str(self.class_names[label] if self.class_names else label) for label in untested[:10])
+        more = f" and {len(untested) - 10} more" if len(untested) > 10 else ""
+        return [f"the test set has no sample of class {names}{more}: nothing is measured there"]
+
     def to(self, device: torch.device, dtype: torch.dtype) -> Dataset:
         return replace(
             self,
@@ -49,7 +60,10 @@ def load_dataset(settings: DataSettings, seed: int) -> Dataset:
     """Reads the data the experiment names; DataUnavailable says where it looked and what to do."""
     load = cast(Callable[[DataSettings, int], Dataset], SOURCES.load(settings.name))
     dataset = load(settings, seed)
-    return hold_out(dataset, settings.validation, seed) if settings.validation else dataset
+    if settings.validation:
+        dataset = hold_out(dataset, settings.validation, seed)
+    # Only now: what is held out is as unknown as a test set, and has no part in the statistics.
+    return normalised(dataset) if dataset.x_train.dtype == torch.uint8 else dataset
 
 
 def hold_out(dataset: Dataset, share: float, seed: int) -> Dataset:
@@ -83,15 +97,21 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> Dataset:
 def from_images(
     train: np.ndarray, y_train: np.ndarray, test: np.ndarray, y_test: np.ndarray, names: tuple[str, ...]
 ) -> Dataset:
-    """A data set from uint8 images [n, C, H, W], each channel to mean 0 and variance 1 over the training set."""
+    """A data set from uint8 images [n, C, H, W], which stay as they are until it is known what is trained on."""
     return Dataset(
-        normalise_images(train, train),
+        torch.from_numpy(np.ascontiguousarray(train)),
         torch.from_numpy(y_train.astype(np.int64)),
-        normalise_images(test, train),
+        torch.from_numpy(np.ascontiguousarray(test)),
         torch.from_numpy(y_test.astype(np.int64)),
         classes=len(names),
         class_names=names,
     )
+
+
+def normalised(dataset: Dataset) -> Dataset:
+    """uint8 images as floats, each channel to mean 0 and variance 1 over the training set."""
+    train, test = dataset.x_train.numpy(), dataset.x_test.numpy()
+    return replace(dataset, x_train=normalise_images(train, train), x_test=normalise_images(test, train))
 
 
 def normalise_images(images: np.ndarray, by: np.ndarray) -> Tensor:

@@ -32,11 +32,13 @@ def owners_of_tests(dataset: Dataset, parts: Sequence[np.ndarray], seed: int) ->
 
 
 def apportion(seats: int, weights: np.ndarray) -> np.ndarray:
-    """Whole numbers that add up to `seats`, as near to proportion as can be (largest remainders; ties to the first)."""
-    exact = seats * weights / weights.sum()
-    whole: np.ndarray = np.floor(exact).astype(np.int64)
-    rest = np.argsort(whole - exact, kind="stable")[: seats - whole.sum()]
-    whole[rest] += 1
+    """Whole numbers that add up to `seats`, as near to proportion as can be (largest remainders; ties to the first).
+
+    `weights` are counts, so that remainders are compared as whole numbers: rounding breaks no tie.
+    """
+    whole: np.ndarray
+    whole, remainders = np.divmod(seats * weights.astype(np.int64), int(weights.sum()))
+    whole[np.argsort(-remainders, kind="stable")[: seats - whole.sum()]] += 1
     return whole
 
 

@@ -17,6 +17,12 @@ PARTITION_KEYS = {
 }
 """The keys that only some partitions read."""
 
+SOURCE_KEYS = {"a": "synthetic", "b": "synthetic", "split": "emnist", "image_size": "folder"}
+"""The keys that only one source reads."""
+
+DRAWN = {"synthetic"}
+"""Sources that draw their samples from the run's seed."""
+
 NEEDS_PATH = {"folder", "npz"}
 
 
@@ -65,18 +71,22 @@ class DataSettings(Section):
             )
         return self
 
+    @property
+    def unread(self) -> dict[str, str]:
+        """Keys that this partition or source does not read, set or not, each with the name that does not read it."""
+        by_partition = {key: self.partition for key, users in PARTITION_KEYS.items() if self.partition not in users}
+        return by_partition | {key: self.name for key, user in SOURCE_KEYS.items() if self.name != user}
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the samples themselves, and not only who holds them, depend on the run's seed."""
+        return self.name in DRAWN or self.validation > 0
+
     def notes(self) -> list[str]:
         """One sentence for each key that was set but that this partition or source does not read."""
         defaults = DataSettings()
-        readers = {
-            **{key: (self.partition in users, self.partition) for key, users in PARTITION_KEYS.items()},
-            "a": (self.name == "synthetic", self.name),
-            "b": (self.name == "synthetic", self.name),
-            "split": (self.name == "emnist", self.name),
-            "image_size": (self.name == "folder", self.name),
-        }
         return [
             f"data.{key} is not used by {by}"
-            for key, (read, by) in readers.items()
-            if not read and getattr(self, key) != getattr(defaults, key)
+            for key, by in self.unread.items()
+            if getattr(self, key) != getattr(defaults, key)
         ]

@@ -33,6 +33,6 @@ def measure_gradients(squares: Mapping[int, float], shares: Mapping[int, float],
 
 
 def square_norm(vector: Tensor) -> float:
-    """|v|^2 in float64."""
-    wide = vector.detach().to("cpu" if vector.device.type == "mps" else vector.device, torch.float64)
+    """|v|^2 in float64, of a copy: the last bit of a product of vectors may depend on where they begin in memory."""
+    wide = vector.detach().to("cpu" if vector.device.type == "mps" else vector.device, torch.float64, copy=True)
     return torch.dot(wide, wide).item()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
-import sys
+from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, model_validator
@@ -13,6 +12,7 @@ from torch import nn
 
 from fedopt.errors import InvalidExperiment
 from fedopt.models.base import ModelFamily, Shape
+from fedopt.models.places import search_in
 
 
 class CustomModel(ModelFamily):
@@ -41,8 +41,7 @@ class CustomModel(ModelFamily):
 
     def _factory(self) -> Any:
         module_name, _, attribute = self.name.partition(":")
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())  # a console script does not look where the user stands
+        search_in(Path.cwd())  # a console script does not look where the user stands
         try:
             return getattr(importlib.import_module(module_name), attribute)
         except (ImportError, AttributeError) as error:

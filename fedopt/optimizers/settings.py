@@ -18,6 +18,9 @@ KEYS_OF = {
 }
 """Which keys each inner optimizer reads, beside `lr`."""
 
+KEYS_OF_SAM = {"rho", "p", "base"}
+"""Which keys SAM reads, beside those of the optimizer that it wraps."""
+
 EPOCHS = 5
 """Local epochs where neither epochs nor steps are given."""
 
@@ -70,14 +73,18 @@ class LocalSettings(Section):
         bare = self.optimizer == "sgd" and self.momentum == 0 and self.weight_decay == 0
         return bare and self.clip is None
 
+    @property
+    def unread(self) -> set[str]:
+        """Keys that this optimizer does not read, set or not."""
+        read = KEYS_OF[self.stepper] | (KEYS_OF_SAM if self.optimizer == "sam" else set())
+        return KEYS_OF_SAM.union(*KEYS_OF.values()) - read
+
     def notes(self) -> list[str]:
         """One sentence for each key that was set but that this optimizer does not read."""
-        read = KEYS_OF[self.stepper] | ({"rho", "p", "base"} if self.optimizer == "sam" else set())
         defaults = LocalSettings()
-        optional = set().union(*KEYS_OF.values()) | {"rho", "p", "base"}
         adamw_as_adam = ["adamw with local.weight_decay = 0 is adam; 0.01 is usual"]
         return (adamw_as_adam if self.stepper == "adamw" and self.weight_decay == 0 else []) + [
             f"local.{key} is not used by {self.optimizer}"
-            for key in sorted(optional - read)
+            for key in sorted(self.unread)
             if getattr(self, key) != getattr(defaults, key)
         ]

@@ -20,7 +20,7 @@ Clients = Annotated[
 ]
 
 
-@app.command(epilog="Example:  fedopt server mnist.toml --listen 0.0.0.0:9092 --clients 4 --keys keys")
+@app.command(epilog="Example:  fedopt server examples/mnist.toml --listen 0.0.0.0:9092 --clients 4 --keys keys")
 def server(
     experiment: ExperimentFile = None,
     listen: Annotated[
@@ -74,7 +74,7 @@ def server(
     known = read_client_keys(client_keys, settings.data.clients) if client_keys else None
     with open_run(settings, out, resume, changes) as (directory, setup):
         log_to(directory.path / "server.log")
-        with SuperLink(listen, identity, known, tell) as superlink:
+        with SuperLink(listen, identity, known, tell, setup.vector_bytes) as superlink:
             tell(f"listening on {listen}, {_protection(identity is not None, known is not None)}")
             history = conduct(
                 directory,

@@ -34,8 +34,8 @@ def report(
     """Make one page of runs: tables with spread, curves, client drift, partitions, clients and classes.
 
     The page is one file that opens from disk, in any browser, without a network. Runs of a study are grouped as it
-    was planned, other runs by the keys in which they differ; seeds are averaged. What cannot be read, or is still
-    under way, is said on the page, and the rest is shown.
+    was planned, other runs by the keys and the data in which they differ; seeds are averaged, and the same run again is
+    left out. What cannot be read, or is still under way, is said on the page, and the rest is shown.
     """
     results = read_results(directories)
     file = html or directories[0] / "report.html"

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from fedopt.commands.options import Overrides, Quiet, command
+from fedopt.commands.tables import Column, show
 from fedopt.errors import FedoptError
 from fedopt.files import replace_file
 from fedopt.past_runs import DIVERGED
 from fedopt.runner import Interrupted
 from simulations.commands.report import write_page
-from simulations.comparison import columns, is_winner, paired
-from simulations.results import Results, axis_title, read_results
+from simulations.comparison import columns, heads, is_winner, labels, paired
+from simulations.results import Results, read_results
+from simulations.study.checks import Checked, checked
 from simulations.study.conduct import Outcome, conduct
 from simulations.study.display import display
-from simulations.study.file import Study, read_study
-from simulations.study.plan import PlannedRun, combinations, planned_runs, search_runs
+from simulations.study.file import read_study
 from simulations.study.tables import results_csv, summary_md
 from simulations.study.workers import cores
 
@@ -42,7 +42,10 @@ def study(
         ),
     ] = None,
     overrides: Overrides = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", min=1, metavar="N", help="Seeds 0 to N-1.")] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option("--seeds", min=1, metavar="N", help="How many seeds: from 0 on, or from the experiment's own."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="The study's directory, new or begun; by default below runs/."),
@@ -57,30 +60,34 @@ def study(
 ) -> None:
     """Run a study: every combination of a grid of experiments, over seeds, in parallel.
 
-    STUDY is a file, the name of a shipped study, or an experiment, which is run under every algorithm; without one the
-    algorithms are compared on non-IID digits. All runs of a seed have the same clients, initial
-    weights, cohorts and minibatches. Ctrl-C, a crash or a kill loses at most the rounds since the last checkpoint:
-    the same command with **--out DIR** goes on, and skips what is finished. Ends with results.csv (a line a run),
-    summary.md (means over seeds, paired comparisons) and report.html in DIR.
+    STUDY is a file, the name of a shipped study, or an experiment, whose algorithm is run beside FedAvg, from the
+    experiment's seed on; without one FedAvg and SCAFFOLD are compared on non-IID digits. All runs of a seed have the
+    same clients, initial weights, cohorts and minibatches. Ctrl-C, a crash or a kill loses at most the rounds since
+    the last checkpoint: the same command with **--out DIR** goes on, and skips what is finished. Ends with results.csv
+    (a line a run), summary.md (means over seeds, paired comparisons) and report.html in DIR.
 
     **fedopt study --dry-run** shows what a study would run; `fedopt list studies` names those that are shipped.
     """
     name, asked = read_study(file, overrides or [], seeds)
+    plan = checked(asked)
+    console, stderr = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
+    for note in plan.notes:
+        stderr.print(f"note: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     if dry:
-        _tell_runs(asked)
+        _print_runs(plan)
         return
     out = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-study-{name}"
-    console, stderr = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
     console.print(asked.title or name, style="bold", highlight=False, soft_wrap=True)
     outcome = conduct(asked, name, out, jobs or cores(), retry, display(stderr))
-    how = f"go on with: fedopt study {'' if file is None else f'{file} '}--out {out}, and the same options"
+    again = shlex.join(["fedopt", "study", *([] if file is None else [str(file)]), "--out", str(out)])
+    how = f"go on with: {again}, and the same options"
     if outcome.interrupted:
         raise Interrupted(f"stopped; {how}")
     results = read_results([out])
     replace_file(out / "results.csv", results_csv(results).encode())
     replace_file(out / "summary.md", summary_md(results).encode())
     write_page(results, out / "report.html")
-    console.print(table(results))
+    print_table(console, results)
     for pair in paired(results):
         where = f"{pair.where}: " if pair.where else ""
         line = f"{where}{pair.difference}, seed by seed: {pair.each} points ({pair.spread})"
@@ -89,18 +96,19 @@ def study(
     _tell_failures(outcome)
 
 
-def table(results: Results) -> Table:
+def print_table(console: Console, results: Results) -> None:
     """Mean ± standard deviation over seeds; the best of each comparison in bold."""
-    figures, wins = [column for column in columns(results) if column.brief], is_winner(results)
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for axis in results.axes:
-        shown.add_column(axis_title(axis))
-    for column in figures:
-        shown.add_column(column.title, justify="right", no_wrap=True)
-    for group in results.groups:
-        cells = [*group.labels.values(), *(column.told(group) for column in figures)]
-        shown.add_row(*cells, style="bold" if wins(group) else "")
-    return shown
+    groups, wins = results.groups, is_winner(results)
+    rows = [labels(results, group) for group in groups]
+    shown = [
+        Column(head, [row[place] for row in rows], len({row[place] for row in rows}) > 1, is_figure=False)
+        for place, head in enumerate(heads(results))
+    ]
+    figures = [column for column in columns(results) if column.brief]
+    shown += [
+        Column(figure.title, [figure.told(group) for group in groups], figure is figures[0]) for figure in figures
+    ]
+    show(console, shown, [wins(group) for group in groups], elsewhere="summary.md")
 
 
 def _tell_failures(outcome: Outcome) -> None:
@@ -117,10 +125,8 @@ def _tell_failures(outcome: Outcome) -> None:
         raise SomeFailed("\n".join([heading, *failed[:10], *more]))
 
 
-def _tell_runs(asked: Study) -> None:
-    points = combinations(asked)
-    searches = [search_runs(asked, asked.search, point) for point in points] if asked.search else []
-    runs: list[PlannedRun] = [*itertools.chain.from_iterable(searches), *planned_runs(asked, points)]
+def _print_runs(plan: Checked) -> None:
+    runs = plan.runs if not plan.searches else [*plan.first, *plan.runs]
     for run in runs:
         print(run.name)
     rounds = sum(run.experiment.run.rounds for run in runs)

@@ -144,7 +144,7 @@ function nearest(values, wanted) {
   return best;
 }
 
-/** Means with error bars over named places. A series: {name, colour, dash, points: [[place, mean, deviation]]}. */
+/** Means with error bars over named places. A series: {name, colour, dash, points: [[place, mean, deviation or null, mark]]}. */
 function points(width, places, series, { yTick, valueTold, xTitle, connected }) {
   const every = series.flatMap((one) => one.points);
   const ys = padded(Math.min(...every.map(([, m, s]) => m - s)), Math.max(...every.map(([, m, s]) => m + s)));
@@ -157,8 +157,8 @@ function points(width, places, series, { yTick, valueTold, xTitle, connected }) 
     const at = (place) => plot.x(places.indexOf(place) + shift);
     const path = one.points.map(([place, mean]) => `${at(place).toFixed(1)},${plot.y(mean).toFixed(1)}`).join("L");
     if (connected) plot.svg.append(make("path", { class: "curve", "data-series": one.name, stroke: one.colour, "stroke-dasharray": one.dash, d: `M${path}` }));
-    for (const [place, mean, deviation] of one.points) {
-      const say = (event) => showTip(event, `${xTitle} ${place}`, [[one.colour, `${one.name}: ${valueTold(mean)} ± ${valueTold(deviation)}`]]);
+    for (const [place, mean, deviation, mark] of one.points) {
+      const say = (event) => showTip(event, `${xTitle} ${place}`, [[one.colour, `${one.name}: ${valueTold(mean)}${deviation === null ? "" : ` ± ${valueTold(deviation)}`}${mark}`]]);
       plot.svg.append(
         make("line", { x1: at(place), x2: at(place), y1: plot.y(mean - deviation), y2: plot.y(mean + deviation), stroke: one.colour, "stroke-width": 1.4 }),
         make("circle", { cx: at(place), cy: plot.y(mean), r: 4, fill: one.colour, onpointermove: say, onpointerdown: say, onpointerleave: hideTip }));

@@ -20,7 +20,8 @@ class Curve:
 
     rounds: tuple[int, ...]
     mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+    deviation: tuple[float | None, ...]
+    """None where one seed alone has a value."""
 
     @property
     def empty(self) -> bool:
@@ -28,24 +29,24 @@ class Curve:
 
 
 def curve(group: Group, measure: str) -> Curve:
-    return over_seeds([row.series(measure) for row in group.rows])
+    return over_seeds([row.series(measure) for row in group.drawn])
 
 
 def layer_curves(group: Group, measure: str = "ratio") -> dict[str, Curve]:
     """A measure of the updates, layer by layer."""
     layers = dict.fromkeys(
-        layer for row in group.rows for record in row.run.records[:1] if record.drift for layer in record.drift.layers
+        layer for row in group.drawn for record in row.run.records[:1] if record.drift for layer in record.drift.layers
     )
-    return {layer: over_seeds([_of_layer(row, layer, measure) for row in group.rows]) for layer in layers}
+    return {layer: over_seeds([_of_layer(row, layer, measure) for row in group.drawn]) for layer in layers}
 
 
 def megabytes(group: Group) -> dict[int, float]:
     """What had been sent after each round, up and down, in MB: mean over seeds."""
     sums = [
         list(itertools.accumulate((record.bytes_up + record.bytes_down) / 1e6 for record in row.run.records))
-        for row in group.rows
+        for row in group.drawn
     ]
-    rounds = [[record.round for record in row.run.records] for row in group.rows]
+    rounds = [[record.round for record in row.run.records] for row in group.drawn]
     found = over_seeds([list(zip(numbers, sent, strict=True)) for numbers, sent in zip(rounds, sums, strict=True)])
     return dict(zip(found.rounds, found.mean, strict=True))
 
@@ -59,7 +60,7 @@ def over_seeds(series: Sequence[Sequence[tuple[int, float]]]) -> Curve:
     return Curve(
         tuple(rounds),
         tuple(statistics.fmean(by_round[round_]) for round_ in rounds),
-        tuple(statistics.stdev(by_round[r]) if len(by_round[r]) > 1 else 0.0 for r in rounds),
+        tuple(statistics.stdev(by_round[r]) if len(by_round[r]) > 1 else None for r in rounds),
     )
 
 
@@ -75,7 +76,7 @@ def _of_layer(row: Row, layer: str, measure: str) -> list[tuple[int, float]]:
 def client_accuracies(group: Group) -> list[float]:
     """Of every client with a test share and every seed, when they were measured last."""
     found: list[float] = []
-    for row in group.rows:
+    for row in group.drawn:
         measured = [record.clients for record in row.run.records if record.clients is not None]
         if measured:
             found += [accuracy for accuracy in measured[-1].accuracy if accuracy is not None]
@@ -86,7 +87,7 @@ def class_accuracies(group: Group) -> list[float | None]:
     """Of every class at the last evaluation, mean over seeds."""
     last = [
         measured[-1].accuracy
-        for row in group.rows
+        for row in group.drawn
         if (measured := [record.classes for record in row.run.records if record.classes is not None])
     ]
     if not last or len({len(accuracies) for accuracies in last}) > 1:

@@ -93,10 +93,12 @@ def _panels(count: int, width: float = 3.2, height: float = 2.3) -> tuple[Figure
     figure = Figure(
         figsize=((4.6 if single else width * columns), (3.0 if single else height * rows)), layout="constrained"
     )
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     axes = [panel for row in grid for panel in row]
     for panel in axes[count:]:
         panel.set_visible(False)
+    for panel in axes[count - columns : count]:  # nothing visible is below it
+        panel.xaxis.set_tick_params(labelbottom=True)
     return figure, axes[:count]
 
 
@@ -109,7 +111,9 @@ def _over_rounds(results: Results, measure: str, label: str, by_bytes: bool = Fa
     scale = 100 if label.endswith("%") else 1
     names: dict[str, object] = {}
     for panel, (where, groups) in zip(panels, shown, strict=True):
-        panel.set_title(", ".join(told(axis, value) for axis, value in where.items()), fontsize=9)
+        marked = [f"{group.labels.get(results.compare, group.title)}{group.mark}" for group in groups if group.mark]
+        title = ", ".join(told(axis, value) for axis, value in where.items())
+        panel.set_title("\n".join([title, *marked]).strip(), fontsize=9)
         for rank, group in enumerate(groups):
             found = curves[id(group)]
             if not found.empty:
@@ -134,8 +138,8 @@ def _places(group: Group, found: Curve, by_bytes: bool) -> Sequence[float]:
 def _draw(panel: Axes, found: Curve, rank: int, scale: float, places: Sequence[float]) -> object:
     colour, dash = COLOURS[rank % len(COLOURS)], DASHES[rank % len(DASHES)]
     means = [scale * value for value in found.mean]
-    low = [scale * (mean - deviation) for mean, deviation in zip(found.mean, found.deviation, strict=True)]
-    high = [scale * (mean + deviation) for mean, deviation in zip(found.mean, found.deviation, strict=True)]
+    low = [scale * (mean - (deviation or 0)) for mean, deviation in zip(found.mean, found.deviation, strict=True)]
+    high = [scale * (mean + (deviation or 0)) for mean, deviation in zip(found.mean, found.deviation, strict=True)]
     panel.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
     (line,) = panel.plot(places, means, color=colour, linestyle=dash)
     return line
@@ -158,13 +162,23 @@ def _over_axis(results: Results, axis: str) -> Figure | None:
                 names[name] = panel.errorbar(
                     [place + 0.06 * (rank - (len(lines) - 1) / 2) for place, _ in known],
                     [100 * spread.mean for _, spread in known],
-                    [100 * spread.deviation for _, spread in known],
+                    [math.nan if spread.deviation is None else 100 * spread.deviation for _, spread in known],
                     color=COLOURS[rank % len(COLOURS)],
                     linestyle=DASHES[rank % len(DASHES)],
                     marker="o",
                     markersize=3.5,
                     capsize=2.5,
                 )
+            for g in groups:
+                if g.mark and (spread := g.spread(lambda row: row.accuracy)):
+                    panel.annotate(
+                        f"{len(g.finished)}/{len(g.rows)}",
+                        (places.index(g.labels[axis]), 100 * spread.mean),
+                        (0, 5),
+                        textcoords="offset points",
+                        ha="center",
+                        fontsize=7,
+                    )
         panel.set_xticks(range(len(places)), places)
     figure.supxlabel(axis_title(axis), fontsize=9)
     figure.supylabel("final test accuracy, %", fontsize=9)
@@ -186,7 +200,7 @@ def _clients(results: Results) -> Figure | None:
         showfliers=False,
         medianprops={"color": COLOURS[1]},
     )
-    panel.set_yticks(range(1, len(measured) + 1), [group.title for group, _ in measured])
+    panel.set_yticks(range(1, len(measured) + 1), [group.title + group.mark for group, _ in measured])
     panel.invert_yaxis()
     panel.set_xlabel("accuracy of each client on its own test share, %; whiskers from the worst tenth")
     return figure

@@ -31,7 +31,7 @@ function visibleGroups() {
     const parts = group.labels.map((label, index) => (common[index] ? null : saidLabel(index, label))).filter((part) => part !== null);
     const variant = compareIndex < 0 ? 0 : data.axes[compareIndex].labels.indexOf(group.labels[compareIndex]);
     const dash = groups.length > 1 ? Math.max(0, variant) + Math.floor(rank / MOST) : 0;
-    return { ...group, name: parts.join(", ") || group.title, colour: `var(--c${rank % MOST})`, dash: DASHES[dash % DASHES.length] };
+    return { ...group, name: (parts.join(", ") || group.title) + group.mark, colour: `var(--c${rank % MOST})`, dash: DASHES[dash % DASHES.length] };
   });
 }
 
@@ -120,7 +120,7 @@ function drawAxes() {
       const name = varied.map((other) => saidLabel(other, group.labels[other])).join(", ") || "accuracy";
       const key = others.join("|");
       if (!found.has(key)) found.set(key, { name, variant: compareIndex < 0 ? 0 : data.axes[compareIndex].labels.indexOf(group.labels[compareIndex]), points: [] });
-      found.get(key).points.push([group.labels[index], ...group.final]);
+      found.get(key).points.push([group.labels[index], ...group.final, group.mark]);
     }
     const series = [...found.values()].slice(0, MOST * 2).map((one, rank) => ({ ...one, colour: `var(--c${rank % MOST})`, dash: DASHES[Math.max(0, one.variant) % DASHES.length] }));
     if (!series.length) return;

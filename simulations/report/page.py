@@ -12,10 +12,11 @@ from typing import Any
 
 from fedopt.drift.catalogue import NOTATION, meaning
 from fedopt.experiment_file import as_sections
-from simulations.comparison import columns, is_winner, not_finished, paired
+from simulations.axes import OF_THE_MACHINE, SEED
+from simulations.comparison import columns, heads, is_winner, labels, not_finished, paired
 from simulations.report.curves import SHOWN, class_accuracies, client_accuracies, curve, layer_curves, megabytes
 from simulations.report.partitions import partitions
-from simulations.results import NO_AXIS, Group, Results, axis_title
+from simulations.results import Group, Results, axis_title
 
 DIGITS = 5
 """Significant digits of a number on the page."""
@@ -65,20 +66,25 @@ def _group(group: Group, alone: bool) -> dict[str, Any]:
     return {
         "title": group.title if not alone or len(group.labels) else "this run",
         "labels": list(group.labels.values()),
-        "final": [_short(final.mean), _short(final.deviation)] if final else None,
+        "mark": group.mark,
+        "final": [_short(final.mean), _known(final.deviation)] if final else None,
         "megabytes": {round_: _short(sent) for round_, sent in megabytes(group).items()},
         "curves": {
-            measure: [found.rounds, [*map(_short, found.mean)], [*map(_short, found.deviation)]]
+            measure: [found.rounds, [*map(_short, found.mean)], [*map(_known, found.deviation)]]
             for measure, found in curves.items()
         },
         "layers": {name: [found.rounds, [*map(_short, found.mean)]] for name, found in layers.items()},
         "clients": [*map(_short, client_accuracies(group))],
-        "classes": [None if value is None else _short(value) for value in class_accuracies(group)],
+        "classes": [*map(_known, class_accuracies(group))],
     }
 
 
 def _short(value: float) -> float:
     return float(f"{value:.{DIGITS}g}")
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None else _short(value)
 
 
 def _versions(results: Results) -> str:
@@ -100,14 +106,14 @@ def _complaints(results: Results) -> str:
 
 def _table(results: Results) -> str:
     figures, wins = columns(results), is_winner(results)
-    axes = [axis_title(axis) for axis in results.axes] or ["run"]
+    axes = heads(results) or ["run"]
     lines = []
     for group in results.groups:
-        labels = list(group.labels.values()) or [group.rows[0].name]
+        names_of = labels(results, group) or [group.rows[0].name]
         final, *others = (html.escape(column.told(group)) for column in figures)
         names = html.escape(", ".join(row.name for row in group.rows) + not_finished(group))
         runs = f"<details><summary>{len(group.rows)}</summary>{names}</details>"
-        cells = [_cell(html.escape(label)) for label in labels]
+        cells = [_cell(html.escape(label)) for label in names_of]
         cells += [_cell(each, "n") for each in (f"<strong>{final}</strong>" if wins(group) else final, *others)]
         lines.append([*cells, _cell(runs, "runs")])
     return _as_table([*axes, *(f"{column.title}>" for column in figures), "runs"], lines)
@@ -145,7 +151,8 @@ def _common(results: Results) -> str:
         keys = [
             key
             for key, value in experiments[0][section].items()
-            if f"{section}.{key}" not in NO_AXIS and all(other[section].get(key) == value for other in experiments)
+            if f"{section}.{key}" not in {SEED, *OF_THE_MACHINE}
+            and all(other[section].get(key) == value for other in experiments)
         ]
         told = "".join(
             f"<div><dt>{key}</dt><dd>{html.escape(str(experiments[0][section][key]))}</dd></div>" for key in keys

@@ -19,8 +19,9 @@ from fedopt.files import replace_file
 from fedopt.past_runs import DIVERGED, FAILURE, read_failure, read_run
 from fedopt.runs import RunDirectory
 from simulations.results import PLAN, Plan, PlannedLabels
+from simulations.study.checks import checked
 from simulations.study.file import Study
-from simulations.study.plan import Combination, PlannedRun, combinations, planned_runs, search_runs
+from simulations.study.plan import Combination, PlannedRun, planned_runs
 from simulations.study.workers import Ended, Progress, Report, Task, Workers
 
 
@@ -52,16 +53,15 @@ class Outcome:
 
 def conduct(study: Study, name: str, out: Path, jobs: int, retry: bool, watcher: Watcher) -> Outcome:
     """Runs what is left of the study into `out`. InvalidExperiment, before anything is run, for one that cannot be."""
-    points = combinations(study)
-    searches = [search_runs(study, study.search, point) for point in points] if study.search else []
-    first = planned_runs(study, points)  # a combination that is no experiment is told before any is run
+    plan = checked(study)  # before anything is written or run
+    points, searches = plan.combinations, plan.searches
     _check_directory(out)
-    _check_same([run for runs in searches for run in runs] if searches else first, out)
+    _check_same(plan.first, out)
     _write_study(out, study)
     outcome = Outcome()
     with Workers(jobs) as workers:
         if searches:
-            _run_all("search", [run for runs in searches for run in runs], out, workers, retry, watcher, outcome)
+            _run_all("search", plan.first, out, workers, retry, watcher, outcome)
             if outcome.interrupted:
                 return outcome
             points = _choose(searches, out, outcome)
@@ -76,8 +76,8 @@ def _plan(study: Study, name: str, runs: Sequence[PlannedRun]) -> Plan:
     """What reports need to know of the study."""
     labels: dict[str, PlannedLabels] = {}
     for run in runs:
-        searched = {f"{key} (searched)": str(value) for key, value in run.combination.searched.items()}
-        labels[run.name] = PlannedLabels(labels=run.combination.labels | searched, seed=run.seed)
+        searched = {key: str(value) for key, value in run.combination.searched.items()}
+        labels[run.name] = PlannedLabels(labels=run.combination.labels, seed=run.seed, searched=searched)
     compare = study.compare if study.grid else ""
     return Plan(title=study.title or name, about=study.about, compare=compare, runs=labels)
 

@@ -16,28 +16,32 @@ label = "momentum"
 "local.momentum" = 0.9
 "local.lr" = [0.01, 0.03]
 
-[[adjust]]                                   # for the combinations that match, other values
+[[adjust]]                                   # for the combinations that match, other values of keys that no axis sets
 when = { "algorithm.name" = "scaffold", optimizer = "momentum" }
-set = { "local.lr" = 0.02 }
+set = { "algorithm.server_lr" = 0.9 }
 
 [search]                                     # for each combination, the best of these on held-out training data
 validation = 0.1
 rounds = 20
-grid = { "local.lr" = [0.3, 0.1, 0.03] }
+grid = { "local.batch_size" = [16, 64] }
+
+In each run an axis, an adjustment, the search and the seeds set different keys; `simulations.study.checks` refuses a
+study in which two of them set the same one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from fedopt.algorithms import ALGORITHMS
 from fedopt.errors import InvalidExperiment
-from fedopt.experiment import Experiment, explain
-from fedopt.experiment_file import override, read_toml
+from fedopt.experiment import Experiment
+from fedopt.experiment_file import INSTEAD_OF, override, read_toml
+from fedopt.explain import explain
+from fedopt.models.places import search_in
 from fedopt.registry import nearest
 from fedopt.section import Section, wrong
 
@@ -45,6 +49,13 @@ SHIPPED = Path(__file__).parent.parent / "studies"
 """Studies that come with the package, by the names of their files."""
 
 ALGORITHM = "algorithm.name"
+
+REFERENCE = "fedavg"
+"""What the algorithm of an experiment file is compared with."""
+
+SEED = "run.seed"
+LABEL = "label"
+"""The entry of an axis' table that names it."""
 
 
 class Adjustment(Section):
@@ -76,6 +87,13 @@ class Study(Section):
     grid: dict[str, list[Any]] = Field(default_factory=dict)
     adjust: list[Adjustment] = Field(default_factory=list)
     search: Search | None = None
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _number_or_list(cls, seeds: Any) -> Any:
+        if not all(type(number) is int for number in (seeds if isinstance(seeds, list) else [seeds])):
+            raise ValueError(f"must be a number of seeds, or a list of them: 3 or [0, 1, 2], not {seeds!r}")
+        return seeds
 
     @field_validator("grid", mode="before")
     @classmethod
@@ -113,6 +131,19 @@ class Study(Section):
     def seed_list(self) -> list[int]:
         return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
+    @property
+    def own_keys(self) -> dict[str, str]:
+        """What sets each key of the experiment that `base` does not set for all runs."""
+        found: dict[str, str] = {}
+        for axis, values in self.grid.items():
+            for value in values:
+                keys = value.keys() - {LABEL} if isinstance(value, Mapping) else {axis}
+                found |= dict.fromkeys(keys, f"the axis {axis}")
+        found |= {key: "[[adjust]]" for adjustment in self.adjust for key in adjustment.set}
+        if self.search is not None:
+            found |= dict.fromkeys([*self.search.grid, "data.validation"], "[search]")
+        return found
+
 
 def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"local": {"lr": [...]}} as {"local.lr": [...]}: TOML writes an unquoted dotted key so."""
@@ -126,21 +157,56 @@ def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def read_study(place: Path | None, overrides: list[str], seeds: int | None) -> tuple[str, Study]:
     """The study of that file, or shipped under that name; (name, study).
 
-    An experiment file is a study of its own: every algorithm on that experiment.
+    An experiment file is a study of its own: the file's algorithm beside FedAvg, from the file's seed on.
     """
     file = _file_of(place or Path("digits"))
+    changed = [text.partition("=")[0].strip() for text in overrides]
+    if SEED in changed:
+        raise InvalidExperiment(f"--set {SEED}: a study's runs have the seeds of --seeds, or of seeds in its file")
     given = read_toml(file, "study")
+    search_in(file.parent)  # for a model of the user's own
     if given and given.keys() <= Experiment.model_fields.keys():
-        given = {"base": given, "grid": {ALGORITHM: list(ALGORITHMS)}}
+        return file.stem, _study(file, _of_experiment(override(given, overrides), seeds))
     base = given.get("base", {})
     if isinstance(base, dict):
         given["base"] = override(base, overrides)
     if seeds is not None:
         given["seeds"] = seeds
+    study = _study(file, given)
+    _check_overrides(study, changed)
+    return file.stem, study
+
+
+def _study(file: Path, given: dict[str, Any]) -> Study:
     try:
-        return file.stem, Study(**given)
+        return Study(**given)
     except ValidationError as error:
         raise InvalidExperiment("\n".join(f"{file.name}: {line}" for line in explain(error).splitlines())) from error
+
+
+def _of_experiment(experiment: dict[str, Any], seeds: int | None) -> dict[str, Any]:
+    """The study that an experiment file stands for; what is wrong with its sections is left for `Study` to find."""
+    base = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in experiment.items()}
+    algorithm, run = base.get("algorithm"), base.get("run")
+    name = algorithm.pop("name", REFERENCE) if isinstance(algorithm, dict) else REFERENCE
+    first = run.pop("seed", 0) if isinstance(run, dict) else 0
+    if type(first) is not int or first < 0:
+        raise InvalidExperiment(f"{SEED}: must be a whole number, at least 0, not {first!r}")
+    count = Study.model_fields["seeds"].default if seeds is None else seeds
+    return {
+        "base": base,
+        "grid": {ALGORITHM: [REFERENCE] if name == REFERENCE else [REFERENCE, name]},
+        "seeds": list(range(first, first + count)),
+    }
+
+
+def _check_overrides(study: Study, keys: Sequence[str]) -> None:
+    """InvalidExperiment for a key of the command line that the study sets itself: its runs would not have it."""
+    own = study.own_keys
+    for key in keys:
+        for same in (key, INSTEAD_OF.get(key, key)):
+            if same in own:
+                raise InvalidExperiment(f"--set {key}: {own[same]} of the study sets {same}; change its file instead")
 
 
 def _file_of(place: Path) -> Path:

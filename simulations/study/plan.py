@@ -12,12 +12,10 @@ from fedopt.errors import InvalidExperiment
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import change, is_key
 from fedopt.past_runs import SEARCH
-from simulations.study.file import Search, Study
+from simulations.study.file import LABEL, SEED, Adjustment, Search, Study
 
 Changes = dict[str, Any]
 """section.key to value."""
-
-LABEL = "label"
 
 
 @dataclass(frozen=True)
@@ -26,6 +24,8 @@ class Choice:
 
     label: str
     changes: Changes
+    table: str = ""
+    """The label of the table that it is made of, which may have lists and so make several."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def planned_runs(study: Study, chosen: Sequence[Combination]) -> list[PlannedRun
             name=f"{combination.name}-seed{seed}",
             combination=combination,
             seed=seed,
-            experiment=_experiment(study, combination, {"run.seed": seed}),
+            experiment=_experiment(study, combination, {SEED: seed}),
         )
         for combination in chosen
         for seed in study.seed_list
@@ -90,7 +90,7 @@ def planned_runs(study: Study, chosen: Sequence[Combination]) -> list[PlannedRun
 
 def search_runs(study: Study, search: Search, combination: Combination) -> list[PlannedRun]:
     """The runs from which this combination's choice is made; `searched` says of each what it tries."""
-    held_out: Changes = {"data.validation": search.validation, "run.seed": search.seed}
+    held_out: Changes = {"data.validation": search.validation, SEED: search.seed}
     if search.rounds is not None:
         held_out["run.rounds"] = search.rounds
     runs: list[PlannedRun] = []
@@ -113,7 +113,7 @@ def _experiment(study: Study, combination: Combination, more: Changes) -> Experi
     for choice in combination.choices.values():
         changes |= choice.changes
     for adjustment in study.adjust:
-        if all(_matches(combination.choices[axis], axis, value) for axis, value in adjustment.when.items()):
+        if applies(adjustment, combination):
             changes |= adjustment.set
     changes |= combination.searched | more
     for key in changes:
@@ -125,8 +125,14 @@ def _experiment(study: Study, combination: Combination, more: Changes) -> Experi
         raise InvalidExperiment("\n".join(f"{combination.name}: {line}" for line in str(error).splitlines())) from error
 
 
-def _matches(choice: Choice, axis: str, value: Any) -> bool:
-    return value in (choice.label, choice.changes.get(axis, choice.label))
+def applies(adjustment: Adjustment, combination: Combination) -> bool:
+    """Whether it adjusts this combination."""
+    return all(matches(combination.choices[axis], axis, value) for axis, value in adjustment.when.items())
+
+
+def matches(choice: Choice, axis: str, value: Any) -> bool:
+    """Whether the choice is that value of the axis: by its label, by its table's, or by what it sets."""
+    return value in (choice.label, choice.table or choice.label, choice.changes.get(axis, choice.label))
 
 
 def _choices(axis: str, value: Any) -> Iterator[Choice]:
@@ -145,7 +151,7 @@ def _choices(axis: str, value: Any) -> Iterator[Choice]:
     for entries in itertools.product(*lists.values()):
         tried = dict(zip(lists, entries, strict=True))
         told = [label, *(f"{_key(key)}={_told(entry)}" for key, entry in tried.items())]
-        yield Choice(" ".join(part for part in told if part), fixed | tried)
+        yield Choice(" ".join(part for part in told if part), fixed | tried, label)
 
 
 def _told(value: Any) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 
 from simulations.benchmarks.engine import machine
-from simulations.comparison import columns, is_winner, not_finished, paired
-from simulations.results import MEASURES, Group, Results, Row, axis_title, last, mean
+from simulations.comparison import columns, heads, is_winner, labels, not_finished, paired
+from simulations.results import MEASURES, SEARCHED, Group, Results, Row, axis_title, last, mean
 
 
 def results_csv(results: Results) -> str:
@@ -18,7 +18,9 @@ def results_csv(results: Results) -> str:
     measures = [f"{measure}.{kind}" for measure in MEASURES for kind in ("last", "mean")]
     names = [
         *results.axes,
-        *("seed", "status", "test_accuracy", "best_accuracy", "rounds", "rounds_to_target", "seconds"),
+        *(f"{key}{SEARCHED}" for key in results.searched),
+        *("seed", "status", "test_accuracy", "best_accuracy", "rounds", "target_accuracy", "rounds_to_target"),
+        *("seconds",),
         *("bytes_up", "bytes_down", *measures, "run"),
     ]
     writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
@@ -32,6 +34,8 @@ def _entries(row: Row) -> dict[str, object]:
     records, summary = row.run.records, row.run.summary
     entries: dict[str, object] = {
         **row.labels,
+        **{f"{key}{SEARCHED}": value for key, value in row.searched.items()},
+        "target_accuracy": row.run.experiment.run.target_accuracy,
         "seed": row.seed,
         "status": row.status,
         "rounds": records[-1].round if records else 0,
@@ -64,14 +68,16 @@ def _groups(results: Results) -> Iterator[str]:
     seeds = max(len(group.rows) for group in results.groups)
     yield f"Mean ± standard deviation over {seeds} seeds; the best of each comparison in bold."
     yield "Every run has its line in results.csv and its directory; measures of drift are means over the rounds."
+    if any(group.mark for group in results.groups):
+        yield "A row marked (1 of 3 runs) is of those that finished alone, in all its columns, and is no best."
     yield ""
-    axes, figures, wins = [axis_title(axis) for axis in results.axes], columns(results), is_winner(results)
+    axes, figures, wins = heads(results), columns(results), is_winner(results)
     yield _line([*axes, *(column.title for column in figures), "runs"])
     yield _line(["---"] * len(axes) + ["---:"] * len(figures) + ["---"])
     for group in results.groups:
         final, *others = (column.told(group) for column in figures)
         runs = directories(group) + not_finished(group)
-        yield _line([*group.labels.values(), f"**{final}**" if wins(group) else final, *others, runs])
+        yield _line([*labels(results, group), f"**{final}**" if wins(group) else final, *others, runs])
     yield ""
 
 

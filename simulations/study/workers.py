@@ -9,9 +9,10 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -121,7 +122,8 @@ class Workers:
     def _hire(self) -> Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs,), daemon=True)
-        process.start()
+        with _blocking_ctrl_c():
+            process.start()
         theirs.close()
         return Worker(process, ours)
 
@@ -151,9 +153,22 @@ class Reporter:
 def _work(line: Connection) -> None:
     """A worker's life: a task, its reports, the next task; until the line is closed."""
     with suppress(EOFError, OSError, KeyboardInterrupt):  # the parent has gone, or will
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         while True:
             task: Task = line.recv()
             line.send(carry_out(task, Reporter(line)))
+
+
+@contextmanager
+def _blocking_ctrl_c() -> Iterator[None]:
+    """What is started in here does not know Ctrl-C until it unblocks it: the terminal sends it to all processes, and
+    one that is still importing torch would answer with a traceback."""
+    resource_tracker.ensure_running()  # starting it would end the blocking
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def carry_out(task: Task, reporter: Reporter) -> Ended:

@@ -61,6 +61,16 @@ def test_a_class_the_experiment_does_not_have_is_refused(tmp_path: Path) -> None
         read_own_data(tmp_path, NAMES, None)
 
 
+def test_an_own_folder_may_have_folders_and_lack_classes_but_none_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "dog" / "2026" / "july").mkdir(parents=True)
+    Image.new("L", (4, 4), 9).save(tmp_path / "dog" / "2026" / "july" / "a.png")
+    _, labels = read_own_data(tmp_path, NAMES, None)
+    assert labels.tolist() == [1]
+    (tmp_path / "cat").mkdir()
+    with pytest.raises(DataUnavailable, match=r"--data: there is no image in class cat"):
+        read_own_data(tmp_path, NAMES, None)
+
+
 @pytest.mark.deployment
 def test_clients_bring_their_own_files(house: Household) -> None:
     """The server has a test set; what the clients learn from is theirs alone. One brings samples of another shape."""

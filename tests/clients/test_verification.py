@@ -114,7 +114,11 @@ def doubled_by_a_hook() -> nn.Module:
 
 def halved_on_the_way_back() -> nn.Module:
     module = dense()
-    module[2].register_full_backward_pre_hook(lambda _module, gradients: (0.5 * gradients[0],))
+
+    def halve(_module: nn.Module, gradients: tuple[Tensor, ...] | Tensor) -> tuple[Tensor, ...]:
+        return tuple(0.5 * gradient for gradient in gradients)
+
+    module[2].register_full_backward_pre_hook(halve)
     return module
 
 
@@ -196,6 +200,53 @@ def test_a_module_that_uses_another_ones_parameters_is_refused() -> None:
     for wished in wishes:
         with pytest.raises(InvalidExperiment, match="a copy of this model does not compute what the model does"):
             choose_road(wished, Task(Borrows()), ROWS, Y)
+
+
+def test_weight_decay_is_refused_where_it_would_shrink_what_is_not_trained() -> None:
+    """torch.optim does not touch a parameter whose gradient is None."""
+    with pytest.raises(InvalidExperiment, match=r"the model's body\.weight takes no part in the loss"):
+        choose_road("auto", Task(FrozenByContext()), ROWS, Y, weight_decay=0.1)
+    frozen = FrozenByContext()
+    frozen.body.requires_grad_(False)
+    assert choose_road("auto", Task(frozen), ROWS, Y, weight_decay=0.1).road == "each"
+
+
+class Scaled(nn.Module):
+    """A parameter without dimensions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.scale = nn.Linear(6, 3), nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(x) * self.scale
+        return logits
+
+
+@pytest.mark.parametrize("road", ["each", "vmap"])
+def test_a_parameter_without_dimensions_is_trained(road: Road) -> None:
+    torch.manual_seed(1)
+    module, x = Scaled().double(), ROWS.double()
+    plan = plan_batches(24, LOCAL, stream(3, Purpose.BATCHES, 1, 0))
+    alone = Layout.of(module).flatten(train_plainly(module, LOCAL, x, Y, batches_of(plan, np.arange(24))))
+    assert torch.allclose(learned(Task(module), x, road), alone, rtol=1e-12, atol=1e-13)
+
+
+def test_average_pooling_that_leaves_a_margin_learns_as_autograd_does() -> None:
+    """The margin's gradient stays zero, step after step, though the layer before writes over what it is given."""
+    torch.manual_seed(1)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.GELU(), nn.AvgPool2d(4), nn.Flatten(), nn.Linear(4, 3)
+    ).double()
+    found, plain = (learned(Task(module), IMAGES.double(), road) for road in ("stacked", "each"))
+    assert torch.allclose(found, plain, rtol=1e-12, atol=1e-13)
+
+
+def test_a_hook_on_a_parameter_is_not_lost_silently() -> None:
+    module = dense()
+    module.get_parameter("0.weight").register_hook(lambda gradient: 0.5 * gradient)  # type: ignore[no-untyped-call]
+    with pytest.raises(InvalidExperiment, match="a copy of this model does not compute"):
+        choose_road("auto", Task(module), ROWS, Y)
 
 
 def test_a_backend_that_mixes_padding_into_the_samples_is_refused() -> None:

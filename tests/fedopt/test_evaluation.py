@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedopt.evaluation import BATCH, Evaluator
@@ -33,3 +34,31 @@ def test_loss_and_accuracy_are_those_of_the_whole_test_set_on_any_number_of_thre
     for threads in (2, 3):
         evaluator.threads = threads
         assert evaluator(model) == alone
+
+
+class Mirrored(nn.Module):
+    """Puts out in training what it does not in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.layer(x)
+        return z if self.training else z.flip(1)
+
+
+def test_a_model_is_evaluated_in_eval_mode_and_its_owners_stays_in_train_mode() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 5, generator=generator), torch.randint(0, 3, (40,), generator=generator)
+    module = Mirrored()
+    evaluator = Evaluator(Task(module), Layout.of(module), x, y, classes=3)
+    found = evaluator(Layout.of(module).flatten(module))
+    with torch.no_grad():
+        outputs = module.layer(x).flip(1)
+    assert found.accuracy == (outputs.argmax(1) == y).double().mean().item()
+    assert found.loss == pytest.approx(F.cross_entropy(outputs, y).item(), rel=1e-5)
+    owners = np.arange(40) % 2
+    scores = evaluator.by_owner(Layout.of(module).flatten(module), owners, [0, 1])
+    assert scores[1].accuracy == (outputs[1::2].argmax(1) == y[1::2]).double().mean().item()
+    assert module.training

@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedopt.data.settings import DataSettings
 from fedopt.errors import InvalidExperiment
-from fedopt.experiment import Experiment
+from fedopt.experiment import Experiment, RunSettings
 from fedopt.experiment_file import read_experiment, to_toml
+from fedopt.past_runs import read_run
+from fedopt.runs import read_run_experiment
 
 MISTAKES = {
     "data.alpha=-1": "data.alpha: must be greater than 0, not -1",
@@ -76,6 +79,66 @@ def test_a_broken_file_gets_one_sentence(tmp_path: Path, text: str, told: str) -
         read_experiment(file)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["local.epochs=2", "local.steps=3"], "local.steps: give epochs or steps, not both"),
+        (["local.steps=3", "local.epochs=2"], "local.steps: give epochs or steps, not both"),
+        (["run.cohort=3", "run.participation=0.5"], "run.cohort: give participation or cohort, not both"),
+        (["run.seed=1", "run.rounds=3", "run.seed=2"], "run.seed: given twice, as 1 and as 2; give it once"),
+        (["run.stop_at_target=true", "run.stop_at_target=1"], "run.stop_at_target: given twice, as True and as 1"),
+    ],
+)
+def test_overrides_that_contradict_each_other_are_refused(overrides: list[str], told: str, tmp_path: Path) -> None:
+    (tmp_path / "experiment.toml").write_text("[run]\nrounds = 2\n")
+    for file in (None, tmp_path / "experiment.toml"):
+        with pytest.raises(InvalidExperiment) as caught:
+            read_experiment(file, overrides)
+        assert str(caught.value).startswith(told)
+        assert "\n" not in str(caught.value)
+    assert read_experiment(None, ["run.seed=3", "run.seed=3"]).run.seed == 3
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.toml"
+    file.write_bytes(b"\xef\xbb\xbf[run]\nseed = 7\n")
+    assert read_experiment(file).run.seed == 7
+    assert read_run(tmp_path).experiment.run.seed == 7
+    assert read_run_experiment(tmp_path, []).run.seed == 7
+
+
+@pytest.mark.parametrize(
+    ("update", "told"),
+    [
+        ({"local": {"lr": -1.0}}, "local.lr: must be greater than 0, not -1.0"),
+        ({"run": None}, "run: must be a section with keys"),
+        ({"ruin": {}}, "ruin: unknown key; did you mean run?"),
+        ({"data": DataSettings(clients=2), "run": RunSettings(cohort=3)}, "run.cohort: 3 a round"),
+    ],
+)
+def test_a_copy_is_checked_as_the_original_was(update: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidExperiment) as caught:
+        Experiment().model_copy(update=update)
+    assert str(caught.value).startswith(told)
+    section = Experiment(local={"momentum": 0.5}).local
+    with pytest.raises(InvalidExperiment, match=r"^momentum: must be less than 1, not 1\.5"):
+        section.model_copy(update={"momentum": 1.5})
+
+
+def test_a_copy_has_what_was_given_and_what_is_new() -> None:
+    first = Experiment(local={"momentum": 0.5}, model={"name": "torch.nn:Linear", "in_features": 4})
+    local = first.local.model_copy(update={"steps": 7})
+    assert (local.momentum, local.steps, local.epochs) == (0.5, 7, None)
+    copied = first.model_copy(update={"local": local, "algorithm": {"name": "scaffold"}})
+    assert copied == Experiment(
+        local={"momentum": 0.5, "steps": 7},
+        model={"name": "torch.nn:Linear", "in_features": 4},
+        algorithm={"name": "scaffold"},
+    )
+    assert first.model_copy() == first
+    assert copied.model.model_copy(update={"in_features": 5}).model_dump()["in_features"] == 5
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

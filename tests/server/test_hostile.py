@@ -48,7 +48,7 @@ NASTY: list[tuple[str, Reply]] = [
     ("dx is float32", lambda u, x: content(u, dx=Array(x.astype(np.float32)))),
     ("it brings ['dy'] where ['dx'] belong", lambda u, x: content(u, dy=Array(x))),
     ("its vectors are not plain arrays", lambda u, x: content(u, dx=garbage(x))),
-    ("its vectors are not plain arrays", lambda u, x: content(u, dx=pickled(x))),
+    ("dx is object (1,), the model float64", lambda u, x: content(u, dx=pickled(x))),
     ("it lacks its update or its vectors", lambda u, x: RecordDict()),
     ("it says it is client 0", lambda u, x: content({**u, "client": 0}, dx=Array(x))),
     ("it reports 1000000 samples", lambda u, x: content({**u, "samples": 1_000_000}, dx=Array(x))),

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 import fedopt
+from fedopt.data.dataset import load_dataset
 
 SMALL: dict[str, Any] = {"rounds": 3, "cohort": 7, "dtype": "float64", "eval_every": 3}
 
@@ -82,6 +85,106 @@ def test_the_two_roads_agree_to_rounding(tmp_path: Path) -> None:
 
     each, vmap = weights("each"), weights("vmap")
     assert all(torch.allclose(each[name], vmap[name], rtol=1e-12, atol=1e-14) for name in each)
+
+
+class Dropping(nn.Module):
+    """Dropout, and a layer that has no rule."""
+
+    def __init__(self, features: int, classes: int, p: float) -> None:
+        super().__init__()
+        self.first, self.head, self.p = nn.Linear(features, 11), nn.Linear(11, classes), p
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(F.dropout(F.softplus(self.first(x)), self.p, self.training))
+        return logits
+
+
+def dropping(sample_shape: tuple[int, ...], classes: int, p: float) -> nn.Module:
+    return Dropping(sample_shape[0], classes, p)
+
+
+class Recurrent(nn.Module):
+    """Reads a row as a sequence; its LSTM puts out a tuple of tensors and tuples."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.cells, self.head = nn.LSTM(1, 7, batch_first=True), nn.Linear(7, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.cells(x[..., None])
+        logits: Tensor = self.head(states[:, -1])
+        return logits
+
+
+def recurrent(classes: int) -> nn.Module:
+    return Recurrent(classes)
+
+
+def write_table(folder: Path) -> Path:
+    """Rows of five features, whose bytes are no multiple of anything that a processor likes."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((260, 5)), rng.integers(0, 3, 260)
+    x[np.arange(260), y] += 1.0
+    file = folder / "table.npz"
+    np.savez(file, x_train=x[:200], y_train=y[:200], x_test=x[200:], y_test=y[200:])
+    return file
+
+
+HERE = "tests.simulations.test_determinism"
+MODELS: dict[str, dict[str, Any]] = {
+    "recurrent": {"name": f"{HERE}:recurrent"},
+    "dropout": {"name": f"{HERE}:dropping", "p": 0.4},
+    "stacked": {"name": "mlp", "hidden": [9]},
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("model", MODELS)
+def test_lanes_workers_and_a_stop_change_no_digit_of_any_record(tmp_path: Path, model: str, dtype: str) -> None:
+    file = write_table(tmp_path)
+
+    def records(name: str, stop: int | None = None, **run: Any) -> list[dict[str, Any]]:
+        experiment = fedopt.Experiment(
+            data={"name": "npz", "path": str(file), "clients": 7, "alpha": 0.5},
+            model=MODELS[model],
+            algorithm={"name": "scaffold"},
+            local={"epochs": 1, "batch_size": 7},
+            run={"rounds": stop or 3, "cohort": 5, "dtype": dtype, **run},
+            metrics={"drift_every": 1, "clients_every": 1},
+        )
+        history = fedopt.run(experiment, tmp_path / name)
+        if stop is not None:
+            history = fedopt.resume(tmp_path / name, ["run.rounds=3"])
+        hash_ = {"weights": history.summary.weights_sha256}
+        return [*(record.model_dump(exclude={"seconds"}) for record in history.records), hash_]
+
+    alone = records("alone", workers=1, lanes=1)
+    assert records("beside", workers=1, lanes=4) == alone
+    assert records("workers", workers=2, lanes=2) == alone
+    assert records("resumed", stop=2, workers=2, lanes=1) == alone
+
+
+def test_dropout_trains_and_its_score_is_that_of_the_saved_model(tmp_path: Path) -> None:
+    """Evaluation is in eval mode: the weights in the file reproduce what the summary says."""
+    file = write_table(tmp_path)
+    history = fedopt.run(
+        fedopt.Experiment(
+            data={"name": "npz", "path": str(file), "clients": 4, "alpha": 10.0},
+            model=MODELS["dropout"],
+            local={"epochs": 3, "lr": 0.1},
+            run={"rounds": 5, "cohort": 4, "dtype": "float64"},
+        ),
+        tmp_path / "run",
+    )
+    module = Dropping(5, 3, 0.4).double().eval()
+    module.load_state_dict(history.weights)
+    dataset = load_dataset(history.experiment.data, 0)
+    with torch.no_grad():
+        outputs = module(dataset.x_test.double())
+    final = history.summary.final
+    assert final.test_accuracy == (outputs.argmax(1) == dataset.y_test).double().mean().item()
+    assert final.test_loss == pytest.approx(F.cross_entropy(outputs, dataset.y_test).item(), rel=1e-12)
+    assert final.test_accuracy > 0.5
 
 
 def test_a_run_leaves_the_global_generators_and_the_thread_count_alone(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from fedopt.data.partition import partition
 from fedopt.history import History
 from fedopt.models.build import build_model
 from fedopt.optimizers.settings import LocalSettings
+from fedopt.seeding import Purpose, stream
 
 OFTEN = {"drift_every": 2, "clients_every": 2}
 
@@ -104,6 +105,43 @@ def test_divergence_is_the_distance_to_a_plain_centralised_run(tmp_path: Path) -
     central = torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()])
     x = torch.cat([history.weights[name].reshape(-1) for name, _ in module.named_parameters()])
     expected = (torch.linalg.vector_norm(x - central) / torch.linalg.vector_norm(central)).item()
+    assert history.records[-1].divergence == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_full_batch_that_is_cut_counts_for_what_it_is(tmp_path: Path) -> None:
+    """A cohort sees no whole number of passes over all data: the central run ends with a part of them, at random."""
+    local = {"batch_size": "full", "epochs": 2, "lr": 0.05, "momentum": 0.9}
+    history = play(
+        tmp_path / "run",
+        data={"clients": 4, "alpha": 0.5},
+        local=local,
+        metrics={"divergence": True},
+        run={"rounds": 4, "cohort": 2, "dtype": "float64"},
+    )
+    data = load_dataset(history.experiment.data, 0)
+    parts = partition(data, history.experiment.data, 0)
+    samples, x, y = len(data.y_train), data.x_train.double(), data.y_train
+    module = build_model(history.experiment.model, (1, 8, 8), 10, seed=0).double()
+    cut = 0
+    for record in history.records:
+        seen = 2 * sum(len(parts[client]) for client in record.cohort)
+        passes, rest = divmod(seen, samples)
+        plan = plan_samples(samples, seen, history.experiment.local, stream(0, Purpose.CENTRAL, record.round))
+        batches = [np.arange(samples)] * passes + [plan.positions[-1][:rest]] * (rest > 0)
+        assert [len(batch) for batch in batches] == plan.counts.tolist()
+        assert len(np.unique(batches[-1])) == len(batches[-1])
+        if rest:
+            cut += 1
+            assert batches[-1].tolist() != sorted(batches[-1])
+        optimizer = torch.optim.SGD(module.parameters(), 0.05, momentum=0.9)
+        for batch in batches:
+            optimizer.zero_grad()
+            torch.autograd.backward(F.cross_entropy(module(x[batch]), y[batch]))
+            optimizer.step()
+    assert cut >= 3
+    central = torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()])
+    end = torch.cat([history.weights[name].reshape(-1) for name, _ in module.named_parameters()])
+    expected = (torch.linalg.vector_norm(end - central) / torch.linalg.vector_norm(central)).item()
     assert history.records[-1].divergence == pytest.approx(expected, rel=1e-9)
 
 

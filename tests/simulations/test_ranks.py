@@ -15,7 +15,8 @@ SETTINGS = [
     "run.cohort=7",
     "local.epochs=1",
     "local.momentum=0.9",
-    "metrics.drift_every=2",
+    "metrics.drift_every=1",
+    "metrics.clients_every=1",
     "algorithm.name=scaffold",
 ]
 
@@ -38,5 +39,5 @@ def test_two_ranks_come_to_the_bits_of_one_process_and_resume(tmp_path: Path) ->
     lines = [(run / "metrics.jsonl").read_text().splitlines() for run in (alone, together)]
     for one, two in zip(*lines, strict=True):
         ours, theirs = json.loads(one), json.loads(two)
-        assert ours["drift"] == theirs["drift"]
-        assert ours["train_loss"] == theirs["train_loss"]
+        assert ours.pop("seconds") != theirs.pop("seconds")
+        assert ours == theirs  # every measure, to the last digit

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import random
+import shlex
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -22,7 +24,15 @@ from fedopt.runner import Interrupted
 from tests.commands import fedopt as command
 from tests.commands import fedopt_here, start
 
-FILES = {"experiment.toml", "partition.json", "metrics.jsonl", "model.safetensors", "summary.json", "checkpoint"}
+FILES = {
+    "experiment.toml",
+    "partition.json",
+    "fingerprint.json",
+    "metrics.jsonl",
+    "model.safetensors",
+    "summary.json",
+    "checkpoint",
+}
 
 
 class Silent:
@@ -128,14 +138,15 @@ def wait_for_rounds(run: Path, rounds: int, process: object) -> None:
 
 
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path: Path) -> None:
-    run = tmp_path / "run"
+    run = tmp_path / "it's a run"
     settings = ["--set", "algorithm.name=scaffold", "--set", "run.rounds=300", "--set", "run.checkpoint_every=1000"]
     process = start(["run", *settings, "--out", run])
     wait_for_rounds(run, 20, process)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"fedopt run --resume {run}" in told
+    hint = shlex.split(told.strip().rpartition("continue with: ")[2])
+    assert hint == ["fedopt", "run", "--resume", str(run)]
     assert "Traceback" not in told
     done = len((run / "metrics.jsonl").read_text().splitlines())
     assert f"stopped after round {done};" in told
@@ -199,10 +210,14 @@ def test_an_edited_number_in_the_manifest_is_noticed(finished: Path, tmp_path: P
 
 def test_an_experiment_may_not_change_under_a_run(finished: Path, tmp_path: Path) -> None:
     run = copied(finished, tmp_path / "run")
-    with pytest.raises(BrokenRun, match=r"^local\.lr was 0\.05 and is now 0\.1; .* may change .*run\.rounds"):
+    with pytest.raises(InvalidExperiment, match=r"^local\.lr was 0\.05 and is now 0\.1; .* may change .*run\.rounds"):
         fedopt.resume(run, ["local.lr=0.1", "run.rounds=6"])
+    refused = fedopt_here("run", "--resume", run, "--set", "local.lr=0.1", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("fedopt: local.lr was 0.05 and is now 0.1; ")  # before it says anything else
+    assert refused.stderr.count("\n") == 1
     (run / "experiment.toml").write_text((run / "experiment.toml").read_text().replace("seed = 0", "seed = 1"))
-    with pytest.raises(BrokenRun, match=r"run\.seed was 0 and is now 1"):
+    with pytest.raises(InvalidExperiment, match=r"run\.seed was 0 and is now 1"):
         fedopt.resume(run)
 
 
@@ -268,6 +283,10 @@ def test_resumed_to_a_round_that_was_not_evaluated_it_is_evaluated(tmp_path: Pat
 def test_no_run_is_written_over_another(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidExperiment, match="holds a run already; continue it with --resume"):
         fedopt.run(small(), finished)
+    spaced = copied(finished, tmp_path / "two words")
+    with pytest.raises(InvalidExperiment, match=r"continue it with --resume '.*two words'$"):
+        fedopt.run(small(), spaced)
+    shutil.rmtree(spaced)
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InvalidExperiment, match="is not empty"):
         fedopt.run(small(), tmp_path)

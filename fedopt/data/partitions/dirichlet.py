@@ -51,5 +51,14 @@ def _proportions(draw: Draw, open_to: np.ndarray) -> np.ndarray:
 
 
 def _cut(samples: np.ndarray, proportions: np.ndarray) -> list[np.ndarray]:
-    ends = np.minimum(np.floor(np.cumsum(proportions) * len(samples) + 1e-9), len(samples)).astype(np.int64)
-    return np.split(samples, ends[:-1])
+    return np.split(samples, np.cumsum(counts_of(len(samples), proportions))[:-1])
+
+
+def counts_of(samples: int, proportions: np.ndarray) -> np.ndarray:
+    """How many of the samples each client gets, [clients]: its proportion rounded down, or up where the remainder is
+    largest (ties to the first client). A client with proportion 0 gets none."""
+    exact = proportions * samples
+    counts: np.ndarray = np.floor(exact).astype(np.int64)
+    order = np.lexsort((counts - exact, proportions == 0))  # clients that may get one, the largest remainder first
+    counts[order[: samples - counts.sum()]] += 1
+    return counts

@@ -1,8 +1,12 @@
-"""Image folders: train/CLASS/*.png and test/CLASS/*.png, read once into memory."""
+"""Image folders: train/CLASS and test/CLASS with images in them or in folders below, read once into memory.
+
+Classes and the order of their images are those of torchvision's ImageFolder (which does not read GIF).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +31,9 @@ def load(settings: DataSettings, seed: int) -> Dataset:
     strangers = sorted(e.name for e in (root / "test").iterdir() if e.is_dir() and e.name not in names)
     if strangers:
         raise DataUnavailable(f"data.path: class {strangers[0]} is in {root / 'test'} but not in train/")
+    missing = [name for name in names if next(images_below(root / "train" / name), None) is None]
+    if missing:
+        raise DataUnavailable(empty_class("data.path", root / "train" / missing[0], len(missing) - 1))
     train, y_train = read_images(root / "train", names, settings.image_size, "data.path")
     test, y_test = read_images(root / "test", names, settings.image_size, "data.path")
     if train.shape[1:] != test.shape[1:]:
@@ -38,16 +45,11 @@ def load(settings: DataSettings, seed: int) -> Dataset:
 
 
 def read_images(part: Path, names: Sequence[str], side: int | None, key: str) -> tuple[np.ndarray, np.ndarray]:
-    """All images below `part` as uint8 [n, C, H, W] (C is 1 where all are grey) and their labels.
+    """All images of these classes as uint8 [n, C, H, W] (C is 1 where all are grey) and their labels.
 
-    `key` is what the user gave the folder by.
+    A class may have no folder below `part`. `key` is what the user gave the folder by.
     """
-    files = [
-        (file, label)
-        for label, name in enumerate(names)
-        for file in sorted((part / name).glob("*"))
-        if file.suffix.lower() in ENDINGS
-    ]
+    files = [(file, label) for label, name in enumerate(names) for file in images_below(part / name)]
     if not files:
         raise DataUnavailable(f"{key}: no images below {part.absolute()}")
     pixels: list[np.ndarray] = []
@@ -69,6 +71,20 @@ def read_images(part: Path, names: Sequence[str], side: int | None, key: str) ->
     else:
         stacked = np.stack(pixels)[:, None]
     return np.ascontiguousarray(stacked), np.array([label for _, label in files])
+
+
+def images_below(folder: Path) -> Iterator[Path]:
+    """The images in the folder and in those below, folder by folder in the order of their paths; links are followed."""
+    for place, _, files in sorted(os.walk(folder, followlinks=True)):
+        yield from (Path(place, file) for file in sorted(files) if Path(file).suffix.lower() in ENDINGS)
+
+
+def empty_class(key: str, folder: Path, others: int = 0) -> str:
+    more = f", nor in {others} other classes" if others else ""
+    endings = ", ".join(sorted(ending.removeprefix(".") for ending in ENDINGS))
+    return (
+        f"{key}: there is no image in class {folder.name} ({folder}){more}; remove the folder, or fill it ({endings})"
+    )
 
 
 def _size(images: np.ndarray) -> str:

@@ -36,7 +36,7 @@ def load(settings: DataSettings, seed: int) -> Dataset:
             f"data.path: {file.name} has training samples of shape {arrays['x_train'].shape[1:]} "
             f"and test samples of shape {arrays['x_test'].shape[1:]}"
         )
-    classes = int(max(arrays["y_train"].max(), arrays["y_test"].max())) + 1
+    classes = _classes(file.name, np.concatenate([arrays["y_train"].reshape(-1), arrays["y_test"].reshape(-1)]))
     return Dataset(
         x_train=as_floats(arrays["x_train"]),
         y_train=torch.from_numpy(arrays["y_train"].astype(np.int64)),
@@ -45,6 +45,21 @@ def load(settings: DataSettings, seed: int) -> Dataset:
         classes=classes,
         class_names=tuple(str(label) for label in range(classes)),
     )
+
+
+MANY_CLASSES, LEAST_SHARE = 1000, 0.01
+"""More classes than this of which less than this share occurs are not believed."""
+
+
+def _classes(name: str, labels: np.ndarray) -> int:
+    """How many classes the labels count; DataUnavailable where hardly any occurs: a model has an output for each."""
+    classes, different = int(labels.max()) + 1, len(np.unique(labels))
+    if classes > MANY_CLASSES and different < LEAST_SHARE * classes:
+        raise DataUnavailable(
+            f"data.path: {name} has a label {classes - 1}, which makes {classes} classes, but only {different} "
+            "different labels; number the classes from 0 on, without gaps"
+        )
+    return classes
 
 
 def read_archive(file: Path, key: str) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fedopt.data.partition import split_labels
+from fedopt.data.partition import Draw, split_labels
+from fedopt.data.partitions.dirichlet import dirichlet
 from fedopt.data.settings import DataSettings
 from fedopt.drift.labels import LabelSkew
 from fedopt.errors import PartitionImpossible
@@ -122,6 +124,30 @@ def test_dirichlet_proportions_have_the_distributions_moments() -> None:
     # Draws that leave a client empty are repeated, which takes a little from the tails.
     assert shares.mean() == pytest.approx(1 / clients, abs=1e-12)
     assert shares.var() == pytest.approx((clients - 1) / (clients**2 * (clients * alpha + 1)), rel=0.1)
+
+
+@given(st.integers(1, 500), st.integers(1, 12), st.floats(0.05, 50.0), st.integers(0, 2**32))
+def test_dirichlet_rounds_up_where_the_remainder_is_largest(n: int, clients: int, alpha: float, seed: int) -> None:
+    settings_ = DataSettings(clients=clients, alpha=alpha)
+    parts = dirichlet(Draw(np.zeros(n, dtype=np.int64), settings_, np.random.default_rng(seed)))
+    rng = np.random.default_rng(seed)
+    rng.permutation(n)
+    shares = [Fraction(share) * n for share in rng.dirichlet(np.full(clients, alpha))]
+    sizes = [len(part) for part in parts]
+    assert sum(sizes) == n
+    up = [share % 1 for share, size in zip(shares, sizes, strict=True) if size > share]
+    down = [share % 1 for share, size in zip(shares, sizes, strict=True) if size <= share]
+    assert all(abs(size - share) < 1 for share, size in zip(shares, sizes, strict=True))
+    assert min(up, default=1) >= max(down, default=0) - Fraction(1e-9)
+
+
+@pytest.mark.parametrize("kind", ["dirichlet", "quantity"])
+def test_dirichlet_rounds_in_no_client_s_favour(kind: str) -> None:
+    """Over 400 draws of 100 samples the mean size of each of 4 clients is 25, whatever its number."""
+    labels, settings_ = np.zeros(100, dtype=np.int64), DataSettings(partition=kind, clients=4, alpha=1e4)
+    sizes = [[len(part) for part in split_labels(labels, settings_, seed)] for seed in range(400)]
+    # A size has a standard deviation of about 0.5 (shares vary by 0.2): the error of the mean is 0.025.
+    assert np.mean(sizes, axis=0) == pytest.approx([25] * 4, abs=0.1)
 
 
 def test_quantity_skews_sizes_and_not_labels() -> None:

@@ -16,12 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
+from torchvision.datasets import ImageFolder
 
 import fedopt
 from fedopt.data.dataset import Dataset, load_dataset
 from fedopt.data.settings import DataSettings
 from fedopt.data.sources.digits import read_digits
+from fedopt.data.sources.folder import load as load_folder
 from fedopt.errors import DataUnavailable
+from tests.commands import fedopt as command
 
 
 def load(**keys: Any) -> Dataset:
@@ -42,6 +45,14 @@ def test_digits_are_all_there_and_split_once_for_all_seeds() -> None:
     labels = torch.cat([dataset.y_train, dataset.y_test])
     assert torch.bincount(labels).tolist() == np.bincount(load_digits().target).tolist()
     assert load_dataset(DataSettings(), seed=5).x_test.equal(dataset.x_test)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_what_is_held_out_has_no_part_in_the_statistics(share: float) -> None:
+    held = load(validation=share)
+    assert_normalised(held)
+    # Held-out images are scaled as the others are: the 17 levels of a pixel lie at the same places.
+    assert set(np.unique(held.x_test)) <= set(np.unique(held.x_train))
 
 
 def test_digits_are_those_that_scikit_learn_loads() -> None:
@@ -122,6 +133,41 @@ def test_a_folder_of_images_is_read_in_order(tmp_path: Path) -> None:
     assert dataset.class_names == ("ant", "bee")
 
 
+def test_images_in_folders_below_are_read_as_torchvision_reads_them(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    bee, elsewhere = tmp_path / "train" / "bee", tmp_path / "elsewhere"
+    for place in (bee / "z", bee / "a" / "deep", bee / "a.b", elsewhere):
+        place.mkdir(parents=True)
+        for name in ("b.PNG", "a.png", "notes.txt", "10.jpg"):
+            Image.new("RGB", (6, 6), (len(str(place)), ord(name[0]), 0)).save(place / name, format="png")
+    (bee / "link").symlink_to(elsewhere)
+    expected = ImageFolder(str(tmp_path / "train"))
+    dataset = load_folder(DataSettings(name="folder", path=tmp_path), seed=0)
+    assert dataset.class_names == tuple(expected.classes)
+    assert dataset.y_train.tolist() == expected.targets
+    assert len(expected.targets) == 6 + 4 * 3
+    images = np.stack([np.asarray(image) for image, _ in expected])
+    assert np.array_equal(dataset.x_train.numpy(), images.transpose(0, 3, 1, 2))
+
+
+def test_an_empty_class_is_named_and_one_without_test_images_is_noted(tmp_path: Path) -> None:
+    make_folder(tmp_path)
+    shutil.rmtree(tmp_path / "test" / "bee")
+    assert load(name="folder", path=str(tmp_path)).notes == [
+        "the test set has no sample of class bee: nothing is measured there"
+    ]
+    (tmp_path / "train" / "cow" / "herd").mkdir(parents=True)
+    (tmp_path / "train" / "cow" / "cow.svg").write_text("<svg/>")
+    with pytest.raises(DataUnavailable, match=r"data\.path: there is no image in class cow \(.*cow\)"):
+        load(name="folder", path=str(tmp_path))
+    shutil.rmtree(tmp_path / "train" / "cow")
+    asked = ("data.name=folder", f"data.path={tmp_path}", "data.clients=2", "data.partition=iid", "run.rounds=1")
+    changes = [part for text in asked for part in ("--set", text)]
+    done = command("run", *changes, "--set", "model.name=logistic", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "note: the test set has no sample of class bee" in done.stderr
+
+
 def test_grey_and_coloured_images_meet_in_colour(tmp_path: Path) -> None:
     make_folder(tmp_path, {"ant": "L"})
     assert load(name="folder", path=str(tmp_path)).sample_shape == (3, 6, 6)
@@ -180,6 +226,10 @@ def test_npz_arrays_are_used_as_they_are(tmp_path: Path) -> None:
         ({"x_test": np.ones((5, 4))}, r"training samples of shape \(3,\)"),
         ({"y_train": np.ones(12)}, "one integer a sample"),
         ({"y_train": np.arange(12) - 1}, "labels from -1 to 10"),
+        (
+            {"y_test": np.array([0, 1, 2, 3, 900_000])},
+            "has a label 900000, which makes 900001 classes, but only 5 different labels",
+        ),
         ({"y_test": np.zeros(0, dtype=np.int64), "x_test": np.zeros((0, 3))}, "one row of features for each label"),
     ],
 )

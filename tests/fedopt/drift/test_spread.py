@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import jensenshannon
@@ -78,10 +79,16 @@ def test_label_measures_of_two_clients_with_nothing_in_common() -> None:
 
 
 @given(seats=st.integers(0, 300), weights=st.lists(st.integers(0, 40), min_size=1, max_size=12).filter(any))
-def test_seats_are_in_proportion_to_less_than_one(seats: int, weights: list[int]) -> None:
-    given_ = apportion(seats, np.array(weights))
-    assert given_.sum() == seats
-    assert np.all(np.abs(given_ - seats * np.array(weights) / sum(weights)) < 1)
+@example(seats=21, weights=[39, 10, 17])  # ties of remainders that rounding would break
+@example(seats=48, weights=[4, 22, 10])
+@example(seats=154, weights=[25, 20, 4])
+def test_seats_go_to_the_largest_remainders_in_exact_arithmetic(seats: int, weights: list[int]) -> None:
+    exact = [Fraction(seats * weight, sum(weights)) for weight in weights]
+    expected = [math.floor(share) for share in exact]
+    by_remainder = sorted(range(len(weights)), key=lambda client: (expected[client] - exact[client], client))
+    for client in by_remainder[: seats - sum(expected)]:
+        expected[client] += 1
+    assert apportion(seats, np.array(weights)).tolist() == expected
 
 
 def test_each_test_sample_is_one_client_s_and_classes_go_where_they_are_trained_on() -> None:

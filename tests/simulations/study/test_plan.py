@@ -74,12 +74,30 @@ def test_overrides_and_seeds_of_the_command_line_count(tmp_path: Path) -> None:
     assert {(run.experiment.run.rounds, run.experiment.data.clients) for run in runs} == {(7, 6)}
 
 
-def test_an_experiment_file_is_a_study_of_every_algorithm(tmp_path: Path) -> None:
-    asked = study(tmp_path, '[algorithm]\nname = "scaffold"\nvariant = "full-gradient"\n[run]\nrounds = 3\n')
+def test_an_experiment_file_is_a_study_of_its_algorithm_beside_fedavg(tmp_path: Path) -> None:
+    text = '[algorithm]\nname = "scaffold"\nvariant = "full-gradient"\n[run]\nrounds = 3\nseed = 7\n'
+    asked = study(tmp_path, text)
     runs = planned_runs(asked, combinations(asked))
-    assert [run.name for run in runs][::3] == ["fedavg-seed0", "scaffold-seed0"]
+    assert [run.name for run in runs][::3] == ["fedavg-seed7", "scaffold-seed7"]
+    assert [run.seed for run in runs] == [7, 8, 9] * 2  # from the file's own seed on
     assert all(run.experiment.run.rounds == 3 for run in runs)
     assert runs[-1].experiment.algorithm.model_dump()["variant"] == "full-gradient"
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "names"),
+    [
+        ("[run]\nrounds = 3\n", [], ["fedavg-seed0"]),
+        ('[algorithm]\nname = "fedavg"\nserver_lr = 0.5\n', [], ["fedavg-seed0"]),
+        ("[run]\nrounds = 3\n", ["algorithm.name=scaffold"], ["fedavg-seed0", "scaffold-seed0"]),
+        ("", ["run.rounds=3"], ["fedavg-seed0"]),
+    ],
+)
+def test_an_experiment_file_of_fedavg_is_run_alone(
+    tmp_path: Path, text: str, overrides: list[str], names: list[str]
+) -> None:
+    asked = study(tmp_path, text, *overrides, seeds=1)
+    assert [run.name for run in planned_runs(asked, combinations(asked))] == names
 
 
 def test_a_search_tries_its_values_on_held_out_data_for_each_combination(tmp_path: Path) -> None:
@@ -114,6 +132,12 @@ def test_unquoted_keys_mean_the_same() -> None:
         ("[grid]\n'data.alpha' = [0.1, 0.1]\n", "two combinations are called alpha0.1"),
         ("seeds = 0\n[grid]\n", "a number of seeds, at least 1"),
         ("seeds = [1, 1]\n[grid]\n", "a number of seeds, at least 1"),
+        (
+            "seeds = 'three'\n[grid]\n",
+            "seeds: must be a number of seeds, or a list of them: 3 or [0, 1, 2], not 'three'",
+        ),
+        ("seeds = 2.5\n[grid]\n", "seeds: must be a number of seeds, or a list of them"),
+        ("seeds = [0, 1.5]\n[grid]\n", "seeds: must be a number of seeds, or a list of them"),
         (
             "compare = 'data.alpa'\n[grid]\n'data.alpha' = [0.1]\n",
             "there is no axis 'data.alpa'; did you mean data.alpha?",

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,28 @@ def test_a_study_that_is_stopped_goes_on_where_it_was(tmp_path: Path, number: si
     assert json.loads((resumed / "summary.json").read_text())["weights_sha256"] == whole.summary.weights_sha256
 
 
+def test_ctrl_c_before_the_study_is_read_says_so_in_a_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "slow.toml")
+    process = start(["study", "slow.toml"], cwd=tmp_path)
+    with open(tmp_path / "slow.toml", "w"):  # waits until the command reads
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert (process.returncode, told.split("\n")) == (130, ["fedopt: stopped", ""])
+
+
+def test_ctrl_c_while_workers_start_says_how_to_go_on_in_a_line(tmp_path: Path) -> None:
+    """A terminal sends the signal to all processes, to those that are still importing torch, too."""
+    process = start(["study", "--out", "a study"], cwd=tmp_path, own_group=True)
+    until = time.monotonic() + 100
+    while not (tmp_path / "a study" / "study.toml").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert told == "fedopt: stopped; go on with: fedopt study --out 'a study', and the same options\n"
+
+
 def saved_rounds(out: Path) -> dict[str, int]:
     """The round of each run's checkpoint, by the run's name."""
     manifests = sorted(out.glob("*/checkpoint/checkpoint.json"))
@@ -238,13 +261,19 @@ def test_held_out_data_are_training_data_and_are_not_trained_on() -> None:
     digits = load_dataset(DataSettings(), 0)
     held = load_dataset(DataSettings(validation=0.1), 0)
     assert len(held.y_test) == round(0.1 * len(digits.y_train))
-    rows = {sample.numpy().tobytes() for sample in digits.x_test}
-    assert not rows & {sample.numpy().tobytes() for sample in held.x_test}
-    both = torch.cat([held.x_train, held.x_test]).flatten(1)
-    assert torch.equal(both.sum(0).sort().values, digits.x_train.flatten(1).sum(0).sort().values) or torch.allclose(
-        both.sum(0), digits.x_train.flatten(1).sum(0), rtol=1e-4
+    before, trained, tested = (
+        _images(x, torch.from_numpy(np.unique(of.x_train)))
+        for x, of in ((digits.x_train, digits), (held.x_train, held), (held.x_test, held))
     )
+    assert trained + tested == before  # each image as often
+    assert tested - before == Counter()
     assert not torch.equal(held.x_test, load_dataset(DataSettings(validation=0.1), 1).x_test)
+
+
+def _images(x: torch.Tensor, levels: torch.Tensor) -> Counter[bytes]:
+    """How often each image comes, whatever its pixels' 17 levels are scaled to."""
+    assert len(levels) == 17
+    return Counter(image.numpy().tobytes() for image in torch.searchsorted(levels, x))
 
 
 def test_held_out_data_keep_their_clients() -> None:
