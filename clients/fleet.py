@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import grpc
@@ -99,7 +99,7 @@ class Credentials:
 
     ca: bytes | None
     """The certificate authority to trust, in PEM; None for plaintext."""
-    key: ec.EllipticCurvePrivateKey | None
+    key: ec.EllipticCurvePrivateKey | None = field(repr=False)
     """The key that the server knows this node by; None where it takes anyone."""
 
 

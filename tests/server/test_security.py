@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from flwr.cli.supernode.register import try_load_public_key
+from flwr.supernode.cli.flower_supernode import _try_setup_client_authentication
 
+from clients.credentials import read_credentials
 from fedopt.errors import InvalidExperiment
 from server.keys import make_keys
 from server.tls import read_client_keys, read_identity
@@ -189,6 +194,37 @@ def test_a_key_that_ssh_keygen_made_will_do(tmp_path: Path) -> None:
     )
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     assert read_client_keys(tmp_path, 1) == {0: pem}
+
+
+def test_flower_reads_the_keys_that_are_made_and_fedopt_reads_its_older_ones_too(tmp_path: Path) -> None:
+    """Flower reads OpenSSH's form alone; `fedopt keys` once wrote PKCS #8 and SubjectPublicKeyInfo."""
+    make_keys(tmp_path / "keys", 1, [], 1)
+    private, public = tmp_path / "keys" / "client-0.key", tmp_path / "keys" / "client-0.pub"
+    arguments = Namespace(auth_supernode_private_key=str(private), auth_supernode_public_key=None)
+    loaded = _try_setup_client_authentication(arguments)
+    assert loaded is not None
+    by_flower = loaded[0].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    assert try_load_public_key(public) == by_flower
+    assert read_client_keys(tmp_path / "keys", 1) == {0: by_flower}
+
+    (tmp_path / "older").mkdir()
+    older, older_public = tmp_path / "older" / "client-0.key", tmp_path / "older" / "client-0.pub"
+    older.write_bytes(loaded[0].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    older_public.write_bytes(by_flower)
+    assert read_client_keys(tmp_path / "older", 1) == {0: by_flower}
+    for file in (private, older):
+        key = read_credentials(None, file).key
+        assert key is not None
+        assert key.private_numbers() == loaded[0].private_numbers()
+
+
+def test_what_holds_a_key_does_not_print_it(tmp_path: Path) -> None:
+    make_keys(tmp_path / "keys", 1, [], 1)
+    folder = tmp_path / "keys"
+    identity = read_identity(folder / "server.crt", folder / "server.key", folder / "ca.crt")
+    assert "PRIVATE KEY" in identity.key.decode()
+    assert "PRIVATE KEY" not in repr(identity)
+    assert "ECPrivateKey" not in repr(read_credentials(folder / "ca.crt", folder / "client-0.key"))
 
 
 def test_keys_are_private_complete_and_never_written_over(tmp_path: Path) -> None:
