@@ -20,7 +20,7 @@ from flwr.common.constant import ErrorCode
 from clients.app import app
 from clients.diagnosis import why_tls_fails
 from clients.fleet import Connection, Credentials, Forgotten, Lost, TurnedAway, Withdrawn
-from fedopt.errors import FedoptError
+from fedopt.errors import FedoptError, NotStored
 from fedopt.wire import FAREWELL, HELLO, TRAIN, Farewell, Greeting
 
 POLL = 0.2
@@ -41,6 +41,8 @@ class Node:
         self._inbox: queue.Queue[Message | Exception] = queue.Queue()
         self._context: Context | None = None
         self._done = threading.Event()
+        self._not_stored: NotStored | None = None
+        """Why this client's state cannot be stored, which ends it."""
 
     def live(self) -> None:
         """Answers until the server says farewell. TurnedAway if it will have nothing of this client."""
@@ -56,6 +58,8 @@ class Node:
                 if isinstance(message, Exception):
                     raise message
                 self._serve(message)
+                if self._not_stored is not None:
+                    raise self._not_stored
         finally:
             self._done.set()
             self._part()
@@ -90,6 +94,11 @@ class Node:
             if isinstance(reply, Message):
                 return reply
             reason = f"its handler returned {type(reply).__name__} where a Message belongs"
+        except NotStored as error:
+            # Every later round would fail in the same way: the server hears of it once, and this client ends.
+            remedy = "make room there, and start this client again with the same --state"
+            self._not_stored = NotStored(error.reason, remedy)
+            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, error.reason), reply_to=message)
         except FedoptError as error:
             reason = str(error)
         except (Exception, SystemExit) as error:  # the user's model and data may raise anything; the server is told

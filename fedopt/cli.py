@@ -7,6 +7,7 @@ import sys
 import click
 
 from fedopt.errors import FedoptError
+from fedopt.files import NO_ROOM
 from fedopt.lazy import Entry, lazy_group
 
 COMMANDS = {
@@ -52,5 +53,11 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output, head(1) say, has gone
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = f"{error.filename} cannot be written" if error.filename else "a file cannot be written"
+        print(f"fedopt: {place}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
     sys.exit(status if isinstance(status, int) else 0)

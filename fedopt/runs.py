@@ -27,10 +27,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from fedopt.drift.records import LabelSpread
-from fedopt.errors import BrokenRun, InvalidExperiment
+from fedopt.errors import BrokenRun, InvalidExperiment, NotStored
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import override, to_toml
-from fedopt.files import replace_file
+from fedopt.files import NO_ROOM, replace_file
 from fedopt.history import RoundRecord, Summary
 
 
@@ -151,4 +151,6 @@ def _appear(path: Path, experiment: Experiment) -> None:
         shutil.rmtree(draft, ignore_errors=True)
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             raise FileExistsError(error.errno, f"{path} is there already") from error
+        if error.errno in NO_ROOM:
+            raise NotStored(f"--out {path} cannot be made: {error.strerror}") from error
         raise InvalidExperiment(f"--out {path} cannot be made: {error.strerror}") from error

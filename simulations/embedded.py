@@ -34,8 +34,9 @@ def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Obs
     with _prepared(experiment) as prepared:
         directory = RunDirectory.create(out, experiment)
         try:
-            directory.write_partition(prepared.labels)
-            return prepared.in_directory(directory, observers).complete()
+            run = prepared.in_directory(directory, observers)
+            run.write_partition(prepared.labels)
+            return run.complete()
         finally:
             directory.close()
 
@@ -50,7 +51,7 @@ def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ())
         with _prepared(directory.experiment) as prepared:
             continued = prepared.in_directory(directory, observers)
             continued.resume()
-            directory.write_partition(prepared.labels)
+            continued.write_partition(prepared.labels)
             return continued.complete()
     finally:
         directory.close()

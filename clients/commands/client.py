@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fedopt.addresses import is_loopback, split_address
 from fedopt.commands.options import Overrides, Quiet, command
-from fedopt.errors import InvalidExperiment
+from fedopt.errors import InvalidExperiment, NotStored
 from fedopt.experiment_file import override
 from fedopt.wire import OWN
 
@@ -97,8 +97,8 @@ def client(
         config["data"] = str(data.absolute())
     try:
         Node(server, read_credentials(ca, key), config, tell).live()
-    except TurnedAway as refusal:
-        raise TurnedAway(f"client {number}: {refusal}") from refusal
+    except (TurnedAway, NotStored) as refusal:
+        raise type(refusal)(f"client {number}: {refusal}") from refusal
 
 
 def _check_overrides(overrides: list[str]) -> None:
