@@ -17,11 +17,14 @@ from typing import Any
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 
-from clients.app import app
+from clients.app import app, order_bytes
 from clients.diagnosis import why_tls_fails
-from clients.fleet import Connection, Credentials, Forgotten, Lost, TurnedAway, Withdrawn
+from clients.fleet import HELLO_BYTES, Connection, Credentials, Forgotten, Lost, TurnedAway, Withdrawn
 from fedopt.errors import FedoptError, NotStored
-from fedopt.wire import FAREWELL, HELLO, TRAIN, Farewell, Greeting
+from fedopt.text import plain
+from fedopt.wire import EVALUATE, FAREWELL, HELLO, TRAIN, Farewell, Greeting, Malformed
+
+MESSAGES = {HELLO, TRAIN, EVALUATE, FAREWELL}
 
 POLL = 0.2
 """Seconds between polls of a server that answers each at once; shorter, a few clients keep a SuperLink busy."""
@@ -71,6 +74,8 @@ class Node:
         start = time.monotonic()
         reply = self._answer(message)
         seconds = time.monotonic() - start
+        if metadata.message_type == HELLO and (size := order_bytes(self._context_of(message))) is not None:
+            self._connection.most_bytes = HELLO_BYTES + round(1.05 * size)
         try:
             self._connection.send(reply, seconds)
         except (Lost, Forgotten):
@@ -83,13 +88,15 @@ class Node:
         if metadata.message_type == FAREWELL and not reply.has_error():
             farewell = Farewell.read(message.content.config_records["farewell"])
             if farewell.failed:
-                raise TurnedAway(farewell.reason)
-            self._tell(farewell.reason)
+                raise TurnedAway(plain(farewell.reason))
+            self._tell(plain(farewell.reason))
             self._done.set()
 
     def _answer(self, message: Message) -> Message:
         """The app's reply; an error reply, with the reason, for whatever the app raises or returns instead."""
         try:
+            if message.metadata.message_type not in MESSAGES:
+                raise Malformed(f"it asks for {message.metadata.message_type}")
             reply = app(message, self._context_of(message))
             if isinstance(reply, Message):
                 return reply
@@ -104,6 +111,7 @@ class Node:
         except (Exception, SystemExit) as error:  # the user's model and data may raise anything; the server is told
             traceback.print_exc()
             reason = f"{type(error).__name__}: {error}"
+        reason = plain(reason)
         self._tell(f"could not answer: {reason}")
         return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 

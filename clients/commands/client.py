@@ -89,7 +89,7 @@ def client(
         "device": device,
         "resident": True,
         "set": "\n".join(overrides or []),
-        "models": "\n".join(models or []),
+        "allow-model": "\n".join(models or []),
     }
     if data is not None:
         if not data.exists():

@@ -1,0 +1,20 @@
+"""Text that others wrote, made fit to be shown, logged and stored."""
+
+from __future__ import annotations
+
+LONGEST = 500
+"""Characters of a stranger's text that are shown."""
+
+
+def plain(text: object, longest: int = LONGEST) -> str:
+    """`text` on one line of at most `longest` characters.
+
+    Control and formatting characters (escape sequences, line breaks, changes of writing direction) are written as
+    Python escapes, so that a terminal does not obey them and a log line stays one line. Markup is left as it is:
+    print the result with markup=False.
+    """
+    given = str(text)
+    shown = "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in given[: longest + 1]
+    )
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
