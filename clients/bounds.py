@@ -30,10 +30,10 @@ DATA_SHARE = 1 / 8
 SYNTHETIC_BYTES = 600_000
 """About what a client of the synthetic data adds to them: 400 samples of 60 numbers, a few times over."""
 
-STEP_SECONDS = 1e-5
-"""Less than the fastest local step takes."""
+MOST_STEPS = 10**9
+"""Local steps of a round: hours, for the smallest models."""
 
-MOST_SECONDS = 7 * 24 * 3600
+MOST_LAYERS = 2000
 
 
 def in_simulation() -> bool:
@@ -71,8 +71,8 @@ def check_before_training(experiment: Experiment, samples: int, classes: int) ->
     """InvalidExperiment for local work of more steps, or larger minibatches of a round, than this machine takes."""
     local = experiment.local
     steps = local_steps(samples, local)
-    if steps * STEP_SECONDS > MOST_SECONDS:
-        raise InvalidExperiment(f"the server asks for {steps:.3g} local steps a round, which would take weeks")
+    if steps > MOST_STEPS:
+        raise InvalidExperiment(f"the server asks for more than {MOST_STEPS:,} local steps a round")
     if local.batch_size != "full":
         width = min(local.batch_size, samples)
         _check_size("minibatches of a round", steps * (width * (24 + 8 * classes) + 200), DATA_SHARE)
@@ -85,6 +85,8 @@ def _model_bytes(experiment: Experiment, hello: Hello) -> int:
             module = experiment.model.build(hello.sample_shape, len(hello.class_names))
     except (RuntimeError, OverflowError, TypeError, ValueError) as error:
         raise InvalidExperiment(f"the server's {experiment.model.name} cannot be built: sizes out of range") from error
+    if sum(1 for _ in module.modules()) > MOST_LAYERS:
+        raise InvalidExperiment(f"the server's {experiment.model.name} has more than {MOST_LAYERS} layers")
     numbers = sum(math.prod(tensor.shape) for tensor in (*module.parameters(), *module.buffers()))
     return numbers * (8 if experiment.run.dtype == "float64" else 4)
 
@@ -92,6 +94,6 @@ def _model_bytes(experiment: Experiment, hello: Hello) -> int:
 def _check_size(what: str, size: int, share: float) -> None:
     if size > share * memory():
         raise InvalidExperiment(
-            f"the server's {what} would take {size / 2**30:.3g} GiB, more than this client gives: "
+            f"the server's {what} would take {min(size, 2**80) / 2**30:.3g} GiB, more than this client gives: "
             f"1/{round(1 / share)} of this machine's memory of {memory() / 2**30:.3g} GiB"
         )

@@ -184,7 +184,8 @@ def _told(mistakes: list[dict[str, Any]]) -> str:
     mistake, *others = mistakes
     context, given = mistake.get("ctx", {}), mistake["input"]
     if others:  # neither a number nor the one word that may stand for it
-        return f"must be a whole number or {others[0]['ctx']['expected']}, not {given!r}"
+        word = others[0].get("ctx", {}).get("expected", "a word")
+        return f"must be a whole number or {word}, not {given!r}"
     match mistake["type"]:
         case "wrong_key":
             return str(context["sentence"])

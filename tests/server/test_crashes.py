@@ -209,7 +209,8 @@ def test_patience_in_a_round_ends_with_who_is_missing_and_how_to_resume(house: H
 def test_a_silent_client_costs_two_deadlines_and_is_back_when_it_is_heard_of(house: Household) -> None:
     """Client 2 answers round 1, then nothing, until it is asked who it is and takes its time for that."""
     settings: dict[str, object] = {"rounds": 40, "deadline": 2.0}
-    file = write_experiment(house.folder, algorithm={"name": "fedavg"}, run=settings, metrics={"clients_every": 0, "drift_every": 0})
+    unmeasured: dict[str, object] = {"clients_every": 0, "drift_every": 0}
+    file = write_experiment(house.folder, algorithm={"name": "fedavg"}, run=settings, metrics=unmeasured)
     run = house.folder / "run"
     server = house.server(file, "--out", run)
     server.until("listening on")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.app.message import Array
+from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import app
 from clients.bounds import MOST_CLIENTS
@@ -34,7 +35,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "run": {"dtype": "float64"},
 }
 SHAPE, CLASSES, PARAMETERS = (60,), tuple("0123456789"), 610
-MIB_OF_A_PROCESS = 300
+MIB_OF_A_PROCESS = 700
 """More than a client may grow by over all of this."""
 
 Fields = dict[str, Any]
@@ -54,7 +55,23 @@ def experiment(**sections: dict[str, Any]) -> Fields:
 
 
 HUGE = [10**6, 10**9, 2**31, 2**63, 10**30, 10**400]
-ODD = [-1, 0, 1.5, 1e308, float("nan"), float("inf"), True, None, "", "x" * 300, "\ud800", "\x1b[2J", [], [[]], {}]
+ODD: list[Any] = [
+    -1,
+    0,
+    1.5,
+    1e308,
+    float("nan"),
+    float("inf"),
+    True,
+    None,
+    "",
+    "x" * 300,
+    "\ud800",
+    "\x1b[2J",
+    [],
+    [[]],
+    {},
+]
 KEYS = {
     "data": ("name", "clients", "partition", "alpha", "shards", "classes", "min_samples", "validation", "image_size"),
     "model": ("name", "hidden"),
@@ -90,12 +107,12 @@ def evil_hellos(victim: Path) -> Iterator[tuple[str, Fields]]:
                 yield f"{section}.{key} = {str(value)[:20]!r}", experiment(**{section: {key: value}})
     for count in HUGE:
         for partition in ("iid", "dirichlet", "shards", "classes", "quantity", "natural"):
-            yield f"{count:.1e} {partition} clients", experiment(data={"clients": count, "partition": partition})
-        yield f"hidden {count:.1e}", experiment(model={"name": "mlp", "hidden": [count, count]})
-        yield f"full epochs {count:.1e}", experiment(local={"steps": count, "batch_size": "full"})
+            yield f"{str(count)[:12]} {partition} clients", experiment(data={"clients": count, "partition": partition})
+        yield f"hidden {str(count)[:12]}", experiment(model={"name": "mlp", "hidden": [count, count]})
+        yield f"full epochs {str(count)[:12]}", experiment(local={"steps": count, "batch_size": "full"})
         epochs = json.loads(str(experiment()["experiment"]))
         epochs["local"] = {"epochs": count}
-        yield f"epochs {count:.1e}", hello(experiment=json.dumps(epochs))
+        yield f"epochs {str(count)[:12]}", hello(experiment=json.dumps(epochs))
     yield "synthetic clients", experiment(data={"clients": MOST_CLIENTS, "partition": "natural"})
     yield "depth", experiment(model={"name": "mlp", "hidden": [1] * 10_000})
     for text in (
@@ -144,9 +161,6 @@ def evil_orders() -> Iterator[tuple[str, Fields, dict[str, Array]]]:
     yield "no control", good, {"x": Array(x)}
     yield "a vector more", good, {**vectors, "down.d": Array(x)}
     yield "a vector that is none", good, {**vectors, "y": Array(x)}
-    for data in (b"", b"\x93NUMPY", b"\x93NUMPY nonsense", b"\x80\x04."):
-        array = Array(dtype="float64", shape=(PARAMETERS,), stype="numpy.ndarray", data=data)
-        yield f"bytes {data!r}", good, {**vectors, "x": array}
 
 
 def in_another_process(what: Callable[..., Any], *arguments: Any) -> Any:
@@ -171,8 +185,8 @@ def _tell(pipe: Any, what: Callable[..., Any], arguments: tuple[Any, ...]) -> No
 
 
 def reply_to(content: RecordDict, kind: str, context: Context) -> Message:
+    TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 1, 1, 1  # the server's; a Message names them
     message = Message(content, 1, kind)
-    message.metadata.__dict__["_run_id"] = 1
     return app(message, context)
 
 
@@ -247,7 +261,6 @@ def test_hellos_create_nothing_call_nothing_and_are_bounded(step: int, tmp_path:
 
 
 def test_paths_and_code_of_a_server_are_never_used(tmp_path: Path) -> None:
-    found = in_another_process(try_hellos, tmp_path, 1) if False else {}
     secret = tmp_path / "secret.npz"
     np.savez(secret, x_train=np.zeros((9, 60)), y_train=np.arange(9), x_test=np.zeros((9, 60)), y_test=np.arange(9))
     context = new_context(tmp_path)
@@ -264,7 +277,6 @@ def test_paths_and_code_of_a_server_are_never_used(tmp_path: Path) -> None:
     assert "if you trust it, start the client with --allow-model tests.moody:build" in refusal(moody)
     context.node_config["allow-model"] = "tests.other:build tests.moody:build"
     assert refusal(moody) == ""
-    assert not found
 
 
 def test_orders_that_are_none_are_refused_and_leave_nothing(tmp_path: Path) -> None:
