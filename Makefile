@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test test-quick test-slow check format bench clean
+.PHONY: run test test-quick test-slow test-mutations check format bench clean
 
 run: $(READY)  ## FedAvg against SCAFFOLD on non-IID digits, in under a minute
 	$(BIN)/fedopt study
@@ -17,6 +17,9 @@ test-quick: $(READY)  ## the same without servers and clients
 
 test-slow: $(READY)  ## what takes minutes: MNIST, CIFAR-10, ResNet-18, 1,000 clients; prints its figures
 	$(BIN)/python -m pytest -n 2 -q -rP -m slow
+
+test-mutations: $(READY)  ## single-line errors in a copy of the code, one by one: does test-quick notice? ONLY=pattern JOBS=n
+	$(BIN)/python -m tests.mutations $(if $(ONLY),--only '$(ONLY)') $(if $(JOBS),--jobs $(JOBS))
 
 check: $(READY)  ## lint, format, types
 	$(BIN)/ruff check .

@@ -25,9 +25,12 @@ def test_a_good_update_is_let_in() -> None:
     ("change", "reason"),
     [
         ({"round": 2}, "it belongs to round 2, not 3"),
+        ({"round": 4}, "it belongs to round 4, not 3"),
         ({"samples": 9}, "it reports 9 samples, the client has 10"),
+        ({"samples": 11}, "it reports 11 samples, the client has 10"),
         ({"steps": 0}, "it reports 0 steps"),
         ({"loss": math.nan}, "its loss is nan"),
+        ({"loss": math.inf}, "its loss is inf"),
         ({"up": {"dx": torch.ones(1)}}, "dx is torch.float32 (1,), the model torch.float32 (4,)"),
         ({"up": {"dx": torch.ones(4).double()}}, "dx is torch.float64 (4,), the model torch.float32 (4,)"),
         ({"up": {"dx": torch.tensor([0, 0, math.nan, 0])}}, "dx is not finite"),

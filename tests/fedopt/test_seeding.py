@@ -42,3 +42,5 @@ def test_isolated_code_finds_keyed_generators_and_leaves_no_trace() -> None:
         assert draws() == inside
     with isolated(4, Purpose.WEIGHTS):
         assert draws() != inside
+    with isolated(3, Purpose.DATA):
+        assert not set(draws()) & set(inside)

@@ -166,3 +166,16 @@ def test_the_partition_is_told_once(tmp_path: Path) -> None:
     assert list(told) == [
         *("classes", "sizes", "counts", "entropy", "effective_classes", "total_variation", "jensen_shannon"),
     ]
+
+
+@pytest.mark.parametrize("weighting", ["samples", "uniform"])
+def test_the_gap_of_the_controls_is_rounding_under_either_weighting(tmp_path: Path, weighting: str) -> None:
+    records = play(
+        tmp_path / "run",
+        algorithm={"name": "scaffold", "weighting": weighting},
+        data={"clients": 5, "alpha": 0.3},
+        run={"rounds": 3, "cohort": 2, "dtype": "float64", "eval_every": 2},
+        metrics={"drift_every": 1, "clients_every": 0},
+    ).records
+    assert all(r.control is not None and r.control.gap is not None and r.control.gap < 1e-12 for r in records)
+    assert [r.test_accuracy is not None for r in records] == [False, True, True]  # every second round, and the last

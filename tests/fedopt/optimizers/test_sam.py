@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
 from fedopt.optimizers.sam import ascent
@@ -71,9 +73,13 @@ def test_under_scaffold_both_gradients_are_corrected_and_the_control_is_the_raw_
         assert close(state.kept["c"], c, 1e-13)
 
 
-def test_the_training_loss_is_that_of_the_model_and_not_of_the_worst_point() -> None:
+@pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold()])
+@pytest.mark.parametrize("base", ["sgd", "adam"])
+def test_the_training_loss_is_that_of_the_model_and_not_of_the_worst_point(
+    algorithm: Algorithm, base: Literal["sgd", "adam"]
+) -> None:
     q = Quadratics.random(4)
-    local = LocalSettings(optimizer="sam", rho=1.0, lr=0.1, steps=1, batch_size="full")
-    _, work, _ = next(q.play(FedAvg(), local, cohort=4))
+    local = LocalSettings(optimizer="sam", base=base, rho=1.0, lr=0.1, steps=1, batch_size="full")
+    _, work, _ = next(q.play(algorithm, local, cohort=4))
     losses = 0.5 * np.einsum("i,nij,j->n", q.start, q.matrices, q.start) - q.vectors @ q.start
     assert work.train_loss == pytest.approx(losses.mean(), rel=1e-12)
