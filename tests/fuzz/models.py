@@ -175,11 +175,11 @@ def _inplace_chain(net: Any, x: Tensor) -> Tensor:
 
 def _broadcast_sum(net: Any, x: Tensor) -> Tensor:
     h = torch.tanh(net.fc1(x))
-    return net.head(h + net.fc2(h)[:, :1])
+    return net.head(torch.tanh(net.fc3(h + net.fc2(h)[:, :1])))
 
 
 def _scalar_sum(net: Any, x: Tensor) -> Tensor:
-    return net.head(torch.tanh(net.fc1(x)) + 1) + 0.5
+    return net.head(net.fc3(torch.tanh(net.fc2(torch.tanh(net.fc1(x)) + 1)) * 2)) + 0.5
 
 
 def _twice(net: Any, x: Tensor) -> Tensor:
@@ -203,9 +203,9 @@ def _unused(net: Any, x: Tensor) -> Tensor:
 
 
 def _control_flow(net: Any, x: Tensor) -> Tensor:
-    h = torch.tanh(net.fc1(x))
+    h = torch.tanh(net.fc2(torch.tanh(net.fc1(x))))
     if bool((x.detach()[:, 0] > 0).all()):
-        h = torch.tanh(net.fc2(h))
+        h = torch.sin(h)
     return net.head(net.fc3(h))
 
 
@@ -224,7 +224,7 @@ def _concatenated(net: Any, x: Tensor) -> Tensor:
 
 def _functional(net: Any, x: Tensor) -> Tensor:
     h = F.silu(F.linear(x, net.fc1.weight, net.fc1.bias))
-    return net.head(F.gelu(F.linear(h, net.fc2.weight.t())) * torch.sigmoid(net.fc3(h)))
+    return net.head(F.gelu(F.linear(h, net.fc2.weight.t(), net.fc2.bias)) * torch.sigmoid(net.fc3(h)))
 
 
 def _straight_through(net: Any, x: Tensor) -> Tensor:
