@@ -45,6 +45,7 @@ def _one(case: Case, *, shrinks: bool, folder: Path | None) -> int:
         case, result = shrink(case, result)
     _print_case(case)
     print(f"backend {result.backend}; {result.status}; weights {result.weights:.3g} of the update apart")
+    print(f"largest deviation: {result.deviation:.3g} of what is allowed, of {result.of or 'nothing'}")
     print(f"varied: {', '.join(result.varied) or 'nothing'}")
     for complaint in result.complaints:
         print(f"  {complaint}")

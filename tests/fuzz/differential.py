@@ -50,6 +50,8 @@ class Verdict:
     backend: str = "?"
     deviation: float = 0.0
     """The largest difference, as a part of what is allowed."""
+    of: str = ""
+    """What that is a difference of."""
     weights: float = 0.0
     """Of the final weights, relative to the update."""
     complaints: list[str] = field(default_factory=list)
@@ -140,7 +142,8 @@ def _verdict(
 
     def judge_distance(what: str, apart: float, allowed: float, detail: str) -> None:
         part = apart / allowed if math.isfinite(apart) else math.inf
-        verdict.deviation = max(verdict.deviation, part)
+        if part > verdict.deviation:
+            verdict.deviation, verdict.of = part, what
         if part > 1:
             verdict.status = "disagrees"
             verdict.complaints.append(f"{what}: {detail} (off by {apart:.3g}, allowed {allowed:.3g})")

@@ -31,6 +31,8 @@ class Result:
     backend: str = "?"
     status: str = "crashed"
     deviation: float = 0.0
+    """The largest difference, as a part of what is allowed, and `of` what."""
+    of: str = ""
     weights: float = 0.0
     varied: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
@@ -70,6 +72,7 @@ def settle_case(case: Case, *, processes: bool = False) -> Result:
         verdict.backend,
         verdict.status,
         verdict.deviation,
+        verdict.of,
         verdict.weights,
         varied,
         verdict.complaints,

@@ -143,8 +143,7 @@ class Reference:
                 c = c + sum((self._p[i] * (new[i] - c_i[i]) for i in cohort), torch.zeros_like(x))
                 for i in cohort:
                     c_i[i] = new[i]
-            step = self._experiment.algorithm.server_lr * mean
-            x = x + step
+            before, x = x, x + self._experiment.algorithm.server_lr * mean
             train_loss = sum(self._p[i] / share * work[i].loss for i in cohort)
             outcome.logits = self._test_logits(x)
             y = self._problem.test[1]
@@ -153,7 +152,7 @@ class Reference:
                     train_loss,
                     F.cross_entropy(outcome.logits, y).item(),
                     (outcome.logits.argmax(1) == y).double().mean().item(),
-                    {**measures, "update_norm": (step.norm().item(), measures["drift.mean_norm"][0])},
+                    {**measures, "update_norm": ((x - before).norm().item(), measures["drift.mean_norm"][0])},
                 )
             )
         outcome.x, outcome.c = x, c if self._scaffold else None
