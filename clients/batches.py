@@ -46,6 +46,8 @@ class LaneBatch:
         self._x, self._rows = x, rows
         self.y, self.weights, self.counts, self.one_hot = y, weights, counts, one_hot
         self.active, self.width = y.shape
+        self.step = 0
+        """Which of the round's steps it is for."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,6 +58,11 @@ class LaneBatch:
     def x(self) -> Tensor:
         """[active, width, ...]"""
         return self._x.index_select(0, self._rows).view(self.shape)
+
+    @property
+    def first_sample(self) -> Tensor:
+        """[1, ...]"""
+        return self._x.index_select(0, self._rows[:1])
 
     def gather(self, out: Tensor) -> None:
         """Writes x to `out`, [active * width, ...]."""
@@ -81,9 +88,14 @@ class LaneBatch:
             self.weights.copy_(other.weights)
 
     def lanes(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each lane's own samples, without padding."""
-        for x, y, count in zip(self.x.unbind(), self.y.unbind(), self.counts.tolist(), strict=True):
-            yield (x, y) if count == self.width else (x[:count], y[:count])
+        """Each lane's own samples, without padding.
+
+        Each lane has a tensor of its own, which begins where the allocator aligns it: the last bit of a product may
+        depend on that, and a lane in the middle of a joint tensor would begin anywhere.
+        """
+        rows = self._rows.view(self.active, self.width)
+        for lane, (y, count) in enumerate(zip(self.y.unbind(), self.counts.tolist(), strict=True)):
+            yield self._x.index_select(0, rows[lane, :count]), y[:count].clone()
 
 
 class LaneBatches:
@@ -140,9 +152,11 @@ class LaneBatches:
 
     def at(self, step: int) -> LaneBatch:
         if self._constant and self._last is not None:
+            self._last.step = step
             return self._last
         row = 0 if self._constant else step
         y = self._y[row]
         counts = self._counts[self._ends[row] - y.size(0) : self._ends[row]]
         self._last = LaneBatch(self._x, self._rows[row], y, self._weights[row], counts, self._one_hot[row])
+        self._last.step = step
         return self._last

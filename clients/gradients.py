@@ -1,24 +1,25 @@
-"""Three roads from lanes of parameters to lanes of gradients, with the same numbers up to rounding.
+"""Three backends from lanes of parameters to lanes of gradients, with the same numbers up to rounding.
 
 `stacked` computes all lanes at once by rules written for each layer: the fastest, for models made of layers it knows.
-`each` runs a replica of the module per lane through autograd: the road for any other model on a CPU. `vmap` runs all
-lanes as one by torch.func: the road for any other model on a GPU, where a launch costs more than the arithmetic.
+`each` runs a replica of the module per lane through autograd, for any other model on a CPU. `vmap` runs all lanes as
+one by torch.func, for any other model on a GPU, where a launch costs more than the arithmetic.
 
-On every road a client gets the same bits whatever runs beside it.
+With `stacked` and `each` on a CPU a client gets the same bits whatever runs beside it. `vmap` does not promise that:
+the batched kernels that it calls round by the number of lanes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from clients.batches import LaneBatch
+from clients.draws import LaneDraws
 from clients.lane_by_lane import EachLane
-from clients.stacked.lanes import StackedLanes, why_not_faster, why_not_stacked
+from clients.stacked.lanes import StackedLanes
 from clients.stacked.packing import Packing
 from clients.vmapped import VmapLanes
 from fedopt.errors import InvalidExperiment
@@ -79,16 +80,21 @@ class LaneGradients(Protocol):
         ...
 
 
-ROADS: dict[Road, Callable[[Task, Layout, Tensor, int], LaneGradients]] = {
+ROADS: dict[Road, Callable[[Task, Layout, Tensor, int, LaneDraws | None], LaneGradients]] = {
     "stacked": StackedLanes,
     "each": EachLane,
     "vmap": VmapLanes,
 }
 
 
-def lane_gradients(road: Road, task: Task, layout: Layout, like: Tensor, lanes: int) -> LaneGradients:
-    """The road of that name with room for `lanes` lanes, of the type and on the device of `like`."""
-    return ROADS[road](task, layout, like, lanes)
+def lane_gradients(
+    road: Road, task: Task, layout: Layout, like: Tensor, lanes: int, draws: LaneDraws | None = None
+) -> LaneGradients:
+    """The backend of that name with room for `lanes` lanes, of the type and on the device of `like`.
+
+    `draws` keys the random numbers of a task that draws some.
+    """
+    return ROADS[road](task, layout, like, lanes, draws)
 
 
 def check_products(products: Products, road: Road, data: Tensor) -> None:
@@ -101,30 +107,3 @@ def check_products(products: Products, road: Road, data: Tensor) -> None:
     if device == "mps" or (products == "tf32" and device == "cpu" and road != "stacked"):
         where = f"on {device}" + ("" if device == "mps" else f" with run.gradients = {road}")
         raise InvalidExperiment(f"run.products: there is no {products} {where}; leave it out")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A road and why it is taken."""
-
-    road: Road
-    why: str
-
-
-def choose_road(wished: Road | Literal["auto"], task: Task, sample: Tensor) -> Choice:
-    """The road for this task. `sample` is one input [1, ...], where and of the type that they will be.
-
-    A function of model, loss and device, never of a clock: two roads round differently, and the same experiment must
-    give the same bits whenever it is run.
-    """
-    if wished == "each" or wished == "vmap":
-        return Choice(wished, "run.gradients says so")
-    obstacle = why_not_stacked(task, sample)
-    if wished == "stacked":
-        if obstacle is not None:
-            raise InvalidExperiment(f"run.gradients: stacked does not know this model: {obstacle}; choose auto")
-        return Choice("stacked", "run.gradients says so")
-    obstacle = obstacle or why_not_faster(task, sample)
-    if obstacle is None:
-        return Choice("stacked", "every layer has a rule of its own")
-    return Choice("each" if sample.device.type == "cpu" else "vmap", obstacle)

@@ -1,4 +1,4 @@
-"""The road for any model on a CPU: one replica of the module per lane, by autograd.
+"""The backend for any model on a CPU: one replica of the module per lane, by autograd.
 
 Bit-equal for any number of lanes by construction, and never behind the plain loop: what autograd costs is shared by as
 many lanes as go through one backward pass together.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from clients.batches import LaneBatch
+from clients.draws import LaneDraws
 from clients.losses import LossSums
 from clients.stacked.packing import Packing
 from fedopt.models.activations import activations
@@ -30,8 +32,10 @@ class EachLane:
 
     classes: int | None = None
 
-    def __init__(self, task: Task, layout: Layout, like: Tensor, lanes: int) -> None:
+    def __init__(self, task: Task, layout: Layout, like: Tensor, lanes: int, draws: LaneDraws | None = None) -> None:
+        """`draws` keys the random numbers of a module that draws some."""
         self.packing = Packing(layout, like)
+        self._draws = draws
         self.theta = like.new_zeros(lanes, self.packing.width)
         self._gradients = torch.zeros_like(self.theta)
         self._losses = LossSums(lanes, like)
@@ -88,13 +92,18 @@ class EachLane:
         self._together = self._together or self._how_many_together(batch)
         lanes = list(zip(self._modules, batch.lanes(), strict=False))
         for first in range(0, batch.active, self._together):
-            losses = [self._loss(module(x), y) for module, (x, y) in lanes[first : first + self._together]]
+            together = enumerate(lanes[first : first + self._together], start=first)
+            losses = [self._loss_of(lane, batch.step, module, x, y) for lane, (module, (x, y)) in together]
             # No parameter takes part in two losses, so each gets its own gradient.
             owned = self._parameters[first * self._each : (first + len(losses)) * self._each]
             yield first, losses, torch.autograd.grad(losses, owned, allow_unused=True, materialize_grads=True)
 
+    def _loss_of(self, lane: int, step: int, module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        with nullcontext() if self._draws is None else self._draws.of(lane, step):
+            return self._loss(module(x), y)
+
     def _how_many_together(self, batch: LaneBatch) -> int:
-        outputs = batch.width * activations(self._modules[0], batch.x[0, :1]) * batch.x.element_size()
+        outputs = batch.width * activations(self._modules[0], batch.first_sample) * self.theta.element_size()
         return max(1, min(GRADIENT_BYTES // self._gradient_bytes, ACTIVATION_BYTES // max(1, outputs)))
 
     def _views_of(self, buffer: Tensor) -> list[Tensor]:

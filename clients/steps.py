@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,10 +17,6 @@ from fedopt.optimizers.settings import LocalSettings
 from fedopt.optimizers.stepper import Gradient, make_optimizer
 from fedopt.parameters import Vectors
 
-LEAST_LR = 1e-3
-"""Step size below which gradients are not read off the way that the parameters went: float32 then has too few digits
-for both."""
-
 
 class LocalSteps:
     """Steps the lanes of `gradients`; what it works in serves all rounds, so that its steps can be recorded."""
@@ -32,21 +29,26 @@ class LocalSteps:
         self._optimizer = make_optimizer(local.optimizer, local, gradients.theta)
         self._gradient = CorrectedGradient(gradients, algorithm, local.clip, sums_gradients(algorithm, local))
         self._sums = torch.zeros_like(gradients.theta) if sums_gradients(algorithm, local) else None
+        self._lr = local.lr
+        # Where the mean gradient is read off the displacement, steps are added up there and not in theta: theta has a
+        # few digits of a displacement only, which near convergence are not enough.
+        adds_up = algorithm.averages_gradients and self._sums is None
+        self._displacement = torch.zeros_like(gradients.theta) if adds_up else None
+        self._origin: Tensor | None = None
         self._places: dict[str, Tensor] = {}
         self._recordings = None if record is None else Recordings(record, gradients)
         if record is not None and not self._optimizer.stays:
             raise InvalidExperiment(f"run.cuda_graphs: steps of {local.stepper} cannot be recorded on this device")
 
-    def take(self, batches: LaneBatches, lanes: int, local: Vectors) -> Tensor | None:
-        """All steps of the first so many lanes, from where theta is; `local` is what the algorithm began with.
-
-        Sums of the raw gradients that drove the steps, [lanes, Q], if anybody must know them; they may be overwritten
-        by the next call.
-        """
+    def take(self, batches: LaneBatches, lanes: int, local: Vectors, x: Tensor) -> StepsTaken:
+        """All steps of the first so many lanes from x [Q], where theta is; `local` is what the algorithm began with."""
         self._optimizer.begin(lanes)
         if self._sums is not None:
             self._sums[:lanes].zero_()
         shift = self._algorithm.shift(local)
+        if self._displacement is not None:
+            self._displacement[:lanes].zero_()
+            self._origin = x if self._recordings is None else self._in_place({"the origin": x})["the origin"]
         if self._recordings is not None:
             local = self._in_place(local)
             shift = None if shift is None else self._in_place({"the shift": shift})["the shift"]
@@ -62,10 +64,19 @@ class LocalSteps:
                 self._step(batch)
             else:
                 self._recordings.step(batch, self._step)
-        return None if self._sums is None else self._sums[:lanes]
+        return StepsTaken(
+            gradients=None if self._sums is None else self._sums[:lanes],
+            displacement=None if self._displacement is None else self._displacement[:lanes],
+        )
 
     def _step(self, batch: LaneBatch) -> None:
         self._gradient.turn_to(batch)
+        if self._displacement is not None:
+            assert self._origin is not None
+            active = batch.active
+            self._gradient.add_to(self._displacement, 1.0, -self._lr)
+            torch.add(self._origin, self._displacement[:active], out=self._gradients.theta[:active])
+            return
         self._optimizer.step(self._gradient)
         if self._sums is not None:
             self._sums[: batch.active] += self._gradient.raw
@@ -79,6 +90,16 @@ class LocalSteps:
                 self._places[name] = torch.empty_like(self._gradients.theta if of_lanes else vector)
             found[name] = self._places[name][: len(vector)].copy_(vector)
         return found
+
+
+@dataclass(frozen=True)
+class StepsTaken:
+    """What is known of a round's steps beside where they led; both may be overwritten by the next round's."""
+
+    gradients: Tensor | None
+    """Sums of the raw gradients that drove the steps, [lanes, Q], where they had to be added up."""
+    displacement: Tensor | None
+    """y - x, [lanes, Q], to more digits than y has, where the mean gradient is read off it."""
 
 
 class CorrectedGradient(Gradient):
@@ -166,9 +187,8 @@ def _narrowed(vector: Tensor, active: int) -> Tensor:
 def sums_gradients(algorithm: Algorithm, local: LocalSettings) -> bool:
     """Whether the raw gradients must be summed step by step for their mean.
 
-    Not where each step is y <- y - lr (g + shift), for then where the steps led says it. Small steps are too close to
-    the last bit of the parameters for that.
+    Not where each step is y <- y - lr (g + shift), for then the displacement says it.
     """
     if not algorithm.averages_gradients:
         return False
-    return not local.is_plain_descent or algorithm.corrects_gradients or local.lr < LEAST_LR
+    return not local.is_plain_descent or algorithm.corrects_gradients

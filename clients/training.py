@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from clients.batches import LaneBatches, lane_width
+from clients.draws import LaneDraws, Pass
 from clients.gradients import Road, check_products, lane_gradients
 from clients.recording import Record
 from clients.stacked.products import in_one_thread, rounding
@@ -84,6 +85,8 @@ class LaneTrainer:
     ) -> None:
         """`data` are samples and targets; with `record`, steps are recorded and replayed."""
         check_products(products, road, data[0])
+        task.module.train()
+        self._draws = LaneDraws(seed, data[0].device) if task.draws else None
         self._algorithm, self._local, self._seed = algorithm, local, seed
         self._road, self._products = road, products
         self._x, self._y = data
@@ -91,7 +94,7 @@ class LaneTrainer:
         self._one_width = road == "stacked" or (road == "vmap" and local.batch_size != "full")
         self._pass_width = PASS_WIDTH[road]
         like = next(p for p in task.module.parameters() if p.requires_grad).detach()
-        self._gradients = lane_gradients(road, task, layout, like, lanes)
+        self._gradients = lane_gradients(road, task, layout, like, lanes, self._draws)
         self._steps = LocalSteps(self._gradients, algorithm, local, record)
 
     def train(self, jobs: Sequence[Job]) -> list[Result]:
@@ -124,14 +127,17 @@ class LaneTrainer:
 
         self._gradients.losses()  # those of a round that failed under way are nobody's
         local = algorithm.begin(x, down, kept)
-        gradient_sums = self._steps.take(batches, len(jobs), local)
+        if self._draws is not None:
+            self._draws.begin(order.round, [job.order.client for job in jobs], Pass.STEPS)
+        way = self._steps.take(batches, len(jobs), local, x)
 
         steps = batches.steps_of_lanes
-        displacement, taken = theta - x, theta.new_tensor(steps)[:, None]
+        taken = theta.new_tensor(steps)[:, None]
+        displacement = theta - x if way.displacement is None else way.displacement.clone()
         mean_gradient = None
-        if gradient_sums is not None:
-            mean_gradient = gradient_sums / taken
-        elif algorithm.averages_gradients:
+        if way.gradients is not None:
+            mean_gradient = way.gradients / taken
+        elif way.displacement is not None:
             mean_gradient = _mean_gradient_of_descent(displacement, taken * self._local.lr, algorithm.shift(local))
         losses = self._gradients.losses()[: len(jobs)].tolist()
         full_gradient = functools.cache(lambda: self._full_gradient(x, jobs))
@@ -195,6 +201,8 @@ class LaneTrainer:
         width = self._pass_width
         plans = [_one_pass(len(job.indices), width) for job in jobs]
         batches = self._batches(jobs, plans, width)
+        if self._draws is not None:
+            self._draws.begin(jobs[0].order.round, [job.order.client for job in jobs], Pass.FULL_GRADIENT)
         total = x.new_zeros(len(jobs), x.numel())
         for step in range(batches.steps):
             batch = batches.at(step)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clients.choice import choose_road
 from clients.durable import DurableState
-from clients.gradients import choose_road
 from clients.own_data import read_own_data
 from clients.training import Job, LaneTrainer
 from fedopt.data.dataset import Dataset, load_dataset
@@ -28,6 +28,7 @@ from fedopt.evaluation import Evaluator
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import override
 from fedopt.federation import Score, Update
+from fedopt.models.behavior import draws_in_training
 from fedopt.models.build import build_model
 from fedopt.models.custom import CustomModel
 from fedopt.parameters import Layout
@@ -70,7 +71,9 @@ class Workplace:
                 f"this client's samples are of shape {tuple(samples.shape[1:])}, the server's {hello.sample_shape}"
             )
         module = build_model(experiment.model, hello.sample_shape, len(hello.class_names), settings.seed)
-        task = Task(module.to(device, dtype))
+        samples, targets = samples.to(device, dtype), targets.to(device)
+        module = module.to(device, dtype)
+        task = Task(module, draws=draws_in_training(module, samples, experiment.model.name))
         layout = Layout.of(task.module)
         self.client, self.samples, self._indices = own.client, len(indices), indices
         self.like = layout.flatten(task.module)
@@ -84,9 +87,9 @@ class Workplace:
             layout,
             experiment.algorithm,
             experiment.local,
-            (samples.to(device, dtype), targets.to(device)),
+            (samples, targets),
             seed=settings.seed,
-            road=choose_road(settings.gradients, task, samples[:1].to(device, dtype)).road,
+            road=choose_road(settings.gradients, task, samples, targets).road,
             lanes=1,
             products=settings.products,
         )

@@ -34,7 +34,7 @@ class Evaluator:
 
     def __init__(self, task: Task, layout: Layout, x_test: Tensor, y_test: Tensor, classes: int) -> None:
         # A module of its own: others may train with the task's meanwhile.
-        self._task, self._layout = Task(copy.deepcopy(task.module), task.loss), layout
+        self._task, self._layout = Task(copy.deepcopy(task.module).eval(), task.loss), layout
         self._x, self._y = x_test, y_test
         self._of_class = torch.bincount(y_test, minlength=classes)
         self.threads = 1

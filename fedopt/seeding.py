@@ -7,7 +7,7 @@ any number of lanes or workers, resumed or not. Nothing reads or advances a glob
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 
@@ -26,6 +26,10 @@ class Purpose(IntEnum):
     TEST_SHARES = 5
     CENTRAL = 6
     VALIDATION = 7
+    DRAWS = 8
+    """What a model draws in its forward pass: dropout."""
+    VERIFICATION = 9
+    """The parameters at which a backend is compared with autograd."""
 
 
 def sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:
@@ -39,15 +43,18 @@ def stream(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
 
 
 @contextmanager
-def isolated(seed: int, purpose: Purpose, *key: int) -> Iterator[None]:
-    """Within, code that insists on the global generators (layer initialisers) finds them freshly keyed.
+def isolated(seed: int, purpose: Purpose, *key: int, devices: Sequence[torch.device] = ()) -> Iterator[None]:
+    """Within, code that insists on the global generators (initializers, dropout) finds them freshly keyed.
 
-    On leaving, the generators of random, numpy and torch are as they were.
+    On leaving, the generators of random, numpy and torch, and of these CUDA devices, are as they were.
     """
     word = int(sequence(seed, purpose, *key).generate_state(1, np.uint32)[0])
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(word)
+        for device in devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(word)
         random.setstate(random.Random(word).getstate())
         np.random.set_state(np.random.RandomState(word).get_state())
         try:

@@ -10,6 +10,7 @@ from fedopt.data.dataset import Dataset, load_dataset
 from fedopt.device import choose_device
 from fedopt.evaluation import Evaluator
 from fedopt.experiment import Experiment
+from fedopt.models.behavior import draws_in_training
 from fedopt.models.build import build_model
 from fedopt.parameters import Layout
 from fedopt.task import Task
@@ -28,7 +29,8 @@ def set_up(experiment: Experiment) -> Setup:
     device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
     dataset = load_dataset(experiment.data, settings.seed)
     module = build_model(experiment.model, dataset.sample_shape, dataset.classes, settings.seed)
-    task = Task(module.to(device, dtype))
     dataset = dataset.to(device, dtype)
+    module = module.to(device, dtype)
+    task = Task(module, draws=draws_in_training(module, dataset.x_train, experiment.model.name))
     evaluator = Evaluator(task, Layout.of(task.module), dataset.x_test, dataset.y_test, dataset.classes)
     return Setup(dataset, task, evaluator)

@@ -23,3 +23,5 @@ class Task:
 
     module: nn.Module
     loss: Loss = F.cross_entropy
+    draws: bool = False
+    """Whether the module draws random numbers in train mode; engines then key them by round, client and step."""

@@ -7,7 +7,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clients.gradients import check_products, choose_road
+from clients.choice import choose_road
+from clients.gradients import check_products
 from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.partition import partition
 from fedopt.device import threads
@@ -104,7 +105,7 @@ def prepare(experiment: Experiment) -> Prepared:
     parts = partition(dataset, experiment.data, settings.seed)
     owners = owners_of_tests(dataset, parts, settings.seed)
 
-    choice = choose_road(settings.gradients, task, dataset.x_train[:1])
+    choice = choose_road(settings.gradients, task, dataset.x_train, dataset.y_train)
     check_products(settings.products, choice.road, dataset.x_train)
     workers = choose_workers(settings.workers, experiment, dataset.x_train.device)
     lanes = settings.lanes
@@ -125,7 +126,7 @@ def prepare(experiment: Experiment) -> Prepared:
         workers=workers,
         road=choice.road,
         products=settings.products,
-        record=choose_recording(settings.cuda_graphs, dataset.x_train.device, choice.road),
+        record=choose_recording(settings.cuda_graphs, dataset.x_train.device, choice.road, task.draws),
         score=lambda x: evaluator.by_owner(x, owners, range(len(parts))),
     )
     reference = (

@@ -61,18 +61,20 @@ def vectors_per_lane(experiment: Experiment) -> int:
     """How many vectors of the model's size a step of one lane touches; a velocity is written, then read again."""
     local, algorithm = experiment.local, experiment.algorithm
     moments = 2 * (local.momentum > 0) if local.stepper == "sgd" else 2
-    corrections = 3 if sums_gradients(algorithm, local) else int(algorithm.averages_gradients)
+    corrections = 3 if sums_gradients(algorithm, local) else 2 * int(algorithm.averages_gradients)
     return 2 + moments + (local.optimizer == "sam") + corrections
 
 
-def choose_recording(wished: bool, device: torch.device, road: Road) -> Record | None:
-    """What records steps; InvalidExperiment if nothing can on this device and road."""
+def choose_recording(wished: bool, device: torch.device, road: Road, draws: bool = False) -> Record | None:
+    """What records steps; InvalidExperiment if nothing can on this device and backend, or if the model draws."""
     if not wished:
         return None
     if device.type != "cuda":
         raise InvalidExperiment(f"run.cuda_graphs: there are none on {device.type}; leave it out, or run on cuda")
     if road == "each":
         raise InvalidExperiment("run.cuda_graphs: lanes that train one by one cannot be recorded; run.gradients = vmap")
+    if draws:
+        raise InvalidExperiment("run.cuda_graphs: a model that draws random numbers cannot be recorded; leave it out")
     return CudaGraphs()
 
 

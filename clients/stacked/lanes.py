@@ -7,14 +7,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clients.batches import LaneBatch
+from clients.draws import LaneDraws
 from clients.losses import LossSums
 from clients.stacked.circuit import Circuit
 from clients.stacked.convolution import Conv2dRule
-from clients.stacked.layers import NotStackable
 from clients.stacked.linear import LinearRule
 from clients.stacked.loss import CrossEntropy
 from clients.stacked.packing import Packing
 from clients.stacked.recognise import recognise
+from clients.stacked.rule import NotStackable
 from clients.stacked.storage import Scratch
 from clients.stacked.uphill import Uphill, goes_uphill
 from fedopt.parameters import Layout
@@ -57,8 +58,10 @@ def _convolution_products(task: Task, sample: Tensor) -> int:
 class StackedLanes:
     """Implements `clients.gradients.LaneGradients`."""
 
-    def __init__(self, task: Task, layout: Layout, like: Tensor, lanes: int) -> None:
-        """NotStackable if the task is not made of what this road knows."""
+    def __init__(self, task: Task, layout: Layout, like: Tensor, lanes: int, draws: LaneDraws | None = None) -> None:
+        """NotStackable if the task is not made of what this backend knows."""
+        if task.draws or draws is not None:
+            raise NotStackable("it draws random numbers in training")
         if task.loss is not F.cross_entropy:
             raise NotStackable("its loss is not cross_entropy")
         if any(parameter.dtype != like.dtype for parameter in task.module.parameters()):

@@ -16,25 +16,34 @@ from clients.stacked.linear import LinearRule
 from clients.stacked.normalisation import GroupNormRule, LayerNormRule
 from clients.stacked.pointwise import POINTWISE
 from clients.stacked.pooling import AveragePoolRule, MaxPoolRule
-from clients.stacked.rule import Rule
-from clients.stacked.shapes import AddRule, FlattenRule, IdentityRule
-
-
-class NotStackable(Exception):
-    """Says, in a clause, what of a module has no rule."""
+from clients.stacked.rule import NotStackable, Rule
+from clients.stacked.shapes import AddRule, FlattenRule, IdentityRule, WholeNumbersRule
 
 
 def rule_of_layer(layer: nn.Module, path: str) -> Rule:
     """The rule of a layer that is called `path` in its module; NotStackable if it has none."""
     kind = type(layer)
-    if layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks:
-        raise NotStackable(f"{kind.__name__} at {path} has hooks")
+    refuse_what_is_not_traced(layer, path)
     if kind in POINTWISE:
         return POINTWISE[kind](layer)
     if kind not in LAYERS:
         raise NotStackable(f"{kind.__name__} at {path} has no rule")
     names = {name: f"{path}.{name}" if path else name for name, _ in layer.named_parameters(recurse=False)}
     return LAYERS[kind](layer, names)
+
+
+def refuse_what_is_not_traced(module: nn.Module, path: str) -> None:
+    """NotStackable if calling the module runs more than the forward method of its class."""
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    if any(hooks):
+        raise NotStackable(f"{type(module).__name__} at {path or 'the root'} has hooks")
+    if "forward" in vars(module):
+        raise NotStackable(f"{type(module).__name__} at {path or 'the root'} has a forward method of its own")
 
 
 def rule_of_function(function: Callable[..., Any] | str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Rule:
@@ -141,6 +150,8 @@ FUNCTIONS: dict[Callable[..., Any] | str, Callable[..., nn.Module | Rule]] = {
     F.dropout: _dropped,
     torch.flatten: _flat,
     "flatten": _flat,
+    "long": WholeNumbersRule,
+    "int": WholeNumbersRule,
 }
 
 

@@ -13,10 +13,12 @@ from torch import nn
 from torch.fx import Node, Tracer
 from torch.fx.proxy import TraceError
 
-from clients.stacked.layers import NotStackable, rule_of_function, rule_of_layer
+from clients.stacked.embedding import EmbeddingRule
+from clients.stacked.layers import refuse_what_is_not_traced, rule_of_function, rule_of_layer
 from clients.stacked.pointwise import PointwiseRule
 from clients.stacked.pooling import MaxPoolRule
-from clients.stacked.rule import Rule
+from clients.stacked.rule import NotStackable, Rule
+from clients.stacked.shapes import WholeNumbersRule
 from fedopt.parameters import Layout
 
 UNTRACEABLE = (TraceError, TypeError, ValueError, RuntimeError, AttributeError, LookupError, AssertionError)
@@ -36,6 +38,8 @@ SAMPLES = -1
 
 def recognise(module: nn.Module, layout: Layout) -> list[Step]:
     """The steps of the module's forward pass, in order; NotStackable if there is one without a rule."""
+    for path, part in module.named_modules():
+        refuse_what_is_not_traced(part, path)
     try:
         nodes = list(Tracer().trace(module).nodes)
     except UNTRACEABLE as error:
@@ -59,6 +63,7 @@ def recognise(module: nn.Module, layout: Layout) -> list[Step]:
     if not used.issuperset(range(len(steps) - 1)):
         raise NotStackable("its forward pass computes what it does not use")
     _require_own_parameters(steps, layout)
+    _require_whole_numbers_for_tables(steps)
     return _pool_before_relu(steps)
 
 
@@ -91,6 +96,15 @@ def _require_own_parameters(steps: list[Step], layout: Layout) -> None:
     for name in layout.names:
         if name not in owned:
             raise NotStackable(f"{name} takes no part")
+
+
+def _require_whole_numbers_for_tables(steps: list[Step]) -> None:
+    """Samples stay as they are under x.long(); an Embedding alone reads them as whole numbers."""
+    for number, step in enumerate(steps):
+        if isinstance(step.rule, WholeNumbersRule):
+            readers = [other.rule for other in steps if number in other.inputs]
+            if not readers or not all(isinstance(rule, EmbeddingRule) for rule in readers):
+                raise NotStackable("a conversion to whole numbers has no rule but in front of an Embedding")
 
 
 def _pool_before_relu(steps: list[Step]) -> list[Step]:

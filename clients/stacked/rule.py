@@ -17,6 +17,10 @@ from clients.stacked.products import adding_product
 from clients.stacked.storage import Scratch
 
 
+class NotStackable(Exception):
+    """Says, in a clause, what of a module has no rule."""
+
+
 class Into:
     """Where gradients go: each target becomes keep * target + scale * gradient. Never a tensor for the gradient."""
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from clients.stacked.rule import Into, Rule
+from clients.stacked.rule import Into, NotStackable, Rule
 
 
 class IdentityRule(Rule):
@@ -22,6 +22,10 @@ class IdentityRule(Rule):
 
     def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
         return (gradient,)
+
+
+class WholeNumbersRule(IdentityRule):
+    """x.long() in front of an Embedding, which rounds towards zero in the same way when it looks rows up."""
 
 
 class FlattenRule(Rule):
@@ -59,6 +63,9 @@ class AddRule(Rule):
 
     def prepare(self, inputs: Sequence[Tensor], wants_gradient: bool) -> Tensor:
         self._x, self._z = inputs
+        if self._x.shape != self._z.shape:
+            shapes = f"{tuple(self._x.shape[2:])} and {tuple(self._z.shape[2:])}"
+            raise NotStackable(f"a sum of two shapes, {shapes}, has no rule")
         self._y = self.scratch.beside("y", self._x)
         self._other = self.scratch.beside("dx", self._x) if wants_gradient else None
         return self._y

@@ -1,7 +1,9 @@
 """Memory for lanes: every lane begins where a tensor of its own would.
 
-Matrix products may round otherwise where their operands are not aligned to a cache line (seen on AMD, float32), and a
-lane must get the same bits whichever row it is and however many run beside it.
+Matrix products may round otherwise where their operands are not aligned to a cache line (seen on AMD, float32). Kernels
+of single numbers take two vectors of the processor at a time, and what is left over at the end one by one, by other
+functions. A lane must get the same bits whichever row it is and however many run beside it, so every row is a whole
+number of these pairs.
 """
 
 from __future__ import annotations
@@ -11,13 +13,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-CACHE_LINE = 64
-"""Bytes to which torch aligns what it allocates."""
+ROW_UNIT = 128
+"""Bytes of two AVX-512 vectors, and of two cache lines; torch aligns what it allocates to one."""
 
 
 def aligned(size: int, like: Tensor) -> int:
-    """The least multiple of a cache line that holds `size` numbers, counted in numbers."""
-    numbers = CACHE_LINE // like.element_size()
+    """The least multiple of ROW_UNIT that holds `size` numbers, counted in numbers."""
+    numbers = ROW_UNIT // like.element_size()
     return -(-size // numbers) * numbers
 
 

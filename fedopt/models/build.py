@@ -29,11 +29,6 @@ def _refuse_what_cannot_be_federated(module: nn.Module, name: str) -> None:
                 f"model.name: {name} has {kind} at {place or 'its root'}, whose batch statistics describe one "
                 "client's data and mean nothing when averaged; use nn.GroupNorm or nn.LayerNorm instead"
             )
-        if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
-            raise InvalidExperiment(
-                f"model.name: {name} has {kind} at {place or 'its root'}, which draws from the global random "
-                "generator, so that no result could be repeated; set its p to 0"
-            )
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in layer.parameters(recurse=False)):
             raise InvalidExperiment(
                 f"model.name: {name} has {kind} at {place or 'its root'}, whose size is not known yet; "

@@ -21,7 +21,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from clients.gradients import Road, choose_road
+from clients.choice import choose_road
+from clients.gradients import Road
 from fedopt.aggregation import Collector
 from fedopt.algorithms.base import shares
 from fedopt.data.batches import plan_batches
@@ -137,7 +138,7 @@ class Bench:
         self.layout = Layout.of(self.module)
         task = Task(self.module)
         longest = max(len(part) for part in self.parts)
-        self.road = choose_road(road, task, self.x[:1]).road
+        self.road = choose_road(road, task, self.x, self.y).road
         self.workers = choose_workers(workers, self.experiment, self.x.device)
         self.lanes = choose_lanes(task, self.experiment, self.x[:1], longest, self.workers)
         self.federation = VirtualFederation(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clients.batches import LaneBatch
-from clients.gradients import choose_road
+from clients.choice import choose_road
 from clients.stacked.lanes import StackedLanes
 from clients.stacked.packing import Packing
 from fedopt.errors import InvalidExperiment
@@ -240,22 +240,21 @@ def twice() -> nn.Module:
         (Branching(), "cannot be traced"),
         (twice(), "0.weight is used twice"),
         (nn.Sequential(nn.Linear(4, 4).requires_grad_(False), nn.Linear(4, CLASSES)), "0.weight is frozen"),
-        (nn.Sequential(nn.Linear(4, CLASSES), nn.Dropout(0.5)), "dropout has no rule"),
     ],
 )
 def test_a_model_that_has_no_rules_goes_lane_by_lane_and_is_told_why(module: nn.Module, why: str) -> None:
-    choice = choose_road("auto", Task(module), torch.zeros(1, 4))
+    choice = choose_road("auto", Task(module), torch.ones(2, 4), torch.tensor([0, 1]))
     assert choice.road == "each"
     assert why in choice.why
     with pytest.raises(InvalidExperiment, match="stacked does not know this model"):
-        choose_road("stacked", Task(module), torch.zeros(1, 4))
+        choose_road("stacked", Task(module), torch.ones(2, 4), torch.tensor([0, 1]))
 
 
 def test_layers_that_overlap_their_windows_have_no_rule() -> None:
     module = nn.Sequential(nn.MaxPool2d(3, 2), nn.Flatten(), nn.Linear(4, CLASSES))
-    assert "overlap" in choose_road("auto", Task(module), torch.zeros(1, 1, 5, 5)).why
+    assert "overlap" in choose_road("auto", Task(module), torch.ones(1, 1, 5, 5), torch.tensor([0])).why
 
 
 def test_another_loss_goes_lane_by_lane() -> None:
     task = Task(nn.Linear(4, CLASSES), F.multi_margin_loss)
-    assert choose_road("auto", task, torch.zeros(1, 4)).why == "its loss is not cross_entropy"
+    assert choose_road("auto", task, torch.ones(1, 4), torch.tensor([0])).why == "its loss is not cross_entropy"

@@ -53,10 +53,6 @@ def batch_normed() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.BatchNorm1d(10))
 
 
-def dropped() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Dropout(0.5))
-
-
 def lazy() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
 
@@ -85,7 +81,6 @@ def sized(sample_shape: tuple[int, ...], classes: int, width: int = 5) -> nn.Mod
     ("factory", "told"),
     [
         ("batch_normed", "BatchNorm1d at 2, whose batch statistics .* use nn.GroupNorm or nn.LayerNorm instead"),
-        ("dropped", "Dropout at 2, which draws from the global random generator"),
         ("lazy", "LazyLinear at 1, whose size is not known yet"),
         ("frozen", "has no trainable parameters"),
         ("too_narrow", "cannot take samples of shape"),
