@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test test-quick test-slow check format bench clean
+N ?= 300
+SEED ?= 0
+
+.PHONY: run test test-quick test-slow fuzz check format bench clean
 
 run: $(READY)  ## FedAvg against SCAFFOLD on non-IID digits, in under a minute
 	$(BIN)/fedopt study
@@ -17,6 +20,9 @@ test-quick: $(READY)  ## the same without servers and clients
 
 test-slow: $(READY)  ## what takes minutes: MNIST, CIFAR-10, ResNet-18, 1,000 clients; prints its figures
 	$(BIN)/python -m pytest -n 2 -q -rP -m slow
+
+fuzz: $(READY)  ## N random experiments (300) against an independent reference, and over lanes, workers, ranks, processes
+	$(BIN)/python -m tests.fuzz --cases $(N) --seed $(SEED)
 
 check: $(READY)  ## lint, format, types
 	$(BIN)/ruff check .

@@ -1,9 +1,9 @@
 """`make fuzz N=300 SEED=0`, or `python -m tests.fuzz`: random experiments against the reference.
 
-    python -m tests.fuzz --cases 300 --seed 0            # ends with 1 if a case disagrees
-    python -m tests.fuzz --case 0:17:2                   # one case again, in this process, told in full
-    python -m tests.fuzz --case 0:17:2 --shrink          # and the smallest experiment that still disagrees
-    python -m tests.fuzz --case 0:17:2 --write DIR       # as DIR/experiment.toml, for `fedopt run`
+python -m tests.fuzz --cases 300 --seed 0            # ends with 1 if a case disagrees
+python -m tests.fuzz --case 0:17:2                   # one case again, in this process, told in full
+python -m tests.fuzz --case 0:17:2 --shrink          # and the smallest experiment that still disagrees
+python -m tests.fuzz --case 0:17:2 --write DIR       # as DIR/experiment.toml, for `fedopt run`
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from tests.fuzz.shrinking import shrink
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description="Random experiments against the reference."
+    )
     parser.add_argument("--cases", type=int, default=300, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, metavar="INDEX", help="the first of the N indices")

@@ -46,7 +46,7 @@ class Case:
         if self.arrays is not None:
             file = folder / "data.npz"
             if not file.exists():
-                np.savez(file, **{name: np.asarray(array) for name, array in vars(self.arrays).items()})
+                self.arrays.write(file)
             sections["data"] |= {"name": "npz", "path": file}
         return Experiment(**sections)
 
@@ -201,6 +201,12 @@ COMMON: list[tuple[Kind | None, Callable[[Rng], Section]]] = [
 """Models that people use: drawn half of the time."""
 
 
+ODD_CONVOLUTIONS = (
+    *("groups", "dilation", "stride", "even", "oblong", "reflect", "overlap"),
+    *("ceil", "padded-mean", "grid", "instance"),
+)
+
+
 def _awkward() -> list[tuple[Kind, Section]]:
     on_vectors = (
         "inplace_relu alias no_grad_body detached inplace_chain broadcast_sum scalar_sum twice train_branch "
@@ -210,7 +216,19 @@ def _awkward() -> list[tuple[Kind, Section]]:
         "constants weight_norm tied"
     )
     found: list[tuple[Kind, Section]] = [("vector", {"name": MODELS + name}) for name in on_vectors.split()]
-    for kind in "groups dilation stride even oblong reflect overlap ceil padded-mean grid instance".split():
+    for kind in [
+        "groups",
+        "dilation",
+        "stride",
+        "even",
+        "oblong",
+        "reflect",
+        "overlap",
+        "ceil",
+        "padded-mean",
+        "grid",
+        "instance",
+    ]:
         found.append(("image", {"name": MODELS + "odd_convolution", "kind": kind}))
     for norm in (True, False):
         found.append(("image", {"name": MODELS + "preactivation_block", "norm": norm}))

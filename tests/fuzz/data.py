@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -28,6 +29,9 @@ class Arrays:
     @property
     def classes(self) -> int:
         return int(max(self.y_train.max(), self.y_test.max())) + 1
+
+    def write(self, file: Path) -> None:
+        np.savez(file, x_train=self.x_train, y_train=self.y_train, x_test=self.x_test, y_test=self.y_test)
 
 
 def draw_arrays(rng: np.random.Generator, kind: Kind, least: int, classes: int) -> Arrays:

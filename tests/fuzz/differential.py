@@ -26,7 +26,6 @@ import fedopt
 from fedopt.errors import Diverged, InvalidExperiment
 from fedopt.experiment import Experiment
 from fedopt.history import History, RoundRecord
-from fedopt.models.build import build_model
 from tests.fuzz.cases import Case
 from tests.fuzz.reference import Outcome, Reference, shared
 
@@ -125,7 +124,12 @@ def reference(experiment: Experiment, dtype: torch.dtype, order: int | None = No
 def _distance(x: Tensor, y: Tensor, exact: Outcome) -> float:
     """Relative to the update."""
     update = (exact.x - exact.start).norm().item()
-    return (x.double() - y.double()).norm().item() / max(update, 1e-300)
+    return _length(x, y) / float(max(update, 1e-300))
+
+
+def _length(x: Tensor, y: Tensor) -> float:
+    """Of the difference."""
+    return float((x.double() - y.double()).norm())
 
 
 def _verdict(
@@ -133,11 +137,17 @@ def _verdict(
 ) -> Verdict:
     verdict = Verdict("agrees", backend)
 
-    def check(what: str, found: float, expected: float, yardstick: Sequence[float], scale: float) -> None:
-        """`yardstick` are what plain runs in float32 found; `scale` is how large such numbers are."""
+    def check(
+        what: str, found: float, expected: float, yardstick: Sequence[float], scale: float, rounding: float = 0.0
+    ) -> None:
+        """`yardstick` are what plain runs in float32 found; `scale` is how large such numbers are.
+
+        `rounding` is what a unit of the weights' last place may do to it.
+        """
         apart = abs(found - expected)
         floor = EXACT if not plain else 1e-6
         allowed = floor * max(scale, 1e-300) + LOOSE * max((abs(own - expected) for own in yardstick), default=0.0)
+        allowed += rounding
         judge_distance(what, apart, allowed, f"{found:.12g}, expected {expected:.12g}")
 
     def judge_distance(what: str, apart: float, allowed: float, detail: str) -> None:
@@ -149,23 +159,26 @@ def _verdict(
             verdict.complaints.append(f"{what}: {detail} (off by {apart:.3g}, allowed {allowed:.3g})")
 
     # Weights
-    found = trained(experiment, history)
+    weights = trained(experiment, history)
     update, length = (exact.x - exact.start).norm().item(), exact.x.norm().item()
-    verdict.weights = _distance(found, exact.x, exact)
+    unit = length * (2**-23 if plain else 1e-15)
+    verdict.weights = _distance(weights, exact.x, exact)
     if plain:
-        plainly = max((own.x.double() - exact.x).norm().item() for own in plain)
-        allowed = LOOSE * plainly + 2**-23 * length
+        plainly = max(_length(own.x, exact.x) for own in plain)
+        allowed = LOOSE * plainly + unit
     else:
-        plainly, allowed = 0.0, EXACT * update + 1e-14 * length
-    apart = (found.double() - exact.x).norm().item()
+        plainly, allowed = 0.0, EXACT * update + unit
+    apart = _length(weights, exact.x)
     judge_distance("weights", apart, allowed, f"{verdict.weights:.3g} of the update, plain torch {plainly:.3g}")
 
     # SCAFFOLD's control
     if exact.c is not None:
         c = server_vectors(history)["c"].double()
         allowed = (CONTROL if plain else EXACT) * exact.control_scale + 1e-300
-        allowed += LOOSE * max(((own.c.double() - exact.c).norm().item() for own in plain if own.c is not None), default=0)
-        apart = (c - exact.c).norm().item()
+        allowed += LOOSE * max(
+            ((own.c.double() - exact.c).norm().item() for own in plain if own.c is not None), default=0
+        )
+        apart = _length(c, exact.c)
         judge_distance("control c", apart, allowed, f"{apart / max(exact.control_scale, 1e-300):.3g} of the controls")
 
     # What the records say
@@ -186,10 +199,15 @@ def _verdict(
         for name, (value, scale) in expected.measures.items():
             found = _measure(record, name)
             if found is not None:
-                check(where + name, found, value, [o.measures[name][0] for o in own], scale)
+                rounding = unit * (math.sqrt(scale) if name == "drift.dispersion" else 1.0) * (name in OF_UPDATES)
+                check(where + name, found, value, [o.measures[name][0] for o in own], scale, rounding)
 
     _check_saved_model(experiment, history, verdict)
     return verdict
+
+
+OF_UPDATES = ("update_norm", "drift.norm", "drift.mean_norm", "drift.dispersion")
+"""Measures of differences of weights."""
 
 
 def _undecided(logits: Tensor, dtype: str) -> int:

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 Shape = tuple[int, ...]
-Function = Callable[..., Tensor]
+Forward = Callable[[Any, Tensor], Any]
+"""From a module with layers by name, and its input, to its output: layers of torch return Any."""
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -37,14 +38,15 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 class Net(nn.Module):
     """Layers by name, and a forward pass that is a function of them and the input."""
 
-    def __init__(self, forward: Callable[[Any, Tensor], Tensor], **layers: nn.Module) -> None:
+    def __init__(self, forward: Forward, **layers: nn.Module) -> None:
         super().__init__()
         for name, layer in layers.items():
             self.add_module(name, layer)
         self._forward = forward
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._forward(self, x)
+        output: Tensor = self._forward(self, x)
+        return output
 
 
 def dense(
@@ -113,7 +115,7 @@ def preactivation_block(sample_shape: Shape, classes: int, norm: bool = True) ->
     """ReLU(inplace=True) whose input is used again, beside it: the shortcut carries what ReLU left."""
     channels, height, width = sample_shape
 
-    def forward(net: Any, x: Tensor) -> Tensor:
+    def forward(net: Any, x: Tensor) -> Any:
         h = net.norm(net.stem(x))
         for path in (net.first, net.second):
             h = h + path(net.relu(h))
@@ -130,7 +132,7 @@ def preactivation_block(sample_shape: Shape, classes: int, norm: bool = True) ->
     )
 
 
-def _vector(forward: Callable[[Any, Tensor], Tensor], width: int = 6) -> Callable[[Shape, int], nn.Module]:
+def _vector(forward: Forward, width: int = 6) -> Callable[[Shape, int], nn.Module]:
     """A factory of modules on vectors, with layers fc1 to fc3, relu (in place) and head."""
 
     def factory(sample_shape: Shape, classes: int) -> nn.Module:
@@ -146,93 +148,93 @@ def _vector(forward: Callable[[Any, Tensor], Tensor], width: int = 6) -> Callabl
     return factory
 
 
-def _inplace_relu(net: Any, x: Tensor) -> Tensor:
+def _inplace_relu(net: Any, x: Tensor) -> Any:
     h = net.fc1(x)
     return net.head(net.fc2(net.relu(h)) + net.fc3(h))
 
 
-def _alias(net: Any, x: Tensor) -> Tensor:
+def _alias(net: Any, x: Tensor) -> Any:
     h = net.fc1(x)
     before = h
     h += torch.tanh(net.fc2(h * 1.0))
     return net.head(h + net.fc3(before))
 
 
-def _no_grad_body(net: Any, x: Tensor) -> Tensor:
+def _no_grad_body(net: Any, x: Tensor) -> Any:
     with torch.no_grad():
         h = torch.tanh(net.fc2(torch.tanh(net.fc1(x))))
     return net.head(torch.tanh(net.fc3(h)))
 
 
-def _detached(net: Any, x: Tensor) -> Tensor:
+def _detached(net: Any, x: Tensor) -> Any:
     h = torch.tanh(net.fc1(x))
     return net.head(torch.tanh(net.fc2(h.detach())) + net.fc3(h))
 
 
-def _inplace_chain(net: Any, x: Tensor) -> Tensor:
+def _inplace_chain(net: Any, x: Tensor) -> Any:
     return net.head(net.fc3(net.fc2(net.fc1(x)).tanh_()).mul_(0.5).add_(0.1))
 
 
-def _broadcast_sum(net: Any, x: Tensor) -> Tensor:
+def _broadcast_sum(net: Any, x: Tensor) -> Any:
     h = torch.tanh(net.fc1(x))
     return net.head(torch.tanh(net.fc3(h + net.fc2(h)[:, :1])))
 
 
-def _scalar_sum(net: Any, x: Tensor) -> Tensor:
+def _scalar_sum(net: Any, x: Tensor) -> Any:
     return net.head(net.fc3(torch.tanh(net.fc2(torch.tanh(net.fc1(x)) + 1)) * 2)) + 0.5
 
 
-def _twice(net: Any, x: Tensor) -> Tensor:
+def _twice(net: Any, x: Tensor) -> Any:
     h = torch.tanh(net.fc2(torch.tanh(net.fc1(x))))
     return net.head(torch.tanh(net.fc3(net.fc3(torch.tanh(net.fc2(h))))))
 
 
-def _train_branch(net: Any, x: Tensor) -> Tensor:
+def _train_branch(net: Any, x: Tensor) -> Any:
     z = net.head(net.fc3(torch.tanh(net.fc2(torch.tanh(net.fc1(x))))))
     return z if net.training else z.flip(1)
 
 
-def _batch_centred(net: Any, x: Tensor) -> Tensor:
+def _batch_centred(net: Any, x: Tensor) -> Any:
     h = torch.tanh(net.fc1(x))
     h = h - h.mean(0, keepdim=True) if net.training else h
     return net.head(torch.tanh(net.fc2(h)) + net.fc3(h))
 
 
-def _unused(net: Any, x: Tensor) -> Tensor:
+def _unused(net: Any, x: Tensor) -> Any:
     return net.head(torch.tanh(net.fc1(x)))
 
 
-def _control_flow(net: Any, x: Tensor) -> Tensor:
+def _control_flow(net: Any, x: Tensor) -> Any:
     h = torch.tanh(net.fc2(torch.tanh(net.fc1(x))))
     if bool((x.detach()[:, 0] > 0).all()):
         h = torch.sin(h)
     return net.head(net.fc3(h))
 
 
-def _tensor_hook(net: Any, x: Tensor) -> Tensor:
+def _tensor_hook(net: Any, x: Tensor) -> Any:
     h = torch.tanh(net.fc2(torch.tanh(net.fc1(x))))
     if h.requires_grad:
-        h.register_hook(lambda gradient: 0.5 * gradient)
+        h.register_hook(lambda gradient: 0.5 * gradient)  # type: ignore[no-untyped-call]
     return net.head(net.fc3(h))
 
 
-def _concatenated(net: Any, x: Tensor) -> Tensor:
+def _concatenated(net: Any, x: Tensor) -> Any:
     h = torch.tanh(net.fc1(x))
     half = h.shape[1] // 2
     return net.head(torch.cat([net.fc2(h)[:, :half], torch.tanh(net.fc3(h))[:, half:]], dim=1))
 
 
-def _functional(net: Any, x: Tensor) -> Tensor:
+def _functional(net: Any, x: Tensor) -> Any:
     h = F.silu(F.linear(x, net.fc1.weight, net.fc1.bias))
     return net.head(F.gelu(F.linear(h, net.fc2.weight.t(), net.fc2.bias)) * torch.sigmoid(net.fc3(h)))
 
 
-def _straight_through(net: Any, x: Tensor) -> Tensor:
+def _straight_through(net: Any, x: Tensor) -> Any:
     h = torch.tanh(net.fc1(x))
     return net.head(net.fc2((h.round(decimals=1) - h).detach() + h) + net.fc3(h))
 
 
-def _standardised(net: Any, x: Tensor) -> Tensor:
+def _standardised(net: Any, x: Tensor) -> Any:
     h = net.fc2(torch.tanh(net.fc1(x)))
     return net.head(torch.tanh(net.fc3(h)) / (1 + h.square().mean(1, keepdim=True)).sqrt())
 
@@ -245,11 +247,11 @@ class _Doubled(torch.autograd.Function):
         return 2 * x
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> Tensor:
         return 2 * gradient
 
 
-def _own_function(net: Any, x: Tensor) -> Tensor:
+def _own_function(net: Any, x: Tensor) -> Any:
     doubled: Tensor = _Doubled.apply(torch.tanh(net.fc1(x)))
     return net.head(net.fc3(torch.tanh(net.fc2(doubled))))
 
@@ -316,27 +318,39 @@ def inner_hook(sample_shape: Shape, classes: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), inner, nn.Linear(5, classes))
 
 
+def _halve(_module: nn.Module, inner: Any, _outer: Any) -> tuple[Tensor, ...]:
+    return tuple(0.5 * gradient for gradient in inner)
+
+
+def _double(_module: nn.Module, outer: Any) -> tuple[Tensor, ...]:
+    return tuple(2 * gradient for gradient in outer)
+
+
 def backward_hook(sample_shape: Shape, classes: int) -> nn.Module:
     module = _layers(sample_shape, classes)
-    module[2].register_full_backward_hook(lambda _module, gradients, _outer: tuple(0.5 * g for g in gradients))
+    module[2].register_full_backward_hook(_halve)
     return module
 
 
 def backward_pre_hook(sample_shape: Shape, classes: int) -> nn.Module:
     module = _layers(sample_shape, classes)
-    module[3].register_full_backward_pre_hook(lambda _module, gradients: tuple(2 * g for g in gradients))
+    module[3].register_full_backward_pre_hook(_double)
     return module
 
 
 def root_backward_pre_hook(sample_shape: Shape, classes: int) -> nn.Module:
     module = _layers(sample_shape, classes)
-    module.register_full_backward_pre_hook(lambda _module, gradients: tuple(2 * g for g in gradients))
+    module.register_full_backward_pre_hook(_double)
     return module
+
+
+def _quarter(gradient: Tensor) -> Tensor:
+    return 0.25 * gradient
 
 
 def parameter_hook(sample_shape: Shape, classes: int) -> nn.Module:
     module = _layers(sample_shape, classes)
-    module[1].get_parameter("weight").register_hook(lambda gradient: 0.25 * gradient)
+    module[1].get_parameter("weight").register_hook(_quarter)  # type: ignore[no-untyped-call]
     return module
 
 
@@ -355,7 +369,7 @@ def patched_closure(sample_shape: Shape, classes: int) -> nn.Module:
     module = _layers(sample_shape, classes)
     layer = module[1]
     assert isinstance(layer, nn.Linear)
-    layer.forward = lambda x: _own_forward(layer, x)  # type: ignore[method-assign]
+    layer.forward = lambda x: _own_forward(layer, x)  # type: ignore[method-assign, assignment]
     return module
 
 
@@ -385,7 +399,8 @@ class Constants(nn.Module):
         self.register_buffer("scale", torch.linspace(0.5, 1.5, classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x) * self.scale * self.temperature + self.offset
+        scores: Tensor = self.inner(x) * self.scale * self.temperature
+        return scores + self.offset
 
 
 def constants(sample_shape: Shape, classes: int) -> nn.Module:
@@ -429,7 +444,7 @@ def gated_pool(sample_shape: Shape, classes: int) -> nn.Module:
     """Broadcast sums where each side is computed once, and a rule exists for every layer."""
     channels, height, width = sample_shape
 
-    def forward(net: Any, x: Tensor) -> Tensor:
+    def forward(net: Any, x: Tensor) -> Any:
         h = net.conv(x)
         return net.head(torch.flatten(net.pool(h) + h, 1))
 
@@ -454,11 +469,11 @@ def recurrent(sample_shape: Shape, classes: int, kind: str, layers: int = 1) -> 
 def attention(sample_shape: Shape, classes: int, kind: str) -> nn.Module:
     """Attention over a sequence, by the layer or the whole encoder block; without dropout."""
 
-    def by_layer(net: Any, x: Tensor) -> Tensor:
+    def by_layer(net: Any, x: Tensor) -> Any:
         h = net.stem(x)
         return net.head((h + net.body(h, h, h, need_weights=False)[0]).mean(1))
 
-    def by_block(net: Any, x: Tensor) -> Tensor:
+    def by_block(net: Any, x: Tensor) -> Any:
         return net.head(net.body(net.stem(x)).mean(1))
 
     body: nn.Module

@@ -193,10 +193,8 @@ class Reference:
                 nesterov=local.nesterov,
                 weight_decay=local.weight_decay,
             )
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
-        return kind(
-            self._parameters, lr=local.lr, betas=local.betas, eps=local.eps, weight_decay=local.weight_decay
-        )
+        kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+        return kind(self._parameters, lr=local.lr, betas=local.betas, eps=local.eps, weight_decay=local.weight_decay)
 
     def _evaluate_gradient(self, rows: np.ndarray, correction: Tensor | None) -> tuple[float, Tensor]:
         """Loss and raw gradient; `grad` of the parameters is the corrected and clipped one."""
@@ -208,7 +206,7 @@ class Reference:
         loss.backward()  # type: ignore[no-untyped-call]
         raw = self._flat([torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters])
         if correction is not None:
-            for p, shift in zip(self._parameters, correction.split(self._sizes), strict=True):
+            for p, shift in zip(self._parameters, torch.split(correction, self._sizes), strict=True):
                 if p.grad is not None:
                     p.grad = p.grad + shift.view_as(p)
         clip = self._experiment.local.clip
@@ -232,7 +230,7 @@ class Reference:
             q = p / (p - 1)
             g = g / g.abs().max()  # the step does not depend on the gradient's length
             step = rho * g.sign() * g.abs() ** (q - 1) / (g.abs() ** q).sum() ** (1 / p)
-        for w, part in zip(self._parameters, step.split(self._sizes), strict=True):
+        for w, part in zip(self._parameters, torch.split(step, self._sizes), strict=True):
             w.add_(part.view_as(w))
 
     def _full_gradient(self, x: Tensor, client: int) -> Tensor:
@@ -255,7 +253,7 @@ class Reference:
 
     @torch.no_grad()
     def _load(self, x: Tensor) -> None:
-        for p, part in zip(self._parameters, x.split(self._sizes), strict=True):
+        for p, part in zip(self._parameters, torch.split(x, self._sizes), strict=True):
             p.copy_(part.view_as(p))
 
     @property

@@ -67,7 +67,7 @@ def _simpler(case: Case, section: str, keys: dict[str, Any]) -> Case | None:
         return None
     if keys.get("steps") == 2 and own.get("steps") in (1, 2):
         return None
-    if keys.get("rounds") == 2 and own["rounds"] < 2 or keys.get("clients") == 2 and own["clients"] < 2:
+    if (keys.get("rounds") == 2 and own["rounds"] < 2) or (keys.get("clients") == 2 and own["clients"] < 2):
         return None
     simpler = case.changed(section, **there)
     if simpler.sections["run"]["cohort"] > simpler.sections["data"]["clients"]:
