@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fedopt.experiment import Experiment
+from fedopt.models.build import build_model
 from tests.fuzz.data import VOCABULARY, Arrays, Kind, draw_arrays
 
 Rng = np.random.Generator
@@ -39,6 +41,11 @@ class Case:
         local = self.sections["local"]
         kind = f"sam({local.get('base', 'sgd')})" if local["optimizer"] == "sam" else str(local["optimizer"])
         return kind + ("+clip" if "clip" in local else "")
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether the model draws nothing and writes nothing, so that the reference can follow it."""
+        return self.model not in UNFAITHFUL
 
     def experiment(self, folder: Path) -> Experiment:
         """The experiment, whose data are written into the folder."""
@@ -70,9 +77,35 @@ def draw_case(seed: int, index: int, attempt: int = 0) -> Case:
     local = _local(rng, small=kind is not None)
     if local.get("p", 2.0) == 1.0 and arrays is not None and arrays.classes == 2:
         local["p"] = 4.0  # with two classes the largest entries of a gradient come in pairs
+    algorithm = _algorithm(rng)
+    if rng.random() < 0.06:
+        arrays, local = _near_convergence(rng, run["seed"], local)
+        model, algorithm["name"], run["dtype"] = {"name": "logistic"}, "scaffold", "float32"
+        data.pop("name", None), data.pop("validation", None)
+        data["clients"] = min(data["clients"], 8)
+        run["cohort"] = min(run["cohort"], data["clients"])
     name = str(model["name"]).rpartition(":")[2]
-    sections = {"data": data, "model": model, "algorithm": _algorithm(rng), "local": local, "run": run}
+    sections = {"data": data, "model": model, "algorithm": algorithm, "local": local, "run": run}
     return Case(seed, index, attempt, name, sections | {"metrics": _metrics(rng)}, arrays)
+
+
+def _near_convergence(rng: Rng, seed: int, local: Section) -> tuple[Arrays, Section]:
+    """Data whose labels are what the initial logistic model says of them, surely; and plain SGD in small steps.
+
+    Gradients are then small beside the weights, as at the end of training, which is where float32 runs out of digits.
+    """
+    features, classes, train, test = 10, int(rng.integers(3, 6)), int(rng.integers(30, 90)), 20
+    x = float(_one(rng, [8.0, 12.0, 20.0])) * rng.standard_normal((4 * (train + test), features)).astype(np.float32)
+    logistic = build_model(Experiment(model={"name": "logistic"}).model, (features,), classes, seed)
+    with torch.no_grad():
+        best, second = logistic(torch.from_numpy(x)).topk(2, dim=1).values.unbind(1)
+        y = logistic(torch.from_numpy(x)).argmax(1).numpy()
+    sure = np.argsort((second - best).numpy(), kind="stable")[: train + test]
+    sure = rng.permutation(sure)
+    x, y = x[sure], y[sure]
+    work = {key: value for key, value in local.items() if key in ("steps", "epochs", "batch_size")}
+    work |= {"optimizer": "sgd", "lr": _one(rng, [0.001, 0.002, 0.005])}
+    return Arrays(x[:train], y[:train], x[train:], y[train:]), work
 
 
 def _metrics(rng: Rng) -> Section:
@@ -146,6 +179,10 @@ def _run(rng: Rng, clients: int) -> Section:
 
 def _model(rng: Rng) -> tuple[Kind | None, Section]:
     """The kind of data that a model takes, None for the digits, and its section."""
+    if rng.random() < 0.06:
+        name = _one(rng, list(UNFAITHFUL))
+        takes: Kind = "sequence" if name == "attention_dropout" else "vector"
+        return takes, {"name": MODELS + name}
     if rng.random() < 0.5:
         kind, draw = _one(rng, COMMON)
         section = draw(rng)
@@ -184,6 +221,12 @@ def _convolutional(rng: Rng) -> Section:
         "kernel": _one(rng, [1, 3, 3, 2]),
     }
 
+
+UNFAITHFUL = (
+    *("noise", "functional_dropout", "shuffled", "numpy_noise", "dropout_layer", "attention_dropout"),
+    *("writer", "counter", "batch_norm"),
+)
+"""Models that draw random numbers or change themselves: refused, or the same bits however they are run."""
 
 COMMON: list[tuple[Kind | None, Callable[[Rng], Section]]] = [
     ("vector", lambda rng: {"name": "logistic"}),
