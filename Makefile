@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+N ?= 300
+SEED ?= 0
+
 .PHONY: run test test-quick test-slow test-mutations fuzz check format bench clean
 
 run: $(READY)  ## FedAvg against SCAFFOLD on non-IID digits, in under a minute
