@@ -251,6 +251,7 @@ class GridFederation:
                 if reply.error.code in LOST:
                     round_.lost[client] = LOST_CONNECTION
                 elif reply.error.code == REFUSED:
+                    self._silence.heard(client)
                     yield Absence(client, plain(f"its update was refused: {reply.error.reason}"))
                 else:
                     self._silence.heard(client)
