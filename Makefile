@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test test-quick test-slow test-mutations check format bench clean
+N ?= 300
+SEED ?= 0
+
+.PHONY: run test test-quick test-slow test-mutations fuzz check format bench clean
 
 run: $(READY)  ## FedAvg against SCAFFOLD on non-IID digits, in under a minute
 	$(BIN)/fedopt study
@@ -20,6 +23,9 @@ test-slow: $(READY)  ## what takes minutes: MNIST, CIFAR-10, ResNet-18, 1,000 cl
 
 test-mutations: $(READY)  ## single-line errors in a copy of the code, one by one: does test-quick notice? ONLY=pattern JOBS=n
 	$(BIN)/python -m tests.mutations $(if $(ONLY),--only '$(ONLY)') $(if $(JOBS),--jobs $(JOBS))
+
+fuzz: $(READY)  ## N random experiments (300) against an independent reference, and over lanes, workers, ranks, processes
+	$(BIN)/python -m tests.fuzz --cases $(N) --seed $(SEED)
 
 check: $(READY)  ## lint, format, types
 	$(BIN)/ruff check .

@@ -15,8 +15,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.app.message import Array
 from flwr.clientapp import ClientApp
 
+from clients.bounds import in_simulation
 from clients.workplace import Own, Workplace
 from fedopt.errors import FedoptError
+from fedopt.text import plain
 from fedopt.wire import (
     Farewell,
     Greeting,
@@ -50,7 +52,8 @@ def hello(message: Message, context: Context, defaults: Defaults) -> Message:
     try:
         greeting = Greeting(own.client, workplace(said, own).samples)
     except FedoptError as error:
-        greeting = Greeting(own.client, 0, str(error))
+        greeting = Greeting(own.client, 0, plain(error))
+        return Message(RecordDict({"greeting": ConfigRecord(greeting.fields())}), reply_to=message)
     context.state["hello"] = ConfigRecord(said.fields())
     return Message(RecordDict({"greeting": ConfigRecord(greeting.fields())}), reply_to=message)
 
@@ -85,7 +88,20 @@ def _place(context: Context, defaults: Defaults) -> Workplace:
     return workplace(Hello.read(context.state.config_records["hello"]), own_of(context, defaults))
 
 
-workplace = functools.lru_cache(maxsize=PLACES)(Workplace)
+_only_workplace = functools.lru_cache(maxsize=1)(Workplace)
+_workplaces = functools.lru_cache(maxsize=PLACES)(Workplace)
+
+
+def workplace(said: Hello, own: Own) -> Workplace:
+    """That of the hello: the one of before, if it says the same."""
+    return (_only_workplace if own.alone else _workplaces)(said, own)
+
+
+def order_bytes(context: Context) -> int | None:
+    """How large the vectors of an order to this node are; None before it is in a federation."""
+    if "hello" not in context.state.config_records:
+        return None
+    return _place(context, {}).order_bytes
 
 
 def own_of(context: Context, defaults: Defaults) -> Own:
@@ -94,7 +110,10 @@ def own_of(context: Context, defaults: Defaults) -> Own:
     client = config.get("partition-id")
     if not isinstance(client, int) or isinstance(client, bool):
         raise Malformed('this node does not know which client it is: its node config lacks "partition-id"')
-    path = config.get("data-path", context.run_config.get("data.path") or None)
+    simulated = in_simulation()
+    path = config.get("data-path")
+    if path is None and simulated:  # a SuperNode's run config comes from the server, which chooses no paths here
+        path = context.run_config.get("data.path") or None
     own = str(config.get("set", "")).splitlines()
     set_here = {text.partition("=")[0].strip() for text in own}  # what a machine sets itself stands before the rest
     overrides = {"data.path": path, "run.device": config.get("device")}
@@ -107,7 +126,7 @@ def own_of(context: Context, defaults: Defaults) -> Own:
             *(f"{key}={value}" for key, value in overrides.items() if value is not None and key not in set_here),
             *own,
         ),
-        models=tuple(str(config["models"]).splitlines()) if "models" in config else None,
+        models=None if simulated else tuple(str(config.get("allow-model", "")).split()),
         alone=bool(config.get("resident", False)),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -31,7 +32,7 @@ def _private_key(file: Path) -> ec.EllipticCurvePrivateKey:
     for load in (serialization.load_pem_private_key, serialization.load_ssh_private_key):
         try:
             key = load(content, password=None)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, UnsupportedAlgorithm):
             continue
         if isinstance(key, ec.EllipticCurvePrivateKey):
             return key

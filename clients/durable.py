@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from fedopt.errors import BrokenRun
+from fedopt.errors import BrokenRun, NotStored
+from fedopt.files import storing
 from fedopt.parameters import Vectors
 from fedopt.tensor_file import read_tensors, write_tensors
 
@@ -40,15 +41,21 @@ class DurableState:
 
     def put(self, round_: int, keep: Vectors) -> None:
         """Adds the version made in this round, whole or not at all."""
-        if keep:
+        if not keep:
+            return
+        try:
             self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NotStored(f"{self._folder} cannot be made: {error.strerror}") from error
+        with storing(self._folder):
             write_tensors(self._file(round_), keep, {"client": self._client, "round": round_})
 
     def keep_only(self, rounds: set[int]) -> None:
         """Drops every version but those of `rounds`."""
-        for round_ in self._rounds():
-            if round_ not in rounds:
-                self._file(round_).unlink(missing_ok=True)
+        with storing(self._folder):
+            for round_ in self._rounds():
+                if round_ not in rounds:
+                    self._file(round_).unlink(missing_ok=True)
 
     def _rounds(self) -> list[int]:
         stem = f"client-{self._client:06d}-round-"

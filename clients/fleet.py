@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import grpc
@@ -43,6 +43,7 @@ from flwr.supercore.interceptors import RuntimeVersionClientInterceptor
 from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes
 
 from fedopt.errors import FedoptError
+from fedopt.text import plain
 
 HEARTBEAT = 30.0
 """Seconds within which a SuperLink hears of this node; it gives up on one after two of them."""
@@ -68,9 +69,15 @@ AGREE = 15.0
 UNAVAILABLE_AGAIN = 0.02
 """Seconds between looks for an object that is announced and not yet there."""
 
+HELLO_BYTES = 2**24
+"""A message that is not about a model of known size has fewer."""
+
+MOST_OBJECTS = 1000
+"""Objects of a message, beside one for each MiB that it may have."""
+
 OPTIONS = [
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_receive_message_length", 2**26),  # an object has 5 MB at most
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 1000),
     ("grpc.max_reconnect_backoff_ms", 2000),
@@ -99,7 +106,7 @@ class Credentials:
 
     ca: bytes | None
     """The certificate authority to trust, in PEM; None for plaintext."""
-    key: ec.EllipticCurvePrivateKey | None
+    key: ec.EllipticCurvePrivateKey | None = field(repr=False)
     """The key that the server knows this node by; None where it takes anyone."""
 
 
@@ -117,6 +124,8 @@ class Connection:
             NodeAuthClientInterceptor(private, private.public_key()),
         )
         self._stub: Any = FleetStub(self._channel)
+        self.most_bytes = HELLO_BYTES
+        """What a message may amount to."""
         self._node = Node()
         self._refused_since = 0.0
         self._heart: threading.Thread | None = None
@@ -150,10 +159,26 @@ class Connection:
         response = _result(self._stub.PullMessages.future(PullMessagesRequest(node=self._node), HELD))
         if not response.messages_list:
             return None
+        try:
+            return self._fetch(response)
+        except (FedoptError, grpc.RpcError):
+            raise
+        except Exception as error:  # whatever a stranger's bytes raise in Flower's reader
+            raise TurnedAway(f"the server sends what is no message ({type(error).__name__})") from error
+
+    def _fetch(self, response: Any) -> Message:
         metadata = response.messages_list[0].metadata
         tree = response.message_object_trees[0]
         ids = list(dict.fromkeys(node.object_id for node in iterate_object_tree(tree)))
-        contents = dict(zip(ids, self._pull(metadata.run_id, ids), strict=True))
+        if len(ids) > MOST_OBJECTS + self.most_bytes // 2**20:
+            raise TurnedAway(f"the server sends a message of {len(ids)} objects, more than belong to this model")
+        contents: dict[str, bytes] = {}
+        left = self.most_bytes
+        for object_id, content in zip(ids, self._pull(metadata.run_id, ids), strict=True):
+            contents[object_id] = content
+            left -= len(content)
+            if left < 0:
+                raise TurnedAway(f"the server sends more than {self.most_bytes / 2**20:.0f} MiB, what belongs here")
         confirmed = ConfirmMessageReceivedRequest(
             node=self._node, run_id=metadata.run_id, message_object_id=metadata.message_id
         )
@@ -266,23 +291,24 @@ def _result(call: Any) -> Any:
 
 def _meaning(error: Any) -> FedoptError:
     code, details = error.code(), error.details() or ""
+    shown = plain(details)
     told = FlowerError.from_json(details)
     if told is not None:
         if told.code == ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
             return _AlreadyKnown(told.message)
         if told.code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
-            return _NotActivated(told.public_details or "its key is unknown, or on line already")
+            return _NotActivated(plain(told.public_details or "its key is unknown, or on line already"))
         if told.code == ApiErrorCode.FLEET_SUPERNODE_REGISTRATION_DISABLED:
             return TurnedAway("the server takes only clients whose keys it knows; give this client's with --key")
         if told.code == ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED:
             return Withdrawn("the run this message belongs to is over")
-        return TurnedAway(f"the server refuses: {told.message}")
+        return TurnedAway(f"the server refuses: {plain(told.message)}")
     if code == grpc.StatusCode.UNAUTHENTICATED:
         if "timestamp" in details:
             return TurnedAway("this machine's clock and the server's differ by minutes; set them right")
         return Forgotten("the server does not know this node any more")
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
-        return Lost(details.rpartition(": ")[2].rstrip(".").lower() or code.name.lower())
+        return Lost(shown.rpartition(": ")[2].rstrip(".").lower() or code.name.lower())
     if code == grpc.StatusCode.UNIMPLEMENTED:
         return TurnedAway("what answers there is no Flower SuperLink")
-    return Lost(f"{code.name}: {details}")
+    return Lost(f"{code.name}: {shown}")

@@ -17,12 +17,14 @@ from typing import Any
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 
-from clients.app import app
+from clients.app import app, order_bytes
 from clients.diagnosis import why_tls_fails
-from clients.fleet import Connection, Credentials, Forgotten, Lost, TurnedAway, Withdrawn
-from fedopt.errors import FedoptError
+from clients.fleet import HELLO_BYTES, Connection, Credentials, Forgotten, Lost, TurnedAway, Withdrawn
+from fedopt.errors import FedoptError, NotStored
 from fedopt.text import plain
-from fedopt.wire import FAREWELL, HELLO, TRAIN, Farewell, Greeting
+from fedopt.wire import EVALUATE, FAREWELL, HELLO, TRAIN, Farewell, Greeting, Malformed
+
+MESSAGES = {HELLO, TRAIN, EVALUATE, FAREWELL}
 
 POLL = 0.2
 """Seconds between polls of a server that answers each at once; shorter, a few clients keep a SuperLink busy."""
@@ -42,6 +44,8 @@ class Node:
         self._inbox: queue.Queue[Message | Exception] = queue.Queue()
         self._context: Context | None = None
         self._done = threading.Event()
+        self._not_stored: NotStored | None = None
+        """Why this client's state cannot be stored, which ends it."""
 
     def live(self) -> None:
         """Answers until the server says farewell. TurnedAway if it will have nothing of this client."""
@@ -57,6 +61,8 @@ class Node:
                 if isinstance(message, Exception):
                     raise message
                 self._serve(message)
+                if self._not_stored is not None:
+                    raise self._not_stored
         finally:
             self._done.set()
             self._part()
@@ -68,6 +74,8 @@ class Node:
         start = time.monotonic()
         reply = self._answer(message)
         seconds = time.monotonic() - start
+        if metadata.message_type == HELLO and (size := order_bytes(self._context_of(message))) is not None:
+            self._connection.most_bytes = HELLO_BYTES + round(1.05 * size)
         try:
             self._connection.send(reply, seconds)
         except (Lost, Forgotten):
@@ -80,22 +88,30 @@ class Node:
         if metadata.message_type == FAREWELL and not reply.has_error():
             farewell = Farewell.read(message.content.config_records["farewell"])
             if farewell.failed:
-                raise TurnedAway(farewell.reason)
-            self._tell(farewell.reason)
+                raise TurnedAway(plain(farewell.reason))
+            self._tell(plain(farewell.reason))
             self._done.set()
 
     def _answer(self, message: Message) -> Message:
         """The app's reply; an error reply, with the reason, for whatever the app raises or returns instead."""
         try:
+            if message.metadata.message_type not in MESSAGES:
+                raise Malformed(f"it asks for {message.metadata.message_type}")
             reply = app(message, self._context_of(message))
             if isinstance(reply, Message):
                 return reply
             reason = f"its handler returned {type(reply).__name__} where a Message belongs"
+        except NotStored as error:
+            # Every later round would fail in the same way: the server hears of it once, and this client ends.
+            remedy = "make room there, and start this client again with the same --state"
+            self._not_stored = NotStored(error.reason, remedy)
+            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, error.reason), reply_to=message)
         except FedoptError as error:
             reason = str(error)
         except (Exception, SystemExit) as error:  # the user's model and data may raise anything; the server is told
             traceback.print_exc()
             reason = f"{type(error).__name__}: {error}"
+        reason = plain(reason)
         self._tell(f"could not answer: {reason}")
         # The server shows no more of it, and refuses a reply that is too long.
         return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, plain(reason)), reply_to=message)

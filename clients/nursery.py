@@ -52,11 +52,12 @@ def main() -> int:
     os.dup2(log, sys.stderr.fileno())
     experiment = read_run_experiment(Path(orders.run), [])
     read_data(experiment.data, experiment.run.seed)  # kept, and shared by all forks
+    config = {**orders.config, "allow-model": experiment.model.name}  # it is the experiment of this machine's user
     children: list[int] = []
     for client in range(orders.clients):
         child = os.fork()
         if child == 0:
-            os._exit(_live(orders.address, {**orders.config, "partition-id": client}))
+            os._exit(_live(orders.address, {**config, "partition-id": client}))
         children.append(child)
     threading.Thread(target=_end_with_input, args=(children,), daemon=True).start()
     statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]

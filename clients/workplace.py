@@ -7,6 +7,7 @@ alone; a process that plays several clients in turn (an actor of Flower's simula
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clients.bounds import check_before_data, check_before_training
 from clients.choice import choose_road
 from clients.durable import DurableState
 from clients.own_data import read_own_data
@@ -31,9 +33,9 @@ from fedopt.federation import Score, Update
 from fedopt.models.behavior import draws_in_training
 from fedopt.models.build import build_model
 from fedopt.models.custom import CustomModel
-from fedopt.parameters import Layout
+from fedopt.parameters import Layout, largest_magnitude
 from fedopt.task import Task
-from fedopt.wire import Hello, Order
+from fedopt.wire import Hello, Malformed, Order
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Own:
     overrides: tuple[str, ...] = ()
     """section.key=value for what the experiment leaves to each machine."""
     models: tuple[str, ...] | None = None
-    """Factories, package.module:function, that a server may have this machine call; None where any may be."""
+    """Factories, package.module:function, that a server may have this machine call. None in a simulation, whose user
+    wrote the experiment: any may be called then, and nothing is out of bounds."""
     alone: bool = False
     """Whether this process plays no other client."""
 
@@ -62,6 +65,8 @@ class Workplace:
             raise InvalidExperiment(
                 f"there is no client {own.client}: the federation's clients are 0 to {experiment.data.clients - 1}"
             )
+        if own.models is not None:
+            check_before_data(experiment, hello, own.data is not None)
         settings = experiment.run
         torch.set_num_threads(settings.threads)
         device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
@@ -70,6 +75,8 @@ class Workplace:
             raise InvalidExperiment(
                 f"this client's samples are of shape {tuple(samples.shape[1:])}, the server's {hello.sample_shape}"
             )
+        if own.models is not None:
+            check_before_training(experiment, len(indices), len(hello.class_names))
         module = build_model(experiment.model, hello.sample_shape, len(hello.class_names), settings.seed)
         samples, targets = samples.to(device, dtype), targets.to(device)
         module = module.to(device, dtype)
@@ -79,6 +86,8 @@ class Workplace:
         self.like = layout.flatten(task.module)
         """A vector of the model's length and type, where the model is."""
         self._evaluator = Evaluator(task, layout, test[0].to(device, dtype), test[1].to(device), len(hello.class_names))
+        algorithm = experiment.algorithm
+        self._down = algorithm.sends_down(algorithm.server_keeps(self.like)).keys()
         self._state = DurableState(
             own.state, hello.federation, own.client, experiment.algorithm.client_keeps(self.like)
         )
@@ -94,11 +103,20 @@ class Workplace:
             products=settings.products,
         )
 
+    @property
+    def order_bytes(self) -> int:
+        """Of the vectors of an order."""
+        return (1 + len(self._down)) * self.like.nbytes
+
     def carry_out(self, order: Order) -> Update:
         """The work of one order. What the client keeps of it is on the disk before this returns."""
         work = order.work
         if work.client != self.client:
             raise InvalidExperiment(f"this is client {self.client}, and the order is for client {work.client}")
+        if work.down.keys() != self._down:
+            raise Malformed(f"the order brings {len(work.down)} vectors beside the model, not {sorted(self._down)}")
+        if not all(math.isfinite(largest_magnitude(vector)) for vector in (work.x, *work.down.values())):
+            raise Malformed("the order's vectors are not finite")
         kept = self._state.at(work.accepted)
         result = self._trainer.train([Job(work, self._indices, kept)])[0]
         self._state.put(work.round, result.keep)
@@ -132,7 +150,8 @@ def experiment_of(hello: Hello, own: Own) -> Experiment:
     name = experiment.model.name
     if isinstance(experiment.model, CustomModel) and own.models is not None and name not in own.models:
         raise InvalidExperiment(
-            f"the server wants this machine to run {name}; if you trust it, start the client with --allow-model {name}"
+            f"the server wants this machine to run {name}; if you trust it, start the client with --allow-model {name} "
+            f"(a stock SuperNode with allow-model='{name}' in its --node-config)"
         )
     return experiment
 

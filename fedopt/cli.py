@@ -7,6 +7,7 @@ import sys
 import click
 
 from fedopt.errors import FedoptError
+from fedopt.files import NO_ROOM
 from fedopt.lazy import Entry, lazy_group
 from fedopt.terminal import spell_out_what_cannot_be_shown
 
@@ -57,6 +58,12 @@ def main() -> None:
         sys.exit(STOPPED)
     except BrokenPipeError:  # the reader of our output, head(1) say, has gone
         sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = f"{error.filename} cannot be written" if error.filename else "a file cannot be written"
+        print(f"fedopt: {place}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
     if status == STOPPED:  # typer has caught the Ctrl-C, and said nothing
         print("fedopt: stopped", file=sys.stderr)

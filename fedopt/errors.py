@@ -25,6 +25,15 @@ class BrokenRun(FedoptError):
     """A run directory that is torn, edited or taken; nothing of it has been loaded."""
 
 
+class NotStored(FedoptError):
+    """Files cannot be written: their disk is full, or their folder is gone."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{reason}; {remedy}" if remedy else reason)
+        self.reason = reason
+        """The message without what to do next."""
+
+
 class RunStopped(FedoptError):
     """A run ended itself because going on would have spoilt the model."""
 

@@ -92,6 +92,10 @@ class Federation(Protocol):
         """
         ...
 
+    def refused(self, client: int) -> None:
+        """Tells that the update which just came of this client is not used."""
+        ...
+
     def evaluate(self, x: Tensor, round_: int) -> Sequence[Score]:
         """The model of that round on the test share of each client that has one and can be asked."""
         ...

@@ -50,4 +50,5 @@ def lazy_group(name: str, commands: Mapping[str, Entry]) -> typer.Typer:
         add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode="markdown",
+        pretty_exceptions_show_locals=False,  # they may hold keys, and fill pages
     )

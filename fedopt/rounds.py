@@ -143,6 +143,7 @@ def play_round(
             refusal = examine(answer, orders[answer.client], samples[answer.client], bounds, state.norms)
             if refusal is not None:
                 refusals.append(refusal)
+                federation.refused(answer.client)
                 continue
             collector.fold(answer.up, share_of[answer.client])
             measures.fold(answer, share_of[answer.client])

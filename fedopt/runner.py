@@ -11,11 +11,14 @@ from typing import Any, Protocol, runtime_checkable
 
 from fedopt.checkpoint import Checkpoints
 from fedopt.data.batches import local_steps
+from fedopt.data.fingerprint import Fingerprint
+from fedopt.drift.records import LabelSpread
 from fedopt.drift.reference import Reference
-from fedopt.errors import FedoptError, RunStopped
+from fedopt.errors import Diverged, FedoptError, NotStored, RunStopped
 from fedopt.evaluation import Evaluator
 from fedopt.experiment import Experiment
 from fedopt.federation import Federation
+from fedopt.files import storing
 from fedopt.history import Final, History, RoundRecord, summarise
 from fedopt.interruption import uninterrupted
 from fedopt.parameters import Layout, fingerprint, state_of
@@ -95,18 +98,31 @@ class Run:
             return  # killed before its first checkpoint, and so before its first round
         self._state, self._seconds_before = self._checkpoints.load(self._state, self._federation)
         self._saved_round = self._state.round
-        self._records = self._directory.rewind(self._state.round)
+        with self._writing():
+            self._records = self._directory.rewind(self._state.round)
+            self._directory.write_experiment()
         self._recorder.restore(self._directory.path / "checkpoint", self._records)
-        self._directory.write_experiment()
+
+    def write_partition(self, labels: LabelSpread) -> None:
+        """Who holds what, as a file of the run."""
+        with self._writing():
+            self._directory.write_partition(labels)
+
+    def keep_fingerprint(self, found: Fingerprint) -> None:
+        """What the data are, as a file of the run; DataUnavailable if the run had others before."""
+        with self._writing():
+            self._directory.keep_fingerprint(found)
 
     def complete(self) -> History:
         """Plays the rounds that are left. Whatever ends it early, the last good state is saved first."""
         if self._saved_round < 0:
             self._save()
-        for observer in self._observers:
-            observer.started(self._directory.path, self._state.round, self._experiment.run.rounds)
+        with self._writing():
+            for observer in self._observers:
+                observer.started(self._directory.path, self._state.round, self._experiment.run.rounds)
         try:
-            self._play()
+            with self.resumable():
+                self._play()
         except KeyboardInterrupt:
             with uninterrupted(), self._saved_anyway():
                 self._commit_draft()
@@ -116,14 +132,16 @@ class Run:
                 self._commit_draft()
             raise
         finally:
-            for observer in self._observers:
-                observer.ended()
+            with self._writing():
+                for observer in self._observers:
+                    observer.ended()
         return self._finish()
 
     def _play(self) -> None:
         if self._is_over():
             return
-        self._directory.withdraw_summary()
+        with self._writing():
+            self._directory.withdraw_summary()
         algorithm, seed = self._experiment.algorithm, self._experiment.run.seed
         local = self._experiment.local
         bounds = Bounds(self._experiment.admission, lambda samples: local_steps(samples, local))
@@ -160,12 +178,14 @@ class Run:
             self._draft = None  # it never counts
             raise
         with uninterrupted():
+            with self._writing():
+                self._directory.append(record)
             self._state, self._draft = draft.state, None
             self._records.append(record)
-            self._directory.append(record)
             self._federation.settle(draft.state.accepted, ahead)
-        for observer in self._observers:
-            observer.round_done(record)
+        with self._writing():
+            for observer in self._observers:
+                observer.round_done(record)
 
     @contextmanager
     def _saved_anyway(self) -> Iterator[None]:
@@ -192,16 +212,18 @@ class Run:
         if self._saved_round == self._state.round:
             return
         start = time.perf_counter()
-        self._recorder.save(self._directory.path / "checkpoint", self._state.round)
-        self._checkpoints.save(self._state, self._federation, self._seconds())
-        self._directory.write_model(self._weights())
+        with self._writing():
+            self._recorder.save(self._directory.path / "checkpoint", self._state.round)
+            self._checkpoints.save(self._state, self._federation, self._seconds())
+            self._directory.write_model(self._weights())
         self._saved_round, self._saved_at = self._state.round, time.perf_counter()
         self._save_cost = self._saved_at - start
 
     def _finish(self) -> History:
         self._save()
         weights = self._weights()
-        self._directory.write_model(weights)
+        with self._writing():
+            self._directory.write_model(weights)
         last = self._records[-1]
         if last.test_accuracy is None or last.test_loss is None:  # stopped here, and resumed to no further round
             evaluation = self._evaluate(self._state.x)
@@ -217,7 +239,8 @@ class Run:
             engine=self._federation.name,
             weights_sha256=fingerprint(weights),
         )
-        self._directory.write_summary(summary)
+        with self._writing():
+            self._directory.write_summary(summary)
         return History(self._experiment, self._directory.path, tuple(self._records), summary)
 
     def _weights(self) -> dict[str, Any]:
@@ -225,6 +248,30 @@ class Run:
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._began
+
+    @contextmanager
+    def resumable(self) -> Iterator[None]:
+        """For what may stop the run: its reason is followed by how to go on, unless that would end in the same way."""
+        try:
+            yield
+        except Diverged:
+            raise
+        except RunStopped as error:
+            raise RunStopped(f"{error}; {self._how_to_resume()}") from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """For what writes files of the run: a failure says up to where the run is saved, and how to go on."""
+        path = self._directory.path
+        try:
+            with storing(path):
+                yield
+        except NotStored as error:
+            saved = f"the run is saved up to round {max(0, self._saved_round)}"
+            if path.exists():
+                raise NotStored(error.reason, f"{saved}; {self._how_to_resume()}") from error
+            how = f"continue it in its new place with: {self._command} --resume DIR"
+            raise NotStored(error.reason, f"{saved}; {how}") from error
 
     def _how_to_resume(self) -> str:
         return f"continue with: {self._command} --resume {shlex.quote(str(self._directory.path))}"

@@ -31,10 +31,10 @@ from torch import Tensor
 
 from fedopt.data.fingerprint import Fingerprint
 from fedopt.drift.records import LabelSpread
-from fedopt.errors import BrokenRun, DataUnavailable, InvalidExperiment
+from fedopt.errors import BrokenRun, DataUnavailable, InvalidExperiment, NotStored
 from fedopt.experiment import Experiment
 from fedopt.experiment_file import override, to_toml
-from fedopt.files import replace_file
+from fedopt.files import NO_ROOM, replace_file
 from fedopt.history import RoundRecord, Summary
 from fedopt.models.custom import CustomModel
 from fedopt.models.places import recall_place, record_place
@@ -189,4 +189,6 @@ def _appear(path: Path, experiment: Experiment) -> None:
         shutil.rmtree(draft, ignore_errors=True)
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             raise FileExistsError(error.errno, f"{path} is there already") from error
+        if error.errno in NO_ROOM:
+            raise NotStored(f"--out {path} cannot be made: {error.strerror}") from error
         raise InvalidExperiment(f"--out {path} cannot be made: {error.strerror}") from error

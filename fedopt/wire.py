@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +59,14 @@ class PackedArray(Protocol):
 
 
 OWN = {"data": {"path", "download"}, "run": {"device", "threads", "lanes", "workers"}}
-"""Keys of an experiment that are each machine's own: they never travel, and a client may set them itself."""
+"""Keys of an experiment that are each machine's own: they never travel, are dropped if they arrive all the same, and
+a client may set them itself."""
+
+MOST_TEXT, MOST_NAMES = 2**16, 2**16
+"""Characters of an experiment, and classes, that a hello may bring."""
+
+LONGEST_NAME, MOST_AXES, LARGEST_SAMPLE = 200, 8, 2**22
+"""Characters of a class's name; axes, and numbers, of a sample."""
 
 
 class Malformed(FedoptError):
@@ -96,22 +104,39 @@ class Hello:
         protocol = _take(fields, "protocol", int)
         if protocol != PROTOCOL:
             raise Malformed(f"the server speaks protocol {protocol}, this client {PROTOCOL}; use the same fedopt")
-        return cls(
+        hello = cls(
             _take(fields, "federation", str),
             _take(fields, "experiment", str),
             tuple(_take_list(fields, "sample_shape", int)),
             tuple(_take_list(fields, "class_names", str)),
         )
+        hello._check_bounds()
+        return hello
+
+    def _check_bounds(self) -> None:
+        """Malformed for what no experiment has, before anything is made of it."""
+        if not re.fullmatch(r"[0-9a-z]{1,64}", self.federation):  # it names a folder of the client's state
+            raise Malformed("the federation's name is not one")
+        if len(self.experiment) > MOST_TEXT:
+            raise Malformed(f"the experiment has {len(self.experiment)} characters, more than {MOST_TEXT}")
+        if not 1 <= len(self.class_names) <= MOST_NAMES or any(len(name) > LONGEST_NAME for name in self.class_names):
+            raise Malformed(f"it has {len(self.class_names)} class names, or too long ones")
+        shape = self.sample_shape
+        if not 1 <= len(shape) <= MOST_AXES or min(shape) < 1 or math.prod(shape) > LARGEST_SAMPLE:
+            raise Malformed("its samples have a shape that is out of range")
 
     def sections(self) -> dict[str, dict[str, Any]]:
         """The experiment's sections, to be completed with what is this machine's own."""
         try:
             sections = json.loads(self.experiment)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # numbers of thousands of digits raise no JSONDecodeError
             raise Malformed("the experiment is not JSON") from error
         if not isinstance(sections, dict) or not all(isinstance(keys, dict) for keys in sections.values()):
             raise Malformed("the experiment is not a table of sections")
-        return sections
+        return {
+            section: {key: value for key, value in keys.items() if key not in OWN.get(section, ())}
+            for section, keys in sections.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -188,7 +213,12 @@ class Order:
             down={name.removeprefix("down."): vector for name, vector in vectors.items()},
             gradient=_take(fields, "gradient", bool),
         )
-        return cls(work, _take(fields, "saved", int) or None)
+        saved = _take(fields, "saved", int)
+        if work.round < 1 or (work.accepted or NEVER) < NEVER or saved < NEVER:
+            raise Malformed(
+                f"the order is for round {work.round}, after {work.accepted} and {saved}; rounds count from 1"
+            )
+        return cls(work, saved or None)
 
 
 def update_fields(update: Update) -> dict[str, Value]:

@@ -105,10 +105,13 @@ def _cell(clients: int, nodes: str, run: Path, first: float, mib: float | None) 
 
 
 @contextmanager
-def stock_processes(folder: Path, clients: int, superlink: str | None = None) -> Iterator[dict[str, str]]:
+def stock_processes(
+    folder: Path, clients: int, superlink: str | None = None, keys: Path | None = None, node_config: str = ""
+) -> Iterator[dict[str, str]]:
     """SuperNodes as their manual has them, of the SuperLink at that address, or of one of their own.
 
-    Yields the environment in which `flwr` finds the latter as "bench".
+    With `keys`, a folder that `fedopt keys` made, they speak TLS and prove who they are. `node_config` is added to
+    every node's. Yields the environment in which `flwr` finds a SuperLink of their own as "bench".
     """
     control, fleet, *own = (_free_port() for _ in range(clients + 2))
     binaries = Path(sys.executable).parent
@@ -134,9 +137,13 @@ def stock_processes(folder: Path, clients: int, superlink: str | None = None) ->
             )
             _until(lambda: _listens(control) and _listens(fleet), "SuperLink")
         for client, port in enumerate(own):
+            security = ["--insecure"]
+            if keys is not None:
+                security = ["--root-certificates", str(keys / "ca.crt")]
+                security += ["--auth-supernode-private-key", str(keys / f"client-{client}.key")]
             start(
-                *("flower-supernode", "--insecure", "--superlink", superlink, "--host", "127.0.0.1"),
-                *("--port", str(port), "--node-config", f"partition-id={client}"),
+                *("flower-supernode", *security, "--superlink", superlink, "--host", "127.0.0.1"),
+                *("--port", str(port), "--node-config", f"partition-id={client} {node_config}".strip()),
             )
         yield environment
     finally:

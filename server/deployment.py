@@ -111,8 +111,9 @@ def conduct(
         tell("note: metrics.divergence is left out: the centralised run it needs exists in fedopt run alone")
     run = Run(directory, setup.task, federation, setup.evaluator, observers, terms, command)
     run.resume()
-    federation.gather()
-    directory.write_partition(LabelSpread(classes=list(names), sizes=list(federation.samples)))
+    with run.resumable():
+        federation.gather()
+    run.write_partition(LabelSpread(classes=list(names), sizes=list(federation.samples)))
     history = run.complete()
     federation.dismiss(f"the run is complete: {history.summary.rounds} rounds")
     return history

@@ -1,13 +1,15 @@
 """The Federation behind a Flower Grid: work orders leave as messages to nodes, updates come back as replies.
 
 A client that fails is left out. One that is lost gets its order again if it is back while the round is still open,
-that is, until every other client has answered and there are enough updates, or until the deadline.
+that is, until every other client has answered and there are enough updates, or until the deadline. A round that has too
+few updates by then waits for those that are late or lost as long as its patience lasts.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ from server.census import Census
 from server.grid import REFUSED
 from server.lines import Line
 from server.roster import Place, Roster
+from server.silence import Silence
 
 LOST = {ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE}
 """Errors that say nothing about the client but that its answer did not arrive."""
@@ -55,8 +58,10 @@ class OpenRound:
     """Clients that are not there, and why: they may come back."""
     attempts: dict[int, int] = field(default_factory=dict)
     updates: int = 0
-    told: bool = False
-    """Whether the user knows that the round waits for lost clients."""
+
+    @property
+    def number(self) -> int:
+        return next(iter(self.orders.values())).round
 
 
 class GridFederation:
@@ -92,6 +97,8 @@ class GridFederation:
         self._largest_loss = admission.largest_loss
         self._federation = federation
         self._saved: dict[int, int] = {}
+        self._silence = Silence(line, roster)
+        self._round: OpenRound | None = None
 
     @property
     def samples(self) -> Sequence[int]:
@@ -124,32 +131,57 @@ class GridFederation:
     def train(self, orders: Sequence[WorkOrder]) -> Generator[Update | Absence, None, None]:
         round_ = OpenRound({order.client: order for order in orders})
         round_.lost = {order.client: "it is not connected" for order in orders}
+        self._round = round_
         self._line.make_room((len(self._names) + orders[0].gradient) * orders[0].x.nbytes)
         try:
             self._await_enough(round_)
-            deadline = time.monotonic() + self._run.deadline
-            while True:
-                self._send_to_those_present(round_)
-                yield from self._answers(round_)
-                if not round_.sent and not self._worth_waiting(round_):
-                    break
-                if time.monotonic() >= deadline:
-                    late = f"it did not answer within {self._run.deadline:g} s (run.deadline)"
-                    round_.lost |= dict.fromkeys((client for client, _ in round_.sent.values()), late)
-                    break
-                self._wait(deadline)
-                self._roster.update()
-                self._give_up_on_the_gone(round_)
+            yield from self._until_answered(round_)
             yield from (Absence(client, reason) for client, reason in round_.lost.items())
         finally:
             self._line.discard(round_.sent)
+
+    def _until_answered(self, round_: OpenRound) -> Iterator[Update | Absence]:
+        """Answers as they come, until none is worth waiting for. RunStopped when patience is over."""
+        deadline, patience = time.monotonic() + self._run.deadline, math.inf
+        while True:
+            if self._send_to_those_present(round_) and patience < math.inf:
+                # Who has come back has all its time.
+                deadline, patience = max(deadline, time.monotonic() + self._run.deadline), math.inf
+            yield from self._answers(round_)
+            now, short = time.monotonic(), round_.updates < self._least
+            if not round_.sent and not (short and self._may_return(round_)):
+                return
+            if now >= deadline and not short:
+                self._leave_out_the_late(round_)
+                return
+            if short and patience == math.inf and (now >= deadline or not round_.sent):
+                patience = now + self._run.patience
+                waited = _clients(self._awaited(round_))
+                self._tell(f"too few updates: waiting for {waited}, at most {self._run.patience:g} s")
+            if now >= patience:
+                raise RunStopped(
+                    f"round {round_.number} has {round_.updates} of the {self._least} updates it needs "
+                    f"(run.min_replies), and {_clients(self._awaited(round_))} did not answer within "
+                    f"{self._run.patience:g} s more (run.patience); the model of the round before is kept"
+                )
+            self._wait(deadline if patience == math.inf else patience)
+            self._roster.update()
+            self._silence.update()
+            self._give_up_on_the_gone(round_)
+
+    def _leave_out_the_late(self, round_: OpenRound) -> None:
+        late = f"it did not answer within {self._run.deadline:g} s (run.deadline)"
+        for client, place in round_.sent.values():
+            round_.lost[client] = late
+            self._silence.late(client, place, round_.number)
 
     def _await_enough(self, round_: OpenRound) -> None:
         """Until as many of the cohort are here as there must be updates. RunStopped when patience is over."""
         until, told = time.monotonic() + self._run.patience, False
         while True:
             self._roster.update()
-            missing = [client for client in round_.orders if self._roster.place_of(client) is None]
+            self._silence.update()
+            missing = [client for client in round_.orders if self._absent(client)]
             if len(round_.orders) - len(missing) >= self._least:
                 return
             if time.monotonic() >= until:
@@ -167,14 +199,23 @@ class GridFederation:
         self._check()
         self._line.wait(max(0.0, until - time.monotonic()))
 
-    def _send_to_those_present(self, round_: OpenRound) -> None:
+    def _absent(self, client: int) -> bool:
+        """Whether an order to the client would be pointless."""
+        return self._roster.place_of(client) is None or bool(self._silence.reason(client))
+
+    def _send_to_those_present(self, round_: OpenRound) -> bool:
+        """Whether an order was sent."""
+        for client in round_.lost:
+            round_.lost[client] = self._silence.reason(client) or round_.lost[client]
         ready = [
             (client, place)
             for client in list(round_.lost)
-            if (place := self._roster.place_of(client)) is not None and round_.attempts.get(client, 0) < ATTEMPTS
+            if (place := self._roster.place_of(client)) is not None
+            and round_.attempts.get(client, 0) < ATTEMPTS
+            and not self._silence.reason(client)
         ]
         if not ready:
-            return
+            return False
         shared: dict[str, Array] = {}  # one object for all clients, and so one upload
         messages = []
         for client, place in ready:
@@ -190,6 +231,7 @@ class GridFederation:
             if message_id:
                 round_.sent[message_id] = (client, place)
                 del round_.lost[client]
+        return True
 
     def _give_up_on_the_gone(self, round_: OpenRound) -> None:
         """Clients that are not where their orders went: they are gone, or have come back and know nothing of them."""
@@ -209,10 +251,13 @@ class GridFederation:
                 if reply.error.code in LOST:
                     round_.lost[client] = LOST_CONNECTION
                 elif reply.error.code == REFUSED:
+                    self._silence.heard(client)
                     yield Absence(client, plain(f"its update was refused: {reply.error.reason}"))
                 else:
+                    self._silence.heard(client)
                     yield Absence(client, plain(f"it failed: {reply.error.reason}"))
                 continue
+            self._silence.heard(client)
             try:
                 update = self._read(reply, client, place, round_)
             except Malformed as error:
@@ -254,19 +299,26 @@ class GridFederation:
             return down, len(arrays) * order.x.nbytes
         return now[0] - before[0], now[1] - before[1]
 
-    def _worth_waiting(self, round_: OpenRound) -> bool:
-        """Whether there are too few updates yet, and clients that may come back and change that."""
-        may_return = [client for client in round_.lost if round_.attempts.get(client, 0) < ATTEMPTS]
-        worth = round_.updates < self._least and bool(may_return)
-        if worth and not round_.told:
-            self._tell(f"too few updates: waiting for {_clients(may_return)} to come back")
-            round_.told = True
-        return worth
+    def _may_return(self, round_: OpenRound) -> list[int]:
+        """Lost clients whose answer would still count."""
+        return [client for client in round_.lost if round_.attempts.get(client, 0) < ATTEMPTS]
+
+    def _awaited(self, round_: OpenRound) -> list[int]:
+        """Clients from which an update may still come."""
+        return sorted([*self._may_return(round_), *(client for client, _ in round_.sent.values())])
+
+    def refused(self, client: int) -> None:
+        """The update that just came of this client is not used: the round may need another in its place."""
+        if self._round is not None:
+            self._round.updates -= 1
 
     def evaluate(self, x: Tensor, round_: int) -> Sequence[Score]:
-        """Asks every client that is there."""
+        """Asks every client that is there and answers."""
+        self._silence.update()
         present = {
-            client: place for client in range(self._clients) if (place := self._roster.place_of(client)) is not None
+            client: place
+            for client in range(self._clients)
+            if (place := self._roster.place_of(client)) is not None and not self._silence.reason(client)
         }
         census = Census(self._line, self._roster, present, tell=self._tell, largest_loss=self._largest_loss)
         return census.take(x, round_, self._run.deadline, self._check)

@@ -50,11 +50,10 @@ def _fill(folder: Path, clients: int, hosts: list[str], days: int, starts: datet
     _write_private(folder / "server.key", server_key)
     for client in range(clients):
         key = _new_key()
-        _write_private(folder / f"client-{client}.key", key)
-        public = key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        (folder / f"client-{client}.pub").write_bytes(public)
+        # OpenSSH form, the only one that a stock SuperNode and `flwr supernode register` read.
+        _write_private(folder / f"client-{client}.key", key, serialization.PrivateFormat.OpenSSH)
+        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        (folder / f"client-{client}.pub").write_bytes(public + f" fedopt-client-{client}\n".encode())
 
 
 def _new_key() -> ec.EllipticCurvePrivateKey:
@@ -113,9 +112,11 @@ def _general_name(host: str) -> x509.GeneralName:
         raise InvalidExperiment(f"--host {host}: neither an IP address nor a host name") from error
 
 
-def _write_private(file: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    content = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def _write_private(
+    file: Path,
+    key: ec.EllipticCurvePrivateKey,
+    form: serialization.PrivateFormat = serialization.PrivateFormat.PKCS8,
+) -> None:
+    content = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
     with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
         stream.write(content)

@@ -9,7 +9,7 @@ from fedopt.runner import Observer
 from fedopt.runs import RunDirectory
 from fedopt.setup import Setup
 from server.deployment import conduct
-from server.journal import log_to
+from server.journal import LeftOut, journal
 from server.nursery import Nursery
 from server.superlink import SuperLink
 
@@ -24,8 +24,10 @@ def run_locally(
     observers: Sequence[Observer],
 ) -> History:
     """Starts server and clients, and plays the run."""
-    log_to(directory.path / "server.log")
-    with SuperLink(f"{HOST}:0", None, None, tell, setup.vector_bytes) as superlink:
+    with (
+        journal(directory.path / "server.log"),
+        SuperLink(f"{HOST}:0", None, None, tell, setup.vector_bytes) as superlink,
+    ):
         nursery.start(directory, f"{HOST}:{superlink.port}")
         return conduct(
             directory,
@@ -33,7 +35,7 @@ def run_locally(
             superlink.line,
             owners={},
             tell=tell,
-            observers=observers,
+            observers=[*observers, LeftOut()],
             command="fedopt federation",
             check=nursery.check,
         )

@@ -29,7 +29,7 @@ from fedopt.runner import Observer
 from fedopt.runs import RunDirectory
 from fedopt.setup import Setup
 from server.deployment import conduct, open_run
-from server.journal import log_to
+from server.journal import LeftOut, log_to
 from server.lines import PolledLine
 
 CLIENT_APP = "clients.app:make_app"
@@ -73,7 +73,7 @@ def _simulate(directory: RunDirectory, setup: Setup, observers: Sequence[Observe
                 PolledLine(grid),
                 owners={},
                 tell=lambda line: None,
-                observers=observers,
+                observers=[*observers, LeftOut()],
                 command="fedopt run --engine ray",
                 name="ray",
                 check=check,

@@ -125,6 +125,11 @@ class Roster:
         places = list(self._place_of.values())
         return self._line.push([_farewell(place.node, Farewell(reason, failed=False)) for place in places])
 
+    def ask_again(self, place: Place) -> str:
+        """Asks a node once more who it is; the message's id, "" if it cannot be sent. The answer is the caller's."""
+        (message_id,) = self._line.push([Message(self._hello, place.node, HELLO)])
+        return message_id
+
     def place_of(self, client: int) -> Place | None:
         """Where the client is, if it is there."""
         return self._place_of.get(client)

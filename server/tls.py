@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -23,7 +23,7 @@ class ServerIdentity:
     """A certificate with its key, and the authority that signed it; PEM."""
 
     certificate: bytes
-    key: bytes
+    key: bytes = field(repr=False)
     ca: bytes
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -40,7 +40,7 @@ def read_identity(certificate: Path, key: Path, ca: Path) -> ServerIdentity:
         raise InvalidExperiment(f"--tls-cert {certificate} or --ca {ca} is not a certificate in PEM") from error
     try:
         private = serialization.load_pem_private_key(identity.key, password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InvalidExperiment(f"--tls-key {key} is not a private key in PEM without a password") from error
     if private.public_key() != signed.public_key():
         raise InvalidExperiment(f"--tls-key {key} is not the key of --tls-cert {certificate}")
@@ -82,7 +82,7 @@ def public_pem(content: bytes, place: str) -> bytes:
     for load in (serialization.load_pem_public_key, serialization.load_ssh_public_key):
         try:
             key = load(content)
-        except ValueError:
+        except (ValueError, UnsupportedAlgorithm):
             continue
         if isinstance(key, ec.EllipticCurvePublicKey):
             return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -37,9 +37,10 @@ def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Obs
     with _prepared(experiment) as prepared:
         directory = RunDirectory.create(out, experiment)
         try:
-            directory.keep_fingerprint(prepared.fingerprint)
-            directory.write_partition(prepared.labels)
-            return prepared.in_directory(directory, observers).complete()
+            run = prepared.in_directory(directory, observers)
+            run.keep_fingerprint(prepared.fingerprint)
+            run.write_partition(prepared.labels)
+            return run.complete()
         finally:
             directory.close()
 
@@ -51,14 +52,13 @@ def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ())
             raise AssertionError("rank 0 alone has a run")
     directory = RunDirectory.reopen(path, overrides)
     try:
-        Checkpoints(
-            path / "checkpoint", directory.experiment
-        ).check()  # before the data are compared: it may be why they differ
+        # Before the data are compared: changed settings may be why they differ.
+        Checkpoints(path / "checkpoint", directory.experiment).check()
         with _prepared(directory.experiment) as prepared:
-            directory.keep_fingerprint(prepared.fingerprint)
             continued = prepared.in_directory(directory, observers)
+            continued.keep_fingerprint(prepared.fingerprint)
             continued.resume()
-            directory.write_partition(prepared.labels)
+            continued.write_partition(prepared.labels)
             return continued.complete()
     finally:
         directory.close()

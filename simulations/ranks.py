@@ -83,6 +83,9 @@ class RankedFederation:
         self._everywhere(Call("mean_kept", (dict(accepted), list(share_of))))
         return self._shard.mean_kept(accepted, share_of)
 
+    def refused(self, client: int) -> None:
+        """Nothing: every client has answered, or will."""
+
     def settle(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
         self._everywhere(Call("settle", (dict(accepted),)))
         self._shard.settle(accepted)

@@ -133,6 +133,9 @@ class VirtualFederation:
     def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
         return self.states.mean(accepted, share_of)
 
+    def refused(self, client: int) -> None:
+        """Nothing: every client has answered, or will."""
+
     def settle(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
         self.states.settle(accepted, ahead)
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fedopt.addresses import is_loopback, split_address
 from fedopt.commands.options import Overrides, Quiet, command
-from fedopt.errors import InvalidExperiment
+from fedopt.errors import InvalidExperiment, NotStored
 from fedopt.experiment_file import override
 from fedopt.wire import OWN
 
@@ -90,7 +90,7 @@ def client(
         "state": str(state.absolute()),
         "resident": True,
         "set": "\n".join(given),
-        "models": "\n".join(models or []),
+        "allow-model": "\n".join(models or []),
     }
     if data is not None:
         if not data.exists():
@@ -98,8 +98,8 @@ def client(
         config["data"] = str(data.absolute())
     try:
         Node(server, read_credentials(ca, key), config, tell).live()
-    except TurnedAway as refusal:
-        raise TurnedAway(f"client {number}: {refusal}") from refusal
+    except (TurnedAway, NotStored) as refusal:
+        raise type(refusal)(f"client {number}: {refusal}") from refusal
 
 
 def _check_overrides(overrides: list[str]) -> None:

@@ -36,5 +36,6 @@ def command(name: str) -> typer.Typer:
         name=name,
         add_completion=False,
         rich_markup_mode="markdown",
+        pretty_exceptions_show_locals=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )

@@ -65,26 +65,28 @@ def server(
     tell = teller(console, quiet)
 
     from server.deployment import conduct, open_run
-    from server.journal import log_to
+    from server.journal import LeftOut, journal
     from server.superlink import SuperLink, check_free
     from server.tls import read_client_keys, read_identity
 
     check_free(listen)
     identity = read_identity(tls_cert, tls_key, ca) if tls_cert and tls_key and ca else None
     known = read_client_keys(client_keys, settings.data.clients) if client_keys else None
-    with open_run(settings, out, resume, changes) as (directory, setup):
-        log_to(directory.path / "server.log")
-        with SuperLink(listen, identity, known, tell, setup.vector_bytes) as superlink:
-            tell(f"listening on {listen}, {_protection(identity is not None, known is not None)}")
-            history = conduct(
-                directory,
-                setup,
-                superlink.line,
-                owners=superlink.owners,
-                tell=tell,
-                observers=observers,
-                command=f"fedopt server --listen {listen}",
-            )
+    with (
+        open_run(settings, out, resume, changes) as (directory, setup),
+        journal(directory.path / "server.log"),
+        SuperLink(listen, identity, known, tell, setup.vector_bytes) as superlink,
+    ):
+        tell(f"listening on {listen}, {_protection(identity is not None, known is not None)}")
+        history = conduct(
+            directory,
+            setup,
+            superlink.line,
+            owners=superlink.owners,
+            tell=tell,
+            observers=[*observers, LeftOut()],
+            command=f"fedopt server --listen {listen}",
+        )
     conclude(history, console, quiet, as_json)
 
 

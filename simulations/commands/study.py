@@ -12,12 +12,12 @@ from rich.console import Console
 
 from fedopt.commands.options import Overrides, Quiet, command
 from fedopt.commands.tables import Column, show
-from fedopt.errors import FedoptError
-from fedopt.files import replace_file
+from fedopt.errors import FedoptError, NotStored
+from fedopt.files import replace_file, storing
 from fedopt.past_runs import DIVERGED
 from fedopt.runner import Interrupted
-from simulations.commands.report import write_page
 from simulations.comparison import columns, heads, is_winner, labels, paired
+from simulations.report.page import page
 from simulations.results import Results, read_results
 from simulations.study.checks import Checked, checked
 from simulations.study.conduct import Outcome, conduct
@@ -78,15 +78,19 @@ def study(
         return
     out = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-study-{name}"
     console.print(asked.title or name, style="bold", highlight=False, soft_wrap=True)
-    outcome = conduct(asked, name, out, jobs or cores(), retry, display(stderr))
     again = shlex.join(["fedopt", "study", *([] if file is None else [str(file)]), "--out", str(out)])
     how = f"go on with: {again}, and the same options"
-    if outcome.interrupted:
-        raise Interrupted(f"stopped; {how}")
-    results = read_results([out])
-    replace_file(out / "results.csv", results_csv(results).encode())
-    replace_file(out / "summary.md", summary_md(results).encode())
-    write_page(results, out / "report.html")
+    try:
+        outcome = conduct(asked, name, out, jobs or cores(), retry, display(stderr))
+        if outcome.interrupted:
+            raise Interrupted(f"stopped; {how}")
+        results = read_results([out])
+        with storing(out):
+            replace_file(out / "results.csv", results_csv(results).encode())
+            replace_file(out / "summary.md", summary_md(results).encode())
+            replace_file(out / "report.html", page(results).encode())
+    except NotStored as error:
+        raise NotStored(error.reason, how) from error
     print_table(console, results)
     for pair in paired(results):
         where = f"{pair.where}: " if pair.where else ""

@@ -14,8 +14,8 @@ from typing import Protocol
 import tomli_w
 
 from fedopt.checkpoint import changes_between
-from fedopt.errors import InvalidExperiment
-from fedopt.files import replace_file
+from fedopt.errors import InvalidExperiment, NotStored
+from fedopt.files import replace_file, storing
 from fedopt.past_runs import DIVERGED, FAILURE, read_failure, read_run
 from fedopt.runs import RunDirectory
 from simulations.results import PLAN, Plan, PlannedLabels
@@ -67,7 +67,8 @@ def conduct(study: Study, name: str, out: Path, jobs: int, retry: bool, watcher:
             points = _choose(searches, out, outcome)
         outcome.runs = planned_runs(study, points)
         _check_same(outcome.runs, out)
-        replace_file(out / PLAN, _plan(study, name, outcome.runs).model_dump_json(indent=1).encode())
+        with storing(out):
+            replace_file(out / PLAN, _plan(study, name, outcome.runs).model_dump_json(indent=1).encode())
         _run_all("runs", outcome.runs, out, workers, retry, watcher, outcome)
     return outcome
 
@@ -104,9 +105,10 @@ def _check_same(runs: Sequence[PlannedRun], out: Path) -> None:
 def _write_study(out: Path, study: Study) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        replace_file(out / "study.toml", tomli_w.dumps(study.model_dump(mode="json", exclude_none=True)).encode())
     except OSError as error:
         raise InvalidExperiment(f"--out {out} cannot be made: {error.strerror}") from error
+    with storing(out):
+        replace_file(out / "study.toml", tomli_w.dumps(study.model_dump(mode="json", exclude_none=True)).encode())
 
 
 def _run_all(
@@ -129,6 +131,8 @@ def _run_all(
         elif report.interrupted:
             outcome.interrupted = True
             raise KeyboardInterrupt
+        elif report.not_stored:  # the other runs would fail in the same way, and this one can go on later
+            raise NotStored(report.failure or "")
         else:
             _note(task, report, outcome)
             watcher.run_done(task.name, report.failure)
@@ -145,7 +149,8 @@ def _left_of(run: PlannedRun, out: Path, retry: bool, outcome: Outcome) -> Task 
     """What is to be done of a run; None for one that is finished, or failed and not to be repeated."""
     path = out / run.name
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with storing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
         return Task(run.name, path, run.experiment, resume=False)
     past = read_run(path)
     failure = read_failure(path)
@@ -168,7 +173,8 @@ def _note(task: Task, report: Ended, outcome: Outcome) -> None:
     outcome.failures[task.name] = report.failure
     if not task.path.exists():  # it failed before its first round
         RunDirectory.create(task.path, task.experiment).close()
-    replace_file(task.path / FAILURE, (report.failure + "\n").encode())
+    with storing(task.path):
+        replace_file(task.path / FAILURE, (report.failure + "\n").encode())
 
 
 def _choose(searches: Sequence[Sequence[PlannedRun]], out: Path, outcome: Outcome) -> list[Combination]:

@@ -165,7 +165,7 @@ def read_study(place: Path | None, overrides: list[str], seeds: int | None) -> t
         raise InvalidExperiment(f"--set {SEED}: a study's runs have the seeds of --seeds, or of seeds in its file")
     given = read_toml(file, "study")
     search_in(file.parent)  # for a model of the user's own
-    if given and given.keys() <= Experiment.model_fields.keys():
+    if given.keys() <= Experiment.model_fields.keys():
         return file.stem, _study(file, _of_experiment(override(given, overrides), seeds))
     base = given.get("base", {})
     if isinstance(base, dict):

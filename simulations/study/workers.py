@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from fedopt.errors import Diverged, FedoptError
+from fedopt.errors import Diverged, FedoptError, NotStored
 from fedopt.experiment import Experiment
 from fedopt.history import RoundRecord
 from fedopt.past_runs import DIVERGED
@@ -48,6 +48,8 @@ class Ended:
 
     failure: str | None = None
     interrupted: bool = False
+    not_stored: bool = False
+    """Whether it failed because its files could not be written: that is no fault of the run's."""
 
 
 Report = Progress | Ended
@@ -183,6 +185,8 @@ def carry_out(task: Task, reporter: Reporter) -> Ended:
         return Ended(interrupted=True)
     except Diverged as error:
         return Ended(DIVERGED + str(error))
+    except NotStored as error:
+        return Ended(error.reason, not_stored=True)
     except FedoptError as error:
         return Ended(str(error))
     except Exception as error:  # a fault of ours, or of the user's model: this run's end, told in full, not the others'

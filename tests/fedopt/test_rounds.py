@@ -56,6 +56,9 @@ class Losing:
     def mean_kept(self, accepted: Any, share_of: Any) -> Any:
         return self.inner.mean_kept(accepted, share_of)
 
+    def refused(self, client: int) -> None:
+        """Nothing: every client has answered, or will."""
+
     def settle(self, accepted: Any, ahead: bool = False) -> None:
         self.inner.settle(accepted)
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 import tomllib
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app.message import Array
 
 import fedopt
+from clients.fleet import Connection, Credentials, Withdrawn
 from fedopt.experiment_file import to_toml
+from fedopt.wire import FAREWELL, HELLO, Greeting
 from tests.processes import Household, alive, descendants
 
 pytestmark = pytest.mark.deployment
@@ -40,7 +47,7 @@ def write_experiment(folder: Path, **changes: dict[str, object]) -> Path:
         },
     }
     for section, keys in changes.items():
-        sections[section] = {**sections[section], **keys}
+        sections[section] = {**sections.get(section, {}), **keys}
     file = folder / "experiment.toml"
     file.write_text(to_toml(fedopt.Experiment(**sections)))
     return file
@@ -167,7 +174,8 @@ def test_too_few_clients_are_named_and_waited_for_but_not_for_ever(house: Househ
 
 
 def test_a_round_with_too_few_updates_waits_for_who_was_lost(house: Household) -> None:
-    file = write_experiment(house.folder, data={"clients": 2}, run={"min_replies": 2, "rounds": 10})
+    """Longer than the deadline, within the patience."""
+    file = write_experiment(house.folder, data={"clients": 2}, run={"min_replies": 2, "rounds": 10, "deadline": 2.0})
     run = house.folder / "run"
     expected = fedopt.run(fedopt.Experiment(**_sections(file)), house.folder / "whole").summary.weights_sha256
     server = house.server(file, "--out", run)
@@ -175,10 +183,87 @@ def test_a_round_with_too_few_updates_waits_for_who_was_lost(house: Household) -
     clients.until("client 1: round 3:")
     clients.kill(1)
     server.until("too few")
+    time.sleep(2.5)
     house.client(1, *ALLOWED)
     assert server.ends() == 0, server.said
     assert [line["left_out"] for line in records(run)] == [{}] * 10
     assert weights_of(run) == expected
+
+
+@pytest.mark.slow
+def test_patience_in_a_round_ends_with_who_is_missing_and_how_to_resume(house: Household) -> None:
+    keys: dict[str, object] = {"min_replies": 2, "rounds": 1000, "deadline": 1.0, "patience": 25.0}
+    file, run = write_experiment(house.folder, data={"clients": 2}, run=keys), house.folder / "run"
+    server = house.server(file, "--out", run)
+    clients = house.flock(run, 2, PACE)
+    clients.until("client 1: round 3:")
+    clients.kill(1)
+    assert server.ends() == 1, server.said
+    told = " ".join(server.said.split())
+    assert "client 1 did not" in told
+    assert "within 25 s" in told
+    assert f"continue with: fedopt server --listen {house.address} --resume {run}" in told
+    assert f"--resume {run}" in (run / "server.log").read_text().splitlines()[-1]
+
+
+def test_a_silent_client_costs_two_deadlines_and_is_back_when_it_is_heard_of(house: Household) -> None:
+    """Client 2 answers round 1, then nothing, until it is asked who it is and takes its time for that."""
+    settings: dict[str, object] = {"rounds": 40, "deadline": 2.0}
+    unmeasured: dict[str, object] = {"clients_every": 0, "drift_every": 0}
+    file = write_experiment(house.folder, algorithm={"name": "fedavg"}, run=settings, metrics=unmeasured)
+    run = house.folder / "run"
+    server = house.server(file, "--out", run)
+    server.until("listening on")
+    clients = house.flock(run, 2, PACE)
+    asleep = threading.Event()
+
+    def answer(message: Message) -> RecordDict | None:
+        if message.metadata.message_type == HELLO:
+            if asleep.is_set():
+                asleep.clear()
+                while len(records(run)) < 10:
+                    time.sleep(0.05)
+            return RecordDict({"greeting": ConfigRecord(dict(Greeting(2, 140).fields()))})
+        if message.metadata.message_type == FAREWELL:
+            return RecordDict()
+        order = message.content.config_records["order"]
+        if order["round"] == 2:
+            asleep.set()
+        if asleep.is_set():
+            return None
+        x = message.content.array_records["vectors"]["x"].numpy()
+        update = {"round": order["round"], "client": 2, "samples": 140, "steps": 3, "loss": 1.0}
+        return RecordDict({"update": ConfigRecord(update), "vectors": ArrayRecord({"dx": Array(np.zeros_like(x))})})
+
+    scripted = threading.Thread(target=play, args=(house.address, answer), daemon=True)
+    scripted.start()
+    assert server.ends() == 0, server.said
+    assert clients.ends() == 0, clients.said
+
+    lines = records(run)
+    late = "it did not answer within 2 s (run.deadline)"
+    silent = "it did not answer in rounds 2 and 3, and gets no order until it is heard of"
+    reasons = [line["left_out"].get("2", "") for line in lines]  # type: ignore[attr-defined]
+    assert reasons[:4] == ["", late, late, silent]
+    assert reasons[-1] == "", "it answered, and takes part again"
+    assert set(reasons[3:]) <= {silent, ""}
+    assert max(float(str(line["seconds"])) for line in lines[3:]) < 1.5, "no round waited for it"
+    assert f"round 2: without client 2: {late}" in (run / "server.log").read_text()
+
+
+def play(address: str, answer: Callable[[Message], RecordDict | None]) -> None:
+    """A client that answers as told, and not at all where that is None."""
+    connection = Connection(address, Credentials(None, None))
+    connection.join()
+    while True:
+        message = connection.receive()
+        reply = None if message is None else answer(message)
+        if message is None or reply is None:
+            continue
+        with suppress(Withdrawn):
+            connection.send(Message(reply, reply_to=message), 0.0)
+        if message.metadata.message_type == FAREWELL:
+            return
 
 
 def test_ctrl_c_saves_and_leaves_no_process(house: Household) -> None:

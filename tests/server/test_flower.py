@@ -15,6 +15,7 @@ import fedopt
 from fedopt.experiment_file import override
 from server.app import OPTIONS, overrides_in
 from server.bench import stock_processes
+from server.keys import make_keys
 from tests.processes import Household
 
 ROOT = Path(__file__).parents[2]
@@ -82,12 +83,19 @@ def test_flwr_run_on_stock_superlink_and_supernodes(tmp_path: Path) -> None:
 
 
 @pytest.mark.deployment
-def test_a_stock_supernode_joins_a_fedopt_server(house: Household) -> None:
+@pytest.mark.parametrize("secure", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_stock_supernode_joins_a_fedopt_server(secure: bool, house: Household) -> None:
+    """With the key that `fedopt keys` made for it, over TLS; or in plaintext."""
     settings = ("--set", "data.name=synthetic", "--set", "data.partition=iid", "--set", "run.participation=1.0")
-    server = house.server("--clients", "2", "--out", house.folder / "run", *settings, "--set", "run.rounds=2")
+    keys = house.folder / "keys"
+    make_keys(keys, 2, [], 1)
+    protection = ("--keys", keys) if secure else ()
+    server = house.server(
+        *("--clients", "2", "--out", house.folder / "run", *settings, "--set", "run.rounds=2"), *protection
+    )
     server.until("listening on")
-    resident = house.client(1)
-    with stock_processes(house.folder, 1, house.address):
+    resident = house.client(1, *(("--ca", keys / "ca.crt", "--key", keys / "client-1.key") if secure else ()))
+    with stock_processes(house.folder, 1, house.address, keys if secure else None):
         assert server.ends() == 0, server.said
     assert resident.ends() == 0
     lines = [json.loads(line) for line in (house.folder / "run" / "metrics.jsonl").read_text().splitlines()]

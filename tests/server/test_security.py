@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from argparse import Namespace
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from flwr.cli.supernode.register import try_load_public_key
+from flwr.supernode.cli.flower_supernode import _try_setup_client_authentication
 
-from fedopt.errors import InvalidExperiment
+from clients.credentials import read_credentials
+from clients.node import Node
+from fedopt.errors import FedoptError, InvalidExperiment
+from fedopt.experiment import Experiment
+from fedopt.wire import Hello
 from server.keys import make_keys
-from server.tls import read_client_keys, read_identity
+from server.roster import Roster
+from server.superlink import SuperLink
+from server.tls import ServerIdentity, read_client_keys, read_identity
 from tests.commands import fedopt, fedopt_here
 from tests.processes import Household, Process, household
 
@@ -96,6 +108,111 @@ def test_clients_with_their_keys_train_over_tls_and_a_number_is_given_once(
     assert server.ends() == 0, server.said
     assert [first.ends(), second.ends()] == [0, 0]
     assert json.loads((keys / "run" / "summary.json").read_text())["rounds"] == 2
+
+
+PLAIN, OPEN, KEYED = "plaintext", "TLS", "TLS and keys"
+MODEL_BYTES = 4 * (60 * 64 + 64 + 64 * 10 + 10)
+"""Of the model that the server has."""
+
+IN = "ready, with"
+"""What a client says that was let in."""
+
+MATRIX = [
+    # server, authority, key, and what the client says
+    (PLAIN, None, None, IN),
+    (PLAIN, "ours", None, "does not speak TLS"),
+    (PLAIN, "ours", "ours/client-0", "does not speak TLS"),
+    (PLAIN, "others", None, "does not speak TLS"),
+    (OPEN, "ours", None, IN),
+    (OPEN, "ours", "ours/client-0", "the server refuses this client: its key is not registered here"),
+    (OPEN, None, None, "speaks TLS; give its certificate authority with --ca"),
+    (OPEN, "others", None, "is not to be trusted: "),
+    (OPEN, "others", "others/client-0", "is not to be trusted: "),
+    (KEYED, "ours", "ours/client-0", IN),
+    (KEYED, "ours", "pem", IN),
+    (KEYED, "ours", None, "the server takes only clients whose keys it knows"),
+    (KEYED, "ours", "others/client-0", "its key is not registered here"),
+    (KEYED, "ours", "revoked", "its key is not registered here"),
+    (KEYED, "ours", "ours/client-1", "its key is that of client 1; it cannot act as client 0"),
+    (KEYED, "others", "ours/client-0", "is not to be trusted: "),
+    (KEYED, "others", None, "is not to be trusted: "),
+    (KEYED, None, None, "speaks TLS; give its certificate authority with --ca"),
+    ("expired", "old", None, "is not to be trusted: certificate has expired"),
+    ("not yet valid", "future", None, "is not to be trusted: certificate is not yet valid"),
+    ("another host", "elsewhere", None, "is not to be trusted: IP address mismatch"),
+    ("its own authority", "ours", None, "is not to be trusted: "),
+]
+
+
+@pytest.fixture(scope="module")
+def more_keys(keys: Path) -> Path:
+    """Certificates that are out of date or of another host, a key that was taken back, and one of an older fedopt."""
+    make_keys(keys / "old", 1, [], 1, starts=datetime.now(UTC) - timedelta(days=3))
+    make_keys(keys / "future", 1, [], 1, starts=datetime.now(UTC) + timedelta(days=1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("server.keys.LOCAL", ("192.0.2.7",))
+        make_keys(keys / "elsewhere", 1, [], 1)
+    make_keys(keys / "once", 1, [], 1)
+    (keys / "revoked.key").write_bytes((keys / "once" / "client-0.key").read_bytes())
+    key = read_credentials(None, keys / "ours" / "client-0.key").key
+    assert key is not None
+    (keys / "pem.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return keys
+
+
+@pytest.mark.deployment
+@pytest.mark.parametrize(("kind", "authority", "key", "sentence"), MATRIX)
+def test_every_pair_of_server_and_client_agrees_or_refuses_in_a_sentence(
+    kind: str, authority: str | None, key: str | None, sentence: str, more_keys: Path, tmp_path: Path
+) -> None:
+    """Over real TLS; a server that has something to train would have sent its model to whom it let in alone."""
+    folder = more_keys / {"expired": "old", "not yet valid": "future", "another host": "elsewhere"}.get(kind, "ours")
+    if kind == "its own authority":
+        folder = more_keys / "others"
+    identity = ServerIdentity(*((folder / name).read_bytes() for name in ("server.crt", "server.key", "ca.crt")))
+    known = read_client_keys(more_keys / "ours", 2) if kind == KEYED else None
+    credentials = read_credentials(
+        None if authority is None else more_keys / authority / "ca.crt",
+        None if key is None else more_keys / f"{key}.key",
+    )
+    experiment = Experiment(data={"name": "synthetic", "partition": "iid", "clients": 2})
+    hello = Hello.of("abc", experiment, (60,), [str(label) for label in range(10)])
+    config = {"partition-id": 0, "state": str(tmp_path / "state"), "device": "cpu", "resident": True}
+    said: list[str] = []
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        SuperLink("127.0.0.1:0", None if kind == PLAIN else identity, known, said.append, 1024) as superlink,
+    ):
+        patch.setattr("clients.fleet.AGREE", 1.0)
+        roster = Roster(superlink.line, hello, 2, superlink.owners, said.append, experiment.admission)
+        node = Node(f"127.0.0.1:{superlink.port}", credentials, dict(config), said.append)
+
+        def live() -> None:
+            try:
+                node.live()
+            except FedoptError as error:
+                said.append(f"refused: {error}")
+
+        client = threading.Thread(target=live, daemon=True)
+        client.start()
+        end = time.monotonic() + 60
+        seen = set(superlink.owners)
+        while not any(sentence in line for line in said):
+            assert time.monotonic() < end, said
+            roster.update()
+            seen |= set(superlink.line.nodes())
+            superlink.line.wait(0.05)
+        if sentence == IN:
+            roster.update()
+            roster.dismiss("over")
+            client.join(20)
+        else:
+            client.join(20)
+            assert any(line.startswith("refused: ") and sentence in line for line in said), said
+            assert roster.place_of(0) is None
+        assert not client.is_alive()
+        sent = [superlink.line.traffic(node_id) for node_id in seen]
+        assert all(counted is not None and counted[0] < MODEL_BYTES / 2 for counted in sent), "the hello is smaller"
 
 
 @pytest.mark.deployment
@@ -189,6 +306,37 @@ def test_a_key_that_ssh_keygen_made_will_do(tmp_path: Path) -> None:
     )
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     assert read_client_keys(tmp_path, 1) == {0: pem}
+
+
+def test_flower_reads_the_keys_that_are_made_and_fedopt_reads_its_older_ones_too(tmp_path: Path) -> None:
+    """Flower reads OpenSSH's form alone; `fedopt keys` once wrote PKCS #8 and SubjectPublicKeyInfo."""
+    make_keys(tmp_path / "keys", 1, [], 1)
+    private, public = tmp_path / "keys" / "client-0.key", tmp_path / "keys" / "client-0.pub"
+    arguments = Namespace(auth_supernode_private_key=str(private), auth_supernode_public_key=None)
+    loaded = _try_setup_client_authentication(arguments)
+    assert loaded is not None
+    by_flower = loaded[0].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    assert try_load_public_key(public) == by_flower
+    assert read_client_keys(tmp_path / "keys", 1) == {0: by_flower}
+
+    (tmp_path / "older").mkdir()
+    older, older_public = tmp_path / "older" / "client-0.key", tmp_path / "older" / "client-0.pub"
+    older.write_bytes(loaded[0].private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    older_public.write_bytes(by_flower)
+    assert read_client_keys(tmp_path / "older", 1) == {0: by_flower}
+    for file in (private, older):
+        key = read_credentials(None, file).key
+        assert key is not None
+        assert key.private_numbers() == loaded[0].private_numbers()
+
+
+def test_what_holds_a_key_does_not_print_it(tmp_path: Path) -> None:
+    make_keys(tmp_path / "keys", 1, [], 1)
+    folder = tmp_path / "keys"
+    identity = read_identity(folder / "server.crt", folder / "server.key", folder / "ca.crt")
+    assert "PRIVATE KEY" in identity.key.decode()
+    assert "PRIVATE KEY" not in repr(identity)
+    assert "ECPrivateKey" not in repr(read_credentials(folder / "ca.crt", folder / "client-0.key"))
 
 
 def test_keys_are_private_complete_and_never_written_over(tmp_path: Path) -> None:

@@ -64,10 +64,9 @@ def test_500_clients_at_alpha_001_end_soon_and_the_advice_works() -> None:
     advice = re.findall(r"(data\.\w+ = [\w.]+)", str(caught.value).partition("what would work:")[2])
     assert len(advice) >= 2
     for remedy in advice:
-        changed = read_experiment(
-            None,
-            ["data.clients=500", "data.alpha=0.01", "data.min_samples=10", remedy.replace(" ", "")],
-        )
+        key, _, value = remedy.partition(" = ")
+        settings_ = {"data.clients": "500", "data.alpha": "0.01", "data.min_samples": "10", key: value}
+        changed = read_experiment(None, [f"{name}={chosen}" for name, chosen in settings_.items()])
         assert min(len(part) for part in split_labels(labels, changed.data, seed=0)) >= changed.data.min_samples
 
 

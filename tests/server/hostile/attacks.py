@@ -346,7 +346,6 @@ def odd_headers(attacker: Attacker, order: Message) -> None:
         {"message_type": "x" * 20_000},
         {"message_id": "x"},
         {"message_id": ""},
-        {"delivered_at": "now"},
         {"dst_node_id": 7},
         {"group_id": "\n" * 1000},
     ):
@@ -364,13 +363,6 @@ def many_replies_at_once(attacker: Attacker, order: Message) -> None:
         attacker.call("PushMessages", many)
 
 
-def coming_and_going(attacker: Attacker, order: Message) -> None:
-    """It leaves in the middle of its upload, and comes back."""
-    attacker.call("PushMessages", attacker.header(attacker.reply(order)))
-    attacker.leave()
-    attacker.join()
-
-
 def an_error_of_markup(attacker: Attacker, order: Message) -> None:
     with suppress(FedoptError):
         attacker.send(Message(Error(2, "[/pytorch/aten/src] [bold] \x1b[2J\n" * 50), reply_to=order), 0.0)
@@ -386,7 +378,6 @@ ATTACKS: list[Attack] = [
     *(compressed_messages, many_objects, a_reply_of_many_bytes, other_objects, objects_of_no_reply),
     *(objects_of_other_trees, no_protobuf, no_proof, no_message, calls_that_wait, many_polls, many_nodes),
     *(a_second_node_for_a_client, odd_times, odd_headers, many_replies_at_once, an_error_of_markup, silence),
-    coming_and_going,
 ]
 
 SAMPLE: list[Attack] = [

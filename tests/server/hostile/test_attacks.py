@@ -71,7 +71,7 @@ def test_attacks_end_no_round(attacks: list[Attack], house: Household) -> None:
     for name, weights in initial.items():
         assert torch.allclose(final[name], weights + 0.0015 * rounds, rtol=0, atol=1e-9)
     print(f"{len(attacks)} attacks: the server's memory grew by {grown:.0f} MiB")
-    assert grown < 150
+    assert grown < 300, "what was sent in vain is many times that"
     assert "Traceback" not in server.said
     assert not forged((run / "server.log").read_text())
 
