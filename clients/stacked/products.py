@@ -55,7 +55,8 @@ def product(into: Tensor, a: Tensor, b: Tensor, keep: float = 0.0, scale: float 
         a, b = rounded(a, kind), rounded(b, kind)
     if into.size(0) == 1 and 1 in (*a.shape[1:], b.shape[2]):
         # A single product with a vector takes another road through BLAS than one of a batch.
-        twice = torch.baddbmm(_twice(into), _twice(a), _twice(b), beta=keep, alpha=scale)
+        twice = _twice(into)
+        twice.baddbmm_(_twice(a), _twice(b), beta=keep, alpha=scale)
         into.copy_(twice[:1])
     else:
         into.baddbmm_(a, b, beta=keep, alpha=scale)
