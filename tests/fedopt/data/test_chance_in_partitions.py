@@ -63,3 +63,10 @@ def test_test_samples_of_two_classes_are_dealt_independently() -> None:
     owners = owners_of_tests(data, [np.arange(20), np.arange(20, 40)], seed=0)
     assert np.bincount(owners[:40]).tolist() == np.bincount(owners[40:]).tolist() == [20, 20]
     assert not np.array_equal(owners[:40], owners[40:])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_exactly_the_fair_share_closes_a_client(seed: int) -> None:
+    """At such an alpha a class goes to one client whole: two classes of 10 are the fair share of 20."""
+    settings = DataSettings(partition="dirichlet-balanced", clients=2, alpha=1e-4)
+    assert [len(part) for part in split_labels(np.repeat(np.arange(4), 10), settings, seed)] == [20, 20]
