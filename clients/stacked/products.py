@@ -53,11 +53,11 @@ def product(into: Tensor, a: Tensor, b: Tensor, keep: float = 0.0, scale: float 
         return
     if kind != "full" and into.device.type == "cpu":
         a, b = rounded(a, kind), rounded(b, kind)
-    if into.size(0) == 1 and 1 in (*a.shape[1:], b.shape[2]):
-        # A single product with a vector takes another road through BLAS than one of a batch.
-        twice = _twice(into)
-        twice.baddbmm_(_twice(a), _twice(b), beta=keep, alpha=scale)
-        into.copy_(twice[:1])
+    if 1 in (*a.shape[1:], b.shape[2]):
+        # torch takes other kernels for vectors, by whether there is one lane and whether lanes have gaps between them.
+        found = _with_gaps(into)
+        found.baddbmm_(_at_least_two(a), _at_least_two(b), beta=keep, alpha=scale)
+        into.copy_(found[: len(into)])
     else:
         into.baddbmm_(a, b, beta=keep, alpha=scale)
 
@@ -245,11 +245,21 @@ def _add(into: Tensor, found: Tensor, keep: float, scale: float) -> None:
         (into if keep == 1.0 else into.mul_(keep)).add_(found, alpha=scale)
 
 
-def _twice(one: Tensor) -> Tensor:
-    """Two lanes like the one, each laid out and aligned as a lane of many is."""
-    _, *sides = one.shape
-    _, *strides = one.stride()
+def _at_least_two(lanes: Tensor) -> Tensor:
+    """The lanes, or a single one twice."""
+    return lanes if len(lanes) > 1 else _laid_out(lanes, 2, gap=0)
+
+
+def _with_gaps(lanes: Tensor) -> Tensor:
+    """A copy of the lanes, two at least, that are not contiguous however long they are."""
+    return _laid_out(lanes, max(2, len(lanes)), gap=1)
+
+
+def _laid_out(lanes: Tensor, count: int, gap: int) -> Tensor:
+    """A copy of so many lanes, each with its strides and aligned as lanes are; `gap` is in units of that."""
+    _, *sides = lanes.shape
+    _, *strides = lanes.stride()
     extent = 1 + sum((side - 1) * stride for side, stride in zip(sides, strides, strict=True))
-    row = aligned(extent, one)
-    two = one.new_empty(2 * row).as_strided((2, *sides), (row, *strides))
-    return two.copy_(one.expand(2, *sides))
+    row = aligned(extent, lanes) + gap * aligned(1, lanes)
+    copied = lanes.new_empty(count * row).as_strided((count, *sides), (row, *strides))
+    return copied.copy_(lanes if len(lanes) == count else lanes.expand(count, *sides))

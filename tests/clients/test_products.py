@@ -15,11 +15,12 @@ from torch import Tensor
 
 from clients.stacked import products
 from clients.stacked.products import adding_product, in_one_thread, numpys_blas, plain_product, scipys_blas
-from clients.stacked.storage import Scratch
+from clients.stacked.storage import Scratch, aligned
 
 needs_numpys_blas = pytest.mark.skipif(
     numpys_blas() is None, reason="NumPy's BLAS has no small kernels here, or torch's are as good"
 )
+SIDES = ("rows", "inner", "columns")
 sizes = st.integers(1, 40)
 dtypes = st.sampled_from([torch.float32, torch.float64])
 
@@ -65,6 +66,36 @@ def test_a_lane_has_the_same_product_alone(
             own = slice(lane, lane + 1)
             plain_product(alone[own], a[own], b[own])()
     assert together.equal(alone)
+
+
+@given(
+    lanes=st.integers(2, 5),
+    rows=sizes,
+    inner=st.integers(1, 300),
+    columns=sizes,
+    one=st.sampled_from(["rows", "inner", "columns", ""]),
+    turned=st.booleans(),
+    gap=st.integers(0, 2),
+    dtype=dtypes,
+    keep=st.sampled_from([0.0, 1.0]),
+)
+def test_a_lane_has_the_same_product_in_memory_of_its_own(
+    lanes: int, rows: int, inner: int, columns: int, one: str, turned: bool, gap: int, dtype: torch.dtype, keep: float
+) -> None:
+    """A lane of many lies in a row of all parameters; a single one has strides that say nothing of that."""
+    rows, inner, columns = (
+        1 if name == one else size for name, size in zip(SIDES, (rows, inner, columns), strict=True)
+    )
+    a, b = factors(lanes, rows, inner, columns, turned, dtype)
+    row = aligned(rows * columns, a) + gap * aligned(1, a)
+    together = torch.zeros(lanes, row, dtype=dtype)[:, : rows * columns].view(lanes, rows, columns)
+    with in_one_thread():
+        products.product(together, a, b, keep, -0.1)
+        for lane in range(lanes):
+            own_b = b[lane].T.clone().T if turned else b[lane].clone()
+            alone = torch.zeros(1, rows, columns, dtype=dtype)
+            products.product(alone, a[lane].clone()[None], own_b[None], keep, -0.1)
+            assert alone[0].equal(together[lane])
 
 
 @given(st.integers(1, 3), st.integers(1, 70), st.integers(1, 900), st.integers(1, 300), dtypes)

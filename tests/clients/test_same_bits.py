@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from clients.gradients import Road
+from clients.stacked import products
 from clients.training import Job, LaneTrainer
 from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.fedavg import FedAvg
@@ -92,9 +93,7 @@ def by_client(
     return found
 
 
-@pytest.mark.parametrize("road", ["stacked", "each"])
-@settings(max_examples=40)
-@given(
+DRAWN = given(
     network=networks(),
     optimizer=st.sampled_from(sorted(OPTIMIZERS)),
     scaffold=st.booleans(),
@@ -102,15 +101,39 @@ def by_client(
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 1000),
 )
+Network = tuple[nn.Module, tuple[int, ...]]
+
+
+@pytest.mark.parametrize("road", ["stacked", "each"])
+@settings(max_examples=40)
+@DRAWN
 def test_lanes_do_not_change_a_bit(
-    network: tuple[nn.Module, tuple[int, ...]],
-    optimizer: str,
-    scaffold: bool,
-    batch: int | str,
-    dtype: torch.dtype,
-    seed: int,
-    road: Road,
+    network: Network, optimizer: str, scaffold: bool, batch: int | str, dtype: torch.dtype, seed: int, road: Road
 ) -> None:
+    compare(network, optimizer, scaffold, batch, dtype, seed, road)
+
+
+@settings(max_examples=40)
+@DRAWN
+def test_lanes_do_not_change_a_bit_under_numpy_s_blas(
+    network: Network, optimizer: str, scaffold: bool, batch: int | str, dtype: torch.dtype, seed: int
+) -> None:
+    """What processors that are not Intel's use, wherever NumPy's BLAS has the kernels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "_processor_is_intels", lambda: False)
+        products._small_kernels.cache_clear()
+        try:
+            if products.numpys_blas() is None:
+                pytest.skip("NumPy's BLAS has no small kernels for this processor")
+            compare(network, optimizer, scaffold, batch, dtype, seed, "stacked")
+        finally:
+            products._small_kernels.cache_clear()
+
+
+def compare(
+    network: Network, optimizer: str, scaffold: bool, batch: int | str, dtype: torch.dtype, seed: int, road: Road
+) -> None:
+    """One client at a time against two and five side by side."""
     module, shape = network
     generator = torch.Generator().manual_seed(seed)
     module = module.to(dtype)
