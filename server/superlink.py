@@ -123,8 +123,8 @@ class SuperLink:
         )
         task_id = self._state.get_run_info(run_ids=[run_id])[0].primary_task_id
         assert task_id is not None
-        assert self._state.claim_task(task_id)
-        assert self._state.activate_task(task_id)
+        ours = self._state.claim_task(task_id) and self._state.activate_task(task_id)
+        assert ours, "a task that was made just now belongs to no one else"
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, SUPERLINK_NODE_ID, task_id
         return task_id, run_id
 
