@@ -37,7 +37,7 @@ class LiveProgress:
             console=console,
         )
         self._task = self._progress.add_task("run", told="", total=None)
-        self._accuracy = ""
+        self._accuracy, self._rounds = "", 1
 
     def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
         self._rounds = rounds

@@ -85,6 +85,7 @@ def test_every_mutation_of_the_list_can_be_applied() -> None:
         assert all((ROOT / test.partition("::")[0]).is_file() for test in mutation.first), mutation.name
 
 
+@pytest.mark.slow
 def test_a_mutation_of_this_checkout_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--only", "^rounds/no-steps-admitted$", "--jobs", "1"]) == 0
     shown = capsys.readouterr().out

@@ -206,6 +206,7 @@ def test_patience_in_a_round_ends_with_who_is_missing_and_how_to_resume(house: H
     assert f"--resume {run}" in (run / "server.log").read_text().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_silent_client_costs_two_deadlines_and_is_back_when_it_is_heard_of(house: Household) -> None:
     """Client 2 answers round 1, then nothing, until it is asked who it is and takes its time for that."""
     settings: dict[str, object] = {"rounds": 40, "deadline": 2.0}

@@ -30,10 +30,11 @@ def play(out: Path, *arguments: str, ranks: int) -> str:
 
 
 def test_two_ranks_come_to_the_bits_of_one_process_and_resume(tmp_path: Path) -> None:
-    settings = [part for setting in SETTINGS for part in ("--set", setting)]
+    rounds, *others = SETTINGS
+    settings = [part for setting in others for part in ("--set", setting)]
     alone, together = tmp_path / "alone", tmp_path / "together"
     expected = play(alone, *settings, "--set", "run.rounds=4", "--out", str(alone), ranks=1)
-    play(together, *settings, "--out", str(together), ranks=2)
+    play(together, *settings, "--set", rounds, "--out", str(together), ranks=2)
     found = play(together, "--resume", str(together), "--set", "run.rounds=4", ranks=2)
     assert found == expected
     lines = [(run / "metrics.jsonl").read_text().splitlines() for run in (alone, together)]
