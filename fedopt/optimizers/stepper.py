@@ -60,16 +60,18 @@ class Descent:
     def __init__(self, theta: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
         self._theta, self._active, self._lr = theta, theta, lr
         self._momentum, self._decay = momentum, weight_decay
-        self._velocity = torch.zeros_like(theta) if momentum else theta
+        # Decay needs the gradient in a buffer too: float32 has too few digits for theta * (1 - lr * decay).
+        self._straight = not momentum and not weight_decay
+        self._velocity = theta if self._straight else torch.zeros_like(theta)
 
     def begin(self, active: int) -> None:
         self._active = self._theta[:active]
-        if self._momentum:
+        if not self._straight:
             self._velocity[:active].zero_()
 
     def step(self, gradient: Gradient) -> None:
-        if not self._momentum:
-            gradient.add_to(self._theta, 1.0 - self._lr * self._decay, -self._lr)
+        if self._straight:
+            gradient.add_to(self._theta, 1.0, -self._lr)
             return
         gradient.add_to(self._velocity, self._momentum, 1.0)
         velocity = self._velocity[: len(self._active)]

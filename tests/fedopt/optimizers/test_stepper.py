@@ -71,3 +71,31 @@ def test_each_lane_goes_where_torch_leads_it_round_after_round(name: str) -> Non
         for lane in range(LANES):
             steps = 0 if lane >= active else 2 if lane == active - 1 > 0 else STEPS
             assert torch.allclose(theta[lane], alone(local, starts[lane], centers[lane], steps), rtol=1e-12, atol=1e-12)
+
+
+class Given(Gradient):
+    """The same gradient at every step."""
+
+    def __init__(self, gradient: Tensor) -> None:
+        self._gradient = gradient
+
+    def __call__(self) -> Tensor:
+        return self._gradient
+
+    def add_to(self, target: Tensor, keep: float, scale: float) -> None:
+        target.mul_(keep).add_(self._gradient, alpha=scale)
+
+
+def test_a_small_weight_decay_is_that_of_torch_in_float32() -> None:
+    """1 - lr * decay has no digits left there: 1 - 2e-7 is 1 - 1.8e-7."""
+    generator = torch.Generator().manual_seed(0)
+    theta, gradient = (torch.randn(1, 999, generator=generator) for _ in range(2))
+    parameter = torch.nn.Parameter(theta.clone())
+    plain = torch.optim.SGD([parameter], lr=0.02, weight_decay=1e-5)
+    ours = make_optimizer("sgd", LocalSettings(lr=0.02, weight_decay=1e-5), theta)
+    ours.begin(1)
+    for _ in range(300):
+        parameter.grad = 1e-3 * gradient
+        plain.step()
+        ours.step(Given(1e-3 * gradient))
+    assert theta.equal(parameter.detach())
