@@ -108,7 +108,7 @@ class DirectGrid(Grid):
                     continue
                 for header in self._state.get_message_res(message_ids={message_id}, run_id=self._run.run_id):
                     yield self._with_content(header)
-            finally:  # whoever reads may stop here
+            finally:  # the reader may stop here
                 self.discard([message_id])
 
     def _with_content(self, header: Message) -> Message:

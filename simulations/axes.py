@@ -1,5 +1,6 @@
-"""By what runs that nobody planned together are told apart: the keys in which they differ, and their data; and which of
-them are one run again.
+"""How runs that were not planned together are distinguished: by the keys in which they differ, and by their data.
+
+It also finds which of them are the same run.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ def test_a_study_whose_disk_is_full_ends_in_a_sentence_and_goes_on(disk: Path, h
 
 
 def test_a_file_size_limit_is_a_full_disk_too(tmp_path: Path) -> None:
-    """The same without a file system of its own, for whoever may not mount one."""
+    """The same without a file system of its own, where mounting is not allowed."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))

@@ -1,7 +1,7 @@
 """What a module does beyond computing its output, found by running it rather than by its class.
 
 A federated model must compute the same thing whenever it is given the same input: otherwise a result depends on which
-client is trained first, and a saved model does not score what its run reported. Two things are told apart:
+client is trained first, and a saved model does not score what its run reported. Two outcomes are distinguished:
 
     draws    in training its output depends on random numbers (dropout); engines then key these numbers
     refused  it writes buffers or frozen parameters, remembers earlier calls, or draws in evaluation too

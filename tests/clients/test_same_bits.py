@@ -71,7 +71,7 @@ def networks(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
 def by_client(
     module: nn.Module, road: Road, algorithm: Algorithm, local: LocalSettings, data: tuple[Tensor, Tensor], lanes: int
 ) -> dict[int, dict[str, Tensor | float]]:
-    """All that travels up, what is kept, and what is told, of each of the clients."""
+    """All vectors that each client sends or stores, and the numbers that it reports."""
     layout = Layout.of(module)
     start = layout.flatten(module)
     cuts = np.array_split(np.arange(len(data[1])), [2, 9, 10, 30])
