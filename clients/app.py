@@ -15,8 +15,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.app.message import Array
 from flwr.clientapp import ClientApp
 
-from clients.bounds import in_simulation
-from clients.workplace import Own, Workplace
+from clients.deployed.bounds import in_simulation
+from clients.deployed.client import Own, Workplace
 from fedopt.errors import FedoptError
 from fedopt.text import plain
 from fedopt.wire import (

@@ -16,18 +16,18 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 if TYPE_CHECKING:
-    from fedopt.api import resume as resume
-    from fedopt.api import run as run
-    from fedopt.experiment import Experiment as Experiment
-    from fedopt.history import History as History
+    from fedopt.experiment.experiment import Experiment as Experiment
+    from fedopt.runs.api import resume as resume
+    from fedopt.runs.api import run as run
+    from fedopt.runs.history import History as History
 
 __all__ = ["Experiment", "History", "resume", "run"]
 
 _PLACES = {
-    "Experiment": "fedopt.experiment:Experiment",
-    "History": "fedopt.history:History",
-    "resume": "fedopt.api:resume",
-    "run": "fedopt.api:run",
+    "Experiment": "fedopt.experiment.experiment:Experiment",
+    "History": "fedopt.runs.history:History",
+    "resume": "fedopt.runs.api:resume",
+    "run": "fedopt.runs.api:run",
 }
 
 

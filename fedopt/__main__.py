@@ -7,7 +7,9 @@ import sys
 
 def main() -> None:
     try:
-        from fedopt.cli import main as command  # here, so that Ctrl-C ends the import, too, without a traceback
+        from fedopt.commands.cli import (
+            main as command,  # here, so that Ctrl-C ends the import, too, without a traceback
+        )
 
         command()
     except KeyboardInterrupt:

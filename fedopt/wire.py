@@ -27,12 +27,12 @@ import torch
 from torch import Tensor
 
 from fedopt.errors import FedoptError
-from fedopt.experiment import Experiment
-from fedopt.experiment_file import as_sections
-from fedopt.federation import Score, Update, WorkOrder
-from fedopt.npy import NotThatArray, read_npy
-from fedopt.parameters import Vectors
+from fedopt.experiment.experiment import Experiment
+from fedopt.experiment.file import as_sections
+from fedopt.round.federation import Score, Update, WorkOrder
+from fedopt.storage.npy import NotThatArray, read_npy
 from fedopt.text import plain
+from fedopt.vectors.layout import Vectors
 
 PROTOCOL = 2
 HELLO, FAREWELL, TRAIN, EVALUATE = "query.hello", "query.farewell", "train", "evaluate"

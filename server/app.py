@@ -16,10 +16,10 @@ from flwr.app.user_config import UserConfig
 from flwr.serverapp import Grid, ServerApp
 
 from fedopt.errors import FedoptError
-from fedopt.experiment_file import read_experiment
-from fedopt.history import RoundRecord
+from fedopt.experiment.file import read_experiment
+from fedopt.runs.history import RoundRecord
 from server.deployment import conduct, open_run
-from server.lines import PolledLine
+from server.links import PolledLine
 
 app = ServerApp()
 
@@ -30,7 +30,7 @@ log = logging.getLogger("flwr")
 
 
 class Logged:
-    """A run's progress as lines of Flower's log. Implements `fedopt.runner.Observer`."""
+    """A run's progress as lines of Flower's log. Implements `fedopt.runs.runner.Observer`."""
 
     def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
         log.info("rounds %s to %s", rounds_done + 1, rounds)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedopt.errors import RunStopped
-from fedopt.history import RoundRecord
+from fedopt.runs.history import RoundRecord
 from server.superlink import app_bundle
 
 STOCK_ROUNDS, STOCK_SECONDS = 3, 300.0

@@ -9,19 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedopt.algorithms.base import names_up
-from fedopt.checkpoint import Checkpoints
 from fedopt.data.fingerprint import Fingerprint
 from fedopt.device import threads
 from fedopt.drift.records import LabelSpread
-from fedopt.experiment import Experiment
-from fedopt.history import History
-from fedopt.rounds import Terms
-from fedopt.runner import Observer, Run
-from fedopt.runs import RunDirectory, check_unused
-from fedopt.setup import Setup, set_up
+from fedopt.experiment.experiment import Experiment
+from fedopt.round.loop import Terms
+from fedopt.runs.checkpoint import Checkpoints
+from fedopt.runs.directory import RunDirectory, check_unused
+from fedopt.runs.history import History
+from fedopt.runs.runner import Observer, Run
+from fedopt.runs.setup import Setup, set_up
 from fedopt.wire import Hello
 from server.grid_federation import GridFederation, read_known
-from server.lines import Line
+from server.links import Line
 from server.roster import Roster
 
 Tell = Callable[[str], None]

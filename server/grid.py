@@ -27,7 +27,7 @@ from flwr.supercore.run import Run
 
 from fedopt.text import plain
 from server.limits import ReplyLimit
-from server.post import Post
+from server.mailbox import Post
 from server.replies import TooLarge, read_reply
 
 LOOK = 1.0

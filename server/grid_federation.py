@@ -22,17 +22,17 @@ from torch import Tensor
 
 from fedopt.drift.gradients import GRADIENT
 from fedopt.errors import BrokenRun, RunStopped
-from fedopt.experiment import RunSettings
-from fedopt.federation import Absence, Score, Update, WorkOrder
-from fedopt.files import replace_file
-from fedopt.plausibility import AdmissionSettings
+from fedopt.experiment.experiment import RunSettings
+from fedopt.round.federation import Absence, Score, Update, WorkOrder
+from fedopt.round.plausibility import AdmissionSettings
+from fedopt.storage.files import replace_file
 from fedopt.text import plain
 from fedopt.wire import TRAIN, Malformed, Order, as_arrays, read_update, unpack
-from server.census import Census
+from server.client_evaluation import Census
 from server.grid import REFUSED
-from server.lines import Line
+from server.links import Line
 from server.roster import Place, Roster
-from server.silence import Silence
+from server.unresponsive import Silence
 
 LOST = {ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE}
 """Errors that say nothing about the client but that its answer did not arrive."""
@@ -65,7 +65,7 @@ class OpenRound:
 
 
 class GridFederation:
-    """N clients behind a Grid. Implements `fedopt.federation.Federation`."""
+    """N clients behind a Grid. Implements `fedopt.round.federation.Federation`."""
 
     trains_ahead = False
 

@@ -22,15 +22,15 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from fedopt.errors import InvalidExperiment, RunStopped
-from fedopt.experiment import Experiment
-from fedopt.history import History
+from fedopt.experiment.experiment import Experiment
 from fedopt.registry import load_attribute
-from fedopt.runner import Observer
-from fedopt.runs import RunDirectory
-from fedopt.setup import Setup
+from fedopt.runs.directory import RunDirectory
+from fedopt.runs.history import History
+from fedopt.runs.runner import Observer
+from fedopt.runs.setup import Setup
 from server.deployment import conduct, open_run
-from server.journal import LeftOut, log_to
-from server.lines import PolledLine
+from server.links import PolledLine
+from server.server_log import LeftOut, log_to
 
 CLIENT_APP = "clients.app:make_app"
 """By name, as in pyproject.toml: the server's side imports nothing of the clients'."""

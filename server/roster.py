@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from fedopt.plausibility import AdmissionSettings
+from fedopt.round.plausibility import AdmissionSettings
 from fedopt.text import plain
 from fedopt.wire import FAREWELL, HELLO, Farewell, Greeting, Hello, Malformed
-from server.lines import Line
+from server.links import Line
 
 
 class Place(NamedTuple):

@@ -34,14 +34,14 @@ from flwr.superlink.federation import NoOpFederationManager
 
 from fedopt.addresses import split_address
 from fedopt.errors import InvalidExperiment
-from server.complaints import Complaints
-from server.fleet import PromptFleetServicer
-from server.gate import Gate
+from server.call_guard import Gate
 from server.grid import DirectGrid
 from server.limits import MessageLimit
-from server.lines import DirectLine
+from server.links import DirectLine
+from server.mailbox import Post
 from server.memory import return_large_blocks
-from server.post import Post
+from server.refusal_log import Complaints
+from server.servicer import PromptFleetServicer
 from server.tls import ServerIdentity
 
 THREADS = 4000
@@ -148,7 +148,7 @@ class SuperLink:
 
 
 class Uploads:
-    """Implements `server.gate.Uploads`."""
+    """Implements `server.call_guard.Uploads`."""
 
     def __init__(self, state: InMemoryLinkState, post: Post) -> None:
         self._state, self._post = state, post

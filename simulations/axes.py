@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fedopt.data.settings import DRAWN, NEEDS_PATH, DataSettings
-from fedopt.experiment import Experiment
-from fedopt.past_runs import PastRun
+from fedopt.experiment.experiment import Experiment
+from fedopt.runs.past_runs import PastRun
 
 OF_THE_MACHINE = {
     *("data.path", "data.download"),

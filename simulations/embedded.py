@@ -7,26 +7,26 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clients.choice import choose_road
-from clients.gradients import check_products
-from fedopt.checkpoint import Checkpoints
+from clients.lanes.backends import check_products
+from clients.lanes.choice import choose_road
 from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.fingerprint import Fingerprint, fingerprint_partition
+from fedopt.data.label_skew import LabelSkew
 from fedopt.data.partition import partition
 from fedopt.device import threads
-from fedopt.drift.labels import LabelSkew
 from fedopt.drift.records import LabelSpread
-from fedopt.drift.reference import Reference
-from fedopt.evaluation import Evaluator
-from fedopt.experiment import Experiment
-from fedopt.history import History
-from fedopt.runner import Listener, Observer, Run
-from fedopt.runs import RunDirectory, check_unused, read_run_experiment
-from fedopt.setup import set_up
+from fedopt.experiment.experiment import Experiment
+from fedopt.runs.checkpoint import Checkpoints
+from fedopt.runs.directory import RunDirectory, check_unused, read_run_experiment
+from fedopt.runs.evaluation import Evaluator
+from fedopt.runs.history import History
+from fedopt.runs.reference import Reference
+from fedopt.runs.runner import Listener, Observer, Run
+from fedopt.runs.setup import set_up
 from fedopt.task import Task
-from simulations.central import CentralRun
-from simulations.lanes import choose_lanes, choose_recording, choose_workers
+from simulations.centralized import CentralRun
 from simulations.ranks import RankedFederation, Shard, is_first, launched, together
+from simulations.sizing import choose_lanes, choose_recording, choose_workers
 from simulations.virtual import VirtualFederation
 
 

@@ -20,9 +20,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from clients.state import untouched_share
-from fedopt.federation import Score, Update, WorkOrder
-from fedopt.parameters import Vectors
+from clients.lanes.state import untouched_share
+from fedopt.round.federation import Score, Update, WorkOrder
+from fedopt.vectors.layout import Vectors
 from simulations.virtual import VirtualFederation
 
 
@@ -58,7 +58,7 @@ class Call:
 
 
 class RankedFederation:
-    """All clients, seen from rank 0. Implements `fedopt.federation.Federation`."""
+    """All clients, seen from rank 0. Implements `fedopt.round.federation.Federation`."""
 
     trains_ahead = False
 

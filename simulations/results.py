@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from fedopt.drift.catalogue import PARTS, scalars
 from fedopt.errors import InvalidExperiment
-from fedopt.history import RoundRecord
-from fedopt.line import Line
-from fedopt.past_runs import DIVERGED, PastRun, find_runs, read_run
+from fedopt.runs.catalog import PARTS, scalars
+from fedopt.runs.history import RoundRecord
+from fedopt.runs.past_runs import DIVERGED, PastRun, find_runs, read_run
+from fedopt.storage.record import Line
 from simulations.axes import DATA, NOT_COMPARED, Labelled, by_data, by_partition, by_settings, without_repeats
 
 PLAN = "plan.json"

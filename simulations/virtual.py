@@ -8,25 +8,25 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from clients.gradients import Road
-from clients.recording import Record
-from clients.state import ClientStates
-from clients.training import Job, LaneTrainer
+from clients.lanes.backends import Road
+from clients.lanes.recording import Record
+from clients.lanes.state import ClientStates
+from clients.lanes.training import Job, LaneTrainer
 from fedopt.algorithms.base import Algorithm, names_up
 from fedopt.drift.gradients import GRADIENT
-from fedopt.federation import Score, Update, WorkOrder, payload
-from fedopt.optimizers.settings import LocalSettings
-from fedopt.parameters import Layout, Vectors
+from fedopt.optimizers.local import LocalSettings
 from fedopt.precision import Products
+from fedopt.round.federation import Score, Update, WorkOrder, payload
 from fedopt.task import Task
-from simulations.grouping import cost_of_stepping, side_by_side
+from fedopt.vectors.layout import Layout, Vectors
+from simulations.lane_groups import cost_of_stepping, side_by_side
 from simulations.placement import client_by_client
-from simulations.workers.crew import AHEAD, Crew, Desk, Errand, Piece
-from simulations.workers.memory import shared_rows
+from simulations.workers.pool import AHEAD, Crew, Desk, Errand, Piece
+from simulations.workers.shared_memory import shared_rows
 
 
 class VirtualFederation:
-    """N clients that share one set of tensors by index. Implements `fedopt.federation.Federation`."""
+    """N clients that share one set of tensors by index. Implements `fedopt.round.federation.Federation`."""
 
     name = "embedded"
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from fedopt.cli import main
+from fedopt.commands.cli import main
 
 FEDOPT = [sys.executable, "-m", "fedopt"]
 

@@ -105,7 +105,10 @@ class Flock:
             assert time.monotonic() < end, f"{run} never appeared"
             time.sleep(0.02)
         self._nursery = subprocess.Popen(
-            [sys.executable, "-m", "clients.nursery"], cwd=ROOT, env={**environment(), **env}, stdin=subprocess.PIPE
+            [sys.executable, "-m", "clients.deployed.local_clients"],
+            cwd=ROOT,
+            env={**environment(), **env},
+            stdin=subprocess.PIPE,
         )
         config = {"state": str(state), "device": "cpu"}
         order = {"address": address, "run": str(run), "clients": count, "log": str(log), "config": config}

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clients.gradients import Road
+from clients.lanes.backends import Road
 from fedopt.algorithms.base import Algorithm
-from fedopt.optimizers.settings import LocalSettings
-from fedopt.rounds import RoundWork, ServerState, Terms, play_rounds
+from fedopt.optimizers.local import LocalSettings
+from fedopt.round.loop import RoundWork, ServerState, Terms, play_rounds
 from fedopt.task import Task
 from simulations.virtual import VirtualFederation
 

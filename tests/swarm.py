@@ -13,7 +13,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.message import Array
 
-from clients.fleet import Connection, Credentials, open_channel
+from clients.deployed.connection import Connection, Credentials, open_channel
 from fedopt.wire import FAREWELL, HELLO, Greeting
 
 

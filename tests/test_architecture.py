@@ -80,7 +80,7 @@ def test_help_answers_at_once_and_without_torch() -> None:
     code = """
 import sys
 sys.argv = ["fedopt", "--help"]
-from fedopt.cli import main
+from fedopt.commands.cli import main
 try:
     main()
 except SystemExit as end:

@@ -11,8 +11,8 @@ import tomllib
 from pathlib import Path
 
 from fedopt.drift.records import LabelSpread
-from fedopt.experiment import Experiment
-from fedopt.history import RoundRecord, Summary
+from fedopt.experiment.experiment import Experiment
+from fedopt.runs.history import RoundRecord, Summary
 from simulations.study.file import read_study
 from simulations.study.plan import combinations, planned_runs
 from tests.commands import fedopt

@@ -11,7 +11,7 @@ from rich.console import Console
 from fedopt.addresses import is_loopback, split_address
 from fedopt.commands.options import Overrides, Quiet, command
 from fedopt.errors import InvalidExperiment, NotStored
-from fedopt.experiment_file import override
+from fedopt.experiment.file import override
 from fedopt.wire import OWN
 
 app = command("client")
@@ -75,9 +75,9 @@ def client(
     given = [*([] if device is None else [f"run.device={device}"]), *(overrides or [])]
     _check_overrides(given)
 
-    from clients.credentials import read_credentials
-    from clients.fleet import TurnedAway
-    from clients.node import Node
+    from clients.deployed.connection import TurnedAway
+    from clients.deployed.credentials import read_credentials
+    from clients.deployed.node import Node
 
     console = Console(stderr=True)
 

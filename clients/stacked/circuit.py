@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from clients.batches import LaneBatch
+from clients.lanes.batches import LaneBatch
+from clients.lanes.packing import Packing
 from clients.stacked.linear import LinearRule
 from clients.stacked.loss import CrossEntropy
-from clients.stacked.packing import Packing
 from clients.stacked.recognise import SAMPLES, Step
 from clients.stacked.rule import Into, Rule
 

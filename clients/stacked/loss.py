@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clients.batches import LaneBatch
-from clients.stacked.storage import Scratch, aligned
+from clients.lanes.batches import LaneBatch
+from clients.lanes.storage import Scratch, aligned
 
 STEPS, BYTES = 64, 2**18
 """How many steps' logits are kept at most until their losses are computed, and what they may take up."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from clients.lanes.storage import whole_rows
 from clients.stacked.rule import Into, Rule
-from clients.stacked.storage import whole_rows
 
 Forward = Callable[[Tensor, Tensor], object]
 """(x, out)"""

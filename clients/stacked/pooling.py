@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from clients.lanes.storage import Scratch
 from clients.stacked.convolution import BACK
 from clients.stacked.rule import Into, Rule
-from clients.stacked.storage import Scratch
 
 aten = torch.ops.aten
 

@@ -26,7 +26,7 @@ import torch
 from threadpoolctl import LibController, ThreadpoolController
 from torch import Tensor
 
-from clients.stacked.storage import aligned
+from clients.lanes.storage import aligned
 from fedopt.precision import Products, rounded
 
 SMALL_KERNELS = {"SkylakeX", "Cooperlake", "SapphireRapids"}

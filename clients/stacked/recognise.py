@@ -19,7 +19,7 @@ from clients.stacked.pointwise import PointwiseRule
 from clients.stacked.pooling import MaxPoolRule
 from clients.stacked.rule import NotStackable, Rule
 from clients.stacked.shapes import WholeNumbersRule
-from fedopt.parameters import Layout
+from fedopt.vectors.layout import Layout
 
 UNTRACEABLE = (TraceError, TypeError, ValueError, RuntimeError, AttributeError, LookupError, AssertionError)
 """What a forward pass may raise when it is shown stand-ins in place of tensors."""

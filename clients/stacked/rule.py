@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from clients.lanes.storage import Scratch
 from clients.stacked.products import adding_product
-from clients.stacked.storage import Scratch
 
 
 class NotStackable(Exception):

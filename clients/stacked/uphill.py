@@ -13,15 +13,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from clients.batches import LaneBatch
+from clients.lanes.batches import LaneBatch
+from clients.lanes.packing import Packing
+from clients.lanes.storage import Scratch
 from clients.stacked.circuit import Circuit
 from clients.stacked.linear import LinearRule
 from clients.stacked.loss import CrossEntropy
-from clients.stacked.packing import Packing
 from clients.stacked.products import plain_product, product
 from clients.stacked.recognise import Step
 from clients.stacked.rule import Into, Nowhere, Rule
-from clients.stacked.storage import Scratch
 
 
 class LinearUphill(LinearRule):
@@ -81,7 +81,7 @@ class LinearUphill(LinearRule):
 
 
 class Uphill:
-    """A second way through the layers of a circuit. Implements `clients.gradients.Ascent`."""
+    """A second way through the layers of a circuit. Implements `clients.lanes.backends.Ascent`."""
 
     def __init__(
         self,

@@ -25,9 +25,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedopt.aggregation import Totals
-from fedopt.parameters import Vectors
 from fedopt.section import Section
+from fedopt.vectors.exact_sum import Totals
+from fedopt.vectors.layout import Vectors
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from fedopt.aggregation import Totals
 from fedopt.algorithms.base import Algorithm, Finished, LocalWork
-from fedopt.parameters import Vectors
+from fedopt.vectors.exact_sum import Totals
+from fedopt.vectors.layout import Vectors
 
 
 class FedAvg(Algorithm):

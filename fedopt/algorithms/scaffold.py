@@ -22,9 +22,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fedopt.aggregation import Totals
 from fedopt.algorithms.base import Algorithm, Finished, LocalWork
-from fedopt.parameters import Vectors
+from fedopt.vectors.exact_sum import Totals
+from fedopt.vectors.layout import Vectors
 
 
 class Scaffold(Algorithm):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedopt.lazy import Entry, lazy_group
+from fedopt.commands.lazy import Entry, lazy_group
 
 app = lazy_group(
     "bench",

@@ -52,7 +52,7 @@ def names(
 
 
 def _print_metrics() -> None:
-    from fedopt.drift.catalogue import NOTATION, READING, metrics
+    from fedopt.runs.catalog import NOTATION, READING, metrics
 
     console = Console()
     console.print(f"{NOTATION} {READING}", highlight=False, markup=False)

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from fedopt.commands.options import ExperimentFile, Overrides, command
 from fedopt.data.dataset import Dataset, load_dataset
+from fedopt.data.label_skew import LabelSkew
 from fedopt.data.partition import partition as make_partition
-from fedopt.drift.labels import LabelSkew
 from fedopt.errors import InvalidExperiment
-from fedopt.experiment_file import read_experiment
+from fedopt.experiment.file import read_experiment
 
 app = command("partition")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedopt.optimizers.settings import LocalSettings
+from fedopt.optimizers.local import LocalSettings
 
 
 @dataclass(frozen=True)

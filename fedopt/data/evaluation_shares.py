@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedopt.data.dataset import Dataset
-from fedopt.drift.labels import LabelSkew
+from fedopt.data.label_skew import LabelSkew
 from fedopt.seeding import Purpose, stream
 
 

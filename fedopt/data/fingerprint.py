@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from fedopt.data.dataset import Dataset
-from fedopt.line import Line
+from fedopt.storage.record import Line
 
 
 class Fingerprint(Line):

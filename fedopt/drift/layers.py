@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fedopt.parameters import Layout
+from fedopt.vectors.layout import Layout
 
 MOST_LAYERS = 16
 """A deeper model's layers are taken together by the parts of the model they belong to."""

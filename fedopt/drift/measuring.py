@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from fedopt.aggregation import Totals
 from fedopt.algorithms.base import DISPLACEMENT
 from fedopt.drift.gradients import GRADIENT, measure_gradients, square_norm
 from fedopt.drift.layers import Layers
 from fedopt.drift.records import Drift, GradientDrift
 from fedopt.drift.updates import UpdateSums
-from fedopt.federation import Update
+from fedopt.round.federation import Update
+from fedopt.vectors.exact_sum import Totals
 
 
 @dataclass(frozen=True)

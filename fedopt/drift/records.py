@@ -10,7 +10,7 @@ import math
 
 from pydantic import Field
 
-from fedopt.line import Line
+from fedopt.storage.record import Line
 
 
 class UpdateDrift(Line):

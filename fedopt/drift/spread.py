@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from fedopt.drift.records import ClassSpread, ClientSpread
-from fedopt.federation import Score
+from fedopt.round.federation import Score
 
 WORST = 0.1
 """The share of the clients that `worst` is about."""

@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from fedopt.aggregation import CHUNK
 from fedopt.drift.layers import Layers
 from fedopt.drift.records import Drift, UpdateDrift, ratio
+from fedopt.vectors.exact_sum import CHUNK
 
 UNIT = 2.0**33
 """An entry of a unit vector is at most so many units."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fedopt.errors import InvalidExperiment
-from fedopt.files import replace_file
-from fedopt.line import Line
+from fedopt.storage.files import replace_file
+from fedopt.storage.record import Line
 
 PLACE = "model-module.json"
 """In the directory of a run whose model is of the user's own."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedopt.optimizers.settings import LocalSettings
+from fedopt.optimizers.local import LocalSettings
 from fedopt.optimizers.stepper import Gradient, LaneOptimizer, TorchStepper
 
 KERNELS: dict[str, Callable[..., Any] | None] = {

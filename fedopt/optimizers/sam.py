@@ -15,7 +15,7 @@ import math
 import torch
 from torch import Tensor
 
-from fedopt.optimizers.settings import LocalSettings
+from fedopt.optimizers.local import LocalSettings
 from fedopt.optimizers.stepper import Gradient, LaneOptimizer, make_optimizer
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fedopt.optimizers import OPTIMIZERS
-from fedopt.optimizers.settings import LocalSettings
+from fedopt.optimizers.local import LocalSettings
 
 
 class Gradient(Protocol):

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, TensorBoardFiles, command
-from fedopt.commands.telling import chosen_experiment, conclude, introduce, teller
+from fedopt.commands.reporting import chosen_experiment, conclude, introduce, teller
 
 app = command("federation")
 
@@ -47,11 +47,11 @@ def federation(
     observers = introduce(settings, console, quiet, tensorboard, deployed=True)
     tell = teller(console, quiet)
 
-    from server.nursery import Nursery
+    from server.local_clients import Nursery
 
     with Nursery() as nursery:
         from server.deployment import open_run
-        from server.local import run_locally
+        from server.local_federation import run_locally
 
         with open_run(settings, out, resume, changes) as (directory, setup):
             history = run_locally(nursery, directory, setup, tell, observers)

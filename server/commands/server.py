@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fedopt.addresses import is_loopback, split_address
 from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, TensorBoardFiles, command
-from fedopt.commands.telling import chosen_experiment, conclude, introduce, teller
+from fedopt.commands.reporting import chosen_experiment, conclude, introduce, teller
 from fedopt.errors import InvalidExperiment
 
 app = command("server")
@@ -65,7 +65,7 @@ def server(
     tell = teller(console, quiet)
 
     from server.deployment import conduct, open_run
-    from server.journal import LeftOut, journal
+    from server.server_log import LeftOut, journal
     from server.superlink import SuperLink, check_free
     from server.tls import read_client_keys, read_identity
 

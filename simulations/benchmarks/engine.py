@@ -21,24 +21,24 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from clients.choice import choose_road
-from clients.gradients import Road
-from fedopt.aggregation import Collector
+from clients.lanes.backends import Road
+from clients.lanes.choice import choose_road
 from fedopt.algorithms.base import shares
 from fedopt.data.batches import plan_batches
 from fedopt.data.partition import split_labels
 from fedopt.device import choose_device, threads
 from fedopt.drift.layers import Layers
 from fedopt.drift.measuring import NOTHING, Look
-from fedopt.experiment import Experiment
+from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
-from fedopt.parameters import Layout
 from fedopt.precision import Products
-from fedopt.rounds import ServerState, Terms, play_round, select_cohort
+from fedopt.round.loop import ServerState, Terms, play_round, select_cohort
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
+from fedopt.vectors.exact_sum import Collector
+from fedopt.vectors.layout import Layout
 from simulations.benchmarks.plain_loop import batches_of, sam_plainly, scaffold_plainly, train_plainly
-from simulations.lanes import choose_lanes, choose_recording, choose_workers
+from simulations.sizing import choose_lanes, choose_recording, choose_workers
 from simulations.virtual import VirtualFederation
 
 SAMPLES, SHAPE, CLASSES = 60_000, (1, 28, 28), 10

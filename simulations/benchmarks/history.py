@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from fedopt.files import replace_file
+from fedopt.storage.files import replace_file
 from simulations.benchmarks.engine import Cell, as_json, machine
 from simulations.benchmarks.profile import Profile
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedopt.data.batches import BatchPlan
-from fedopt.optimizers.settings import LocalSettings
+from fedopt.optimizers.local import LocalSettings
 
 
 def torch_optimizer(local: LocalSettings, module: nn.Module) -> torch.optim.Optimizer:

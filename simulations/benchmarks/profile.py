@@ -17,14 +17,14 @@ from multiprocessing import get_context
 import torch
 from torch import Tensor, nn
 
+from clients.lanes.storage import Scratch
 from clients.stacked.products import adding_product, in_one_thread, plain_product, rounding
-from clients.stacked.storage import Scratch
 from fedopt.device import choose_device, threads
-from fedopt.experiment import Experiment
+from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
 from fedopt.optimizers.stepper import Gradient, make_optimizer
-from fedopt.parameters import Layout
 from fedopt.precision import on_gpu
+from fedopt.vectors.layout import Layout
 from simulations.benchmarks.engine import CLASSES, SAMPLES, SHAPE, Cell, experiment_of, seconds_of
 
 TURNS, TURN_SECONDS = 7, 0.02

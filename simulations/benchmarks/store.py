@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from clients.choice import choose_road
+from clients.lanes.choice import choose_road
 from fedopt.device import threads
 from fedopt.errors import RunStopped
-from fedopt.experiment import Experiment
+from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
-from fedopt.parameters import Layout
-from fedopt.rounds import ServerState, Terms, play_round
+from fedopt.round.loop import ServerState, Terms, play_round
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
+from fedopt.vectors.layout import Layout
 from simulations.benchmarks.engine import CLASSES, SAMPLES, SHAPE, seconds_of
-from simulations.lanes import choose_lanes, choose_workers
+from simulations.sizing import choose_lanes, choose_workers
 from simulations.virtual import VirtualFederation
 
 MEMORY, DISK = 1e9, 0.0

@@ -15,7 +15,7 @@ from rich.table import Table
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
 from fedopt.models import MODELS
-from fedopt.optimizers.settings import EPOCHS
+from fedopt.optimizers.local import EPOCHS
 from fedopt.registry import nearest
 from simulations.benchmarks.drift import Cost, measure_cost
 from simulations.benchmarks.engine import machine

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
-from fedopt.files import replace_file
+from fedopt.storage.files import replace_file
 from simulations.report.figures import write_figures
 from simulations.report.page import page
 from simulations.results import Results, read_results

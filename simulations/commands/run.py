@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, TensorBoardFiles, command
-from fedopt.commands.telling import chosen_experiment, conclude, introduce
+from fedopt.commands.reporting import chosen_experiment, conclude, introduce
 
 app = command("run")
 

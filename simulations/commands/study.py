@@ -13,9 +13,9 @@ from rich.console import Console
 from fedopt.commands.options import Overrides, Quiet, command
 from fedopt.commands.tables import Column, show
 from fedopt.errors import FedoptError, NotStored
-from fedopt.files import replace_file, storing
-from fedopt.past_runs import DIVERGED
-from fedopt.runner import Interrupted
+from fedopt.runs.past_runs import DIVERGED
+from fedopt.runs.runner import Interrupted
+from fedopt.storage.files import replace_file, storing
 from simulations.comparison import columns, heads, is_winner, labels, paired
 from simulations.report.page import page
 from simulations.results import Results, read_results

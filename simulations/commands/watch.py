@@ -14,8 +14,8 @@ from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
 from fedopt.registry import nearest
 from simulations.report.curves import SHOWN
+from simulations.report.terminal import DEFAULT, screen
 from simulations.results import read_results
-from simulations.watching import DEFAULT, screen
 
 app = command("watch")
 

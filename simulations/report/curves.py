@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedopt.drift.catalogue import scalars
+from fedopt.runs.catalog import scalars
 from simulations.results import Group, Row
 
 SHOWN = ("test_accuracy", "test_loss", "train_loss", *scalars())

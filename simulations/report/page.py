@@ -10,8 +10,8 @@ from datetime import date
 from importlib import resources
 from typing import Any
 
-from fedopt.drift.catalogue import NOTATION, meaning
-from fedopt.experiment_file import as_sections
+from fedopt.experiment.file import as_sections
+from fedopt.runs.catalog import NOTATION, meaning
 from simulations.axes import OF_THE_MACHINE, SEED
 from simulations.comparison import columns, heads, is_winner, labels, not_finished, paired
 from simulations.report.curves import SHOWN, class_accuracies, client_accuracies, curve, layer_curves, megabytes

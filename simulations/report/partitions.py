@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fedopt.drift.records import LabelSpread
-from fedopt.experiment import Experiment
+from fedopt.experiment.experiment import Experiment
 from simulations.results import Results, told
 
 MOST = 8

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedopt.errors import InvalidExperiment
-from fedopt.experiment import Experiment
-from fedopt.experiment_file import INSTEAD_OF
+from fedopt.experiment.experiment import Experiment
+from fedopt.experiment.file import INSTEAD_OF
 from fedopt.registry import nearest
 from simulations.study.file import SEED, Study
 from simulations.study.plan import Combination, PlannedRun, applies, combinations, matches, planned_runs, search_runs

@@ -13,11 +13,11 @@ from typing import Protocol
 
 import tomli_w
 
-from fedopt.checkpoint import changes_between
 from fedopt.errors import InvalidExperiment, NotStored
-from fedopt.files import replace_file, storing
-from fedopt.past_runs import DIVERGED, FAILURE, read_failure, read_run
-from fedopt.runs import RunDirectory
+from fedopt.runs.checkpoint import changes_between
+from fedopt.runs.directory import RunDirectory
+from fedopt.runs.past_runs import DIVERGED, FAILURE, read_failure, read_run
+from fedopt.storage.files import replace_file, storing
 from simulations.results import PLAN, Plan, PlannedLabels
 from simulations.study.checks import checked
 from simulations.study.file import Study

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fedopt.errors import InvalidExperiment
-from fedopt.experiment import Experiment
-from fedopt.experiment_file import change, is_key
-from fedopt.past_runs import SEARCH
+from fedopt.experiment.experiment import Experiment
+from fedopt.experiment.file import change, is_key
+from fedopt.runs.past_runs import SEARCH
 from simulations.study.file import LABEL, SEED, Adjustment, Search, Study
 
 Changes = dict[str, Any]

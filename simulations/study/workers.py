@@ -18,10 +18,10 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from fedopt.errors import Diverged, FedoptError, NotStored
-from fedopt.experiment import Experiment
-from fedopt.history import RoundRecord
-from fedopt.past_runs import DIVERGED
-from fedopt.runner import Interrupted
+from fedopt.experiment.experiment import Experiment
+from fedopt.runs.history import RoundRecord
+from fedopt.runs.past_runs import DIVERGED
+from fedopt.runs.runner import Interrupted
 from simulations import embedded
 
 
@@ -131,7 +131,7 @@ class Workers:
 
 
 class Reporter:
-    """Tells the parent of each round. Implements `fedopt.runner.Observer`."""
+    """Tells the parent of each round. Implements `fedopt.runs.runner.Observer`."""
 
     def __init__(self, line: Connection) -> None:
         self._line = line

@@ -20,19 +20,19 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from clients.recording import Record
-from clients.stacked.lanes import StackedLanes
-from clients.training import Job, LaneTrainer
+from clients.lanes.recording import Record
+from clients.lanes.training import Job, LaneTrainer
+from clients.stacked.backend import StackedLanes
 from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
-from fedopt.experiment import Experiment
-from fedopt.federation import WorkOrder
+from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
-from fedopt.optimizers.settings import LocalSettings
-from fedopt.parameters import Layout
+from fedopt.optimizers.local import LocalSettings
 from fedopt.precision import Products
+from fedopt.round.federation import WorkOrder
 from fedopt.task import Task
+from fedopt.vectors.layout import Layout
 from tests.processes import apart
 
 SHAPES = {"logistic": (1, 28, 28), "mlp": (1, 28, 28), "cnn": (1, 28, 28), "resnet8": (3, 16, 16)}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedopt.errors import InvalidExperiment
-from fedopt.experiment import Experiment
+from fedopt.experiment.experiment import Experiment
 from fedopt.precision import ROUND_OFF, Products, on_gpu, rounded
 
 BITS = {"tf32": 11, "bf16": 8}

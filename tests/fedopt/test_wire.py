@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedopt
-from fedopt.experiment import Experiment
-from fedopt.federation import Score, Update, WorkOrder
+from fedopt.experiment.experiment import Experiment
+from fedopt.round.federation import Score, Update, WorkOrder
 from fedopt.wire import (
     Farewell,
     Greeting,

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from fedopt.experiment_file import as_sections
+from fedopt.experiment.file import as_sections
 from tests.fuzz.cases import Case, draw_case
 from tests.fuzz.judging import Result, settle_case
 from tests.fuzz.pool import judge_all

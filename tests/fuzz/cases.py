@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedopt.experiment import Experiment
+from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
 from tests.fuzz.data import VOCABULARY, Arrays, Kind, draw_arrays
 

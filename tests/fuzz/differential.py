@@ -24,8 +24,8 @@ from torch import Tensor
 
 import fedopt
 from fedopt.errors import Diverged, InvalidExperiment
-from fedopt.experiment import Experiment
-from fedopt.history import History, RoundRecord
+from fedopt.experiment.experiment import Experiment
+from fedopt.runs.history import History, RoundRecord
 from tests.fuzz.cases import Case
 from tests.fuzz.reference import Outcome, Reference, shared
 

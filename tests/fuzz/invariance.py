@@ -18,8 +18,8 @@ import numpy as np
 
 import fedopt
 from fedopt.errors import InvalidExperiment
-from fedopt.experiment import Experiment
-from fedopt.history import History, RoundRecord
+from fedopt.experiment.experiment import Experiment
+from fedopt.runs.history import History, RoundRecord
 from tests.commands import environment
 from tests.fuzz.cases import Case
 from tests.processes import ROOT, free_port

@@ -22,9 +22,9 @@ from torch.nn import functional as F
 from fedopt.data.batches import plan_batches
 from fedopt.data.dataset import load_dataset
 from fedopt.data.partition import partition
-from fedopt.experiment import Experiment
+from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
-from fedopt.rounds import select_cohort
+from fedopt.round.loop import select_cohort
 from fedopt.seeding import Purpose, stream
 
 

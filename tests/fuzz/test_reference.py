@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from fedopt.experiment import Experiment
+from fedopt.experiment.experiment import Experiment
 from tests.fuzz.reference import Outcome, Problem, Reference
 
 SIZES = (5, 1, 9)

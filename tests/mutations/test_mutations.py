@@ -90,11 +90,11 @@ def test_a_mutation_of_this_checkout_is_noticed(capsys: pytest.CaptureFixture[st
     assert main(["--only", "^rounds/no-steps-admitted$", "--jobs", "1"]) == 0
     shown = capsys.readouterr().out
     assert "noticed in" in shown
-    assert "by tests/fedopt/test_admission.py::" in shown
+    assert "by tests/fedopt/round/test_admission.py::" in shown
     assert "1 of 1 mutations are noticed" in shown
 
 
 def test_a_pattern_that_fits_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--only", "no such mutation"]) == 2
     assert "no mutation has 'no such mutation' in its name or file" in capsys.readouterr().err
-    assert matching(read_mutations(), "fedopt/rounds.py")
+    assert matching(read_mutations(), "fedopt/round/loop.py")

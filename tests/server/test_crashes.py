@@ -17,8 +17,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.message import Array
 
 import fedopt
-from clients.fleet import Connection, Credentials, Withdrawn
-from fedopt.experiment_file import to_toml
+from clients.deployed.connection import Connection, Credentials, Withdrawn
+from fedopt.experiment.file import to_toml
 from fedopt.wire import FAREWELL, HELLO, Greeting
 from tests.processes import Household, alive, descendants
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import fedopt
-from fedopt.experiment_file import override
+from fedopt.experiment.file import override
 from server.app import OPTIONS, overrides_in
 from server.bench import stock_processes
 from server.keys import make_keys

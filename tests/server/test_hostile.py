@@ -12,8 +12,8 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.message import Array
 
 import fedopt
-from clients.fleet import Connection, Credentials, Lost
-from fedopt.federation import Score
+from clients.deployed.connection import Connection, Credentials, Lost
+from fedopt.round.federation import Score
 from fedopt.wire import EVALUATE, FAREWELL, HELLO, Greeting, score_fields
 from tests.processes import Household
 

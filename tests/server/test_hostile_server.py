@@ -19,12 +19,12 @@ from flwr.app.message import Array
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import app
-from clients.bounds import MOST_CLIENTS
-from clients.fleet import Credentials, TurnedAway
-from clients.node import Node
-from fedopt.experiment import Experiment
+from clients.deployed.bounds import MOST_CLIENTS
+from clients.deployed.connection import Credentials, TurnedAway
+from clients.deployed.node import Node
+from fedopt.experiment.experiment import Experiment
 from fedopt.wire import HELLO, TRAIN, Farewell, Hello
-from server.lines import Line
+from server.links import Line
 from server.superlink import SuperLink
 
 SMALL: dict[str, dict[str, Any]] = {

@@ -11,10 +11,10 @@ import safetensors.torch
 import torch
 
 import fedopt
-from fedopt.history import History
+from fedopt.runs.history import History
 from server.deployment import open_run
-from server.local import run_locally
-from server.nursery import Nursery
+from server.local_clients import Nursery
+from server.local_federation import run_locally
 
 pytestmark = pytest.mark.deployment
 

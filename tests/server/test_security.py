@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from flwr.cli.supernode.register import try_load_public_key
 from flwr.supernode.cli.flower_supernode import _try_setup_client_authentication
 
-from clients.credentials import read_credentials
-from clients.node import Node
+from clients.deployed.credentials import read_credentials
+from clients.deployed.node import Node
 from fedopt.errors import FedoptError, InvalidExperiment
-from fedopt.experiment import Experiment
+from fedopt.experiment.experiment import Experiment
 from fedopt.wire import Hello
 from server.keys import make_keys
 from server.roster import Roster
@@ -183,7 +183,7 @@ def test_every_pair_of_server_and_client_agrees_or_refuses_in_a_sentence(
         pytest.MonkeyPatch.context() as patch,
         SuperLink("127.0.0.1:0", None if kind == PLAIN else identity, known, said.append, 1024) as superlink,
     ):
-        patch.setattr("clients.fleet.AGREE", 1.0)
+        patch.setattr("clients.deployed.connection.AGREE", 1.0)
         roster = Roster(superlink.line, hello, 2, superlink.owners, said.append, experiment.admission)
         node = Node(f"127.0.0.1:{superlink.port}", credentials, dict(config), said.append)
 

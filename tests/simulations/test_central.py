@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from fedopt.data.batches import BatchPlan, plan_samples
-from fedopt.optimizers.settings import LocalSettings
-from fedopt.parameters import Layout
-from fedopt.rounds import RoundWork
+from fedopt.optimizers.local import LocalSettings
+from fedopt.round.loop import RoundWork
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
+from fedopt.vectors.layout import Layout
 from simulations.benchmarks.plain_loop import batches_of, train_plainly
-from simulations.central import CentralRun
+from simulations.centralized import CentralRun
 
 SIZES = (5, 12, 20, 3)
 LOCAL = LocalSettings(lr=0.1, momentum=0.5, epochs=2, batch_size=4)

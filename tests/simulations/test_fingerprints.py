@@ -13,8 +13,8 @@ import fedopt
 from fedopt.data.dataset import load_dataset
 from fedopt.data.partition import partition
 from fedopt.errors import BrokenRun, DataUnavailable
-from fedopt.experiment import Experiment
-from fedopt.past_runs import read_run
+from fedopt.experiment.experiment import Experiment
+from fedopt.runs.past_runs import read_run
 from server.deployment import open_run
 
 

@@ -16,11 +16,11 @@ from torch import Tensor
 import fedopt
 from fedopt import runner
 from fedopt.errors import Diverged, RunStopped
-from fedopt.evaluation import Evaluation, Evaluator
-from fedopt.federation import Update, WorkOrder
-from fedopt.history import RoundRecord
-from fedopt.runner import Interrupted
-from fedopt.runs import RunDirectory
+from fedopt.round.federation import Update, WorkOrder
+from fedopt.runs.directory import RunDirectory
+from fedopt.runs.evaluation import Evaluation, Evaluator
+from fedopt.runs.history import RoundRecord
+from fedopt.runs.runner import Interrupted
 from simulations import embedded
 from simulations.virtual import VirtualFederation
 

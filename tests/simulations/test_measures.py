@@ -16,9 +16,9 @@ from fedopt.data.batches import plan_batches, plan_samples, samples_seen
 from fedopt.data.dataset import load_dataset
 from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.partition import partition
-from fedopt.history import History
 from fedopt.models.build import build_model
-from fedopt.optimizers.settings import LocalSettings
+from fedopt.optimizers.local import LocalSettings
+from fedopt.runs.history import History
 from fedopt.seeding import Purpose, stream
 
 OFTEN = {"drift_every": 2, "clients_every": 2}

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fedopt
-from fedopt.setup import Setup, set_up
+from fedopt.runs.setup import Setup, set_up
 from simulations import embedded
 from simulations.placement import client_by_client
 

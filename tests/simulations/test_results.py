@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 import fedopt
-from fedopt.past_runs import DIVERGED, FAILURE
+from fedopt.runs.past_runs import DIVERGED, FAILURE
 from simulations.commands.study import print_table
 from simulations.comparison import is_winner, paired
 from simulations.report.figures import _over_rounds

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 import fedopt
 from fedopt.errors import BrokenRun, InvalidExperiment, RunStopped
-from fedopt.history import RoundRecord
 from fedopt.models.build import build_model
-from fedopt.parameters import fingerprint
-from fedopt.runner import Interrupted
+from fedopt.runs.history import RoundRecord
+from fedopt.runs.runner import Interrupted
+from fedopt.vectors.layout import fingerprint
 from tests.commands import fedopt as command
 from tests.commands import fedopt_here, start
 

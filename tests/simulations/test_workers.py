@@ -23,11 +23,11 @@ from torch import nn
 
 import fedopt
 from fedopt.errors import InvalidExperiment, RunStopped
-from fedopt.federation import WorkOrder
-from fedopt.runner import Interrupted
+from fedopt.round.federation import WorkOrder
+from fedopt.runs.runner import Interrupted
 from simulations.benchmarks.engine import OPTIMIZERS, Bench
-from simulations.grouping import side_by_side
-from simulations.workers import memory
+from simulations.lane_groups import side_by_side
+from simulations.workers import shared_memory as memory
 from tests.processes import descendants
 
 
@@ -193,7 +193,7 @@ ABANDONED = """
 import os, sys, threading, time
 from pathlib import Path
 import fedopt
-from clients.training import LaneTrainer
+from clients.lanes.training import LaneTrainer
 from tests.simulations.test_workers import experiment
 
 train = LaneTrainer.train

@@ -9,7 +9,7 @@ import pytest
 
 from fedopt.algorithms.base import Weighting
 from fedopt.algorithms.fedavg import FedAvg
-from fedopt.optimizers.settings import LocalSettings
+from fedopt.optimizers.local import LocalSettings
 from tests.quadratics import Quadratics, close
 
 LR, STEPS = 0.1, 10

@@ -13,18 +13,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from clients.gradients import Road
-from clients.training import Job, LaneTrainer
+from clients.lanes.backends import Road
+from clients.lanes.training import Job, LaneTrainer
 from fedopt.algorithms.base import Weighting
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
 from fedopt.data.batches import plan_batches
-from fedopt.federation import WorkOrder
-from fedopt.optimizers.settings import LocalSettings
-from fedopt.parameters import Layout
-from fedopt.rounds import select_cohort
+from fedopt.optimizers.local import LocalSettings
+from fedopt.round.federation import WorkOrder
+from fedopt.round.loop import select_cohort
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
+from fedopt.vectors.layout import Layout
 from simulations.benchmarks.plain_loop import batches_of
 from tests.quadratics import Array, Quadratics, close
 

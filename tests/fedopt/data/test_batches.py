@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedopt.data.batches import plan_batches
-from fedopt.optimizers.settings import LocalSettings
+from fedopt.optimizers.local import LocalSettings
 
 
 @pytest.mark.parametrize("samples", [5, 20, 21])

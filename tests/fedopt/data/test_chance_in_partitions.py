@@ -8,9 +8,9 @@ import torch
 
 from fedopt.data.dataset import Dataset
 from fedopt.data.evaluation_shares import owners_of_tests
+from fedopt.data.label_skew import LabelSkew
 from fedopt.data.partition import split_labels
 from fedopt.data.settings import DataSettings
-from fedopt.drift.labels import LabelSkew
 
 SORTED = np.repeat(np.arange(2), 400)
 KINDS = ["iid", "dirichlet", "dirichlet-balanced", "shards", "classes", "quantity"]

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fedopt.data.label_skew import LabelSkew
 from fedopt.data.partition import Draw, split_labels
 from fedopt.data.partitions.dirichlet import dirichlet
 from fedopt.data.settings import DataSettings
-from fedopt.drift.labels import LabelSkew
 from fedopt.errors import PartitionImpossible
-from fedopt.experiment_file import read_experiment
+from fedopt.experiment.file import read_experiment
 
 KINDS = ["iid", "dirichlet", "dirichlet-balanced", "shards", "classes", "quantity"]
 LABELS = np.random.default_rng(0).integers(0, 10, 5000)

@@ -14,8 +14,8 @@ from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
 from fedopt.drift.layers import Layers
 from fedopt.drift.measuring import Look
-from fedopt.optimizers.settings import LocalSettings
-from fedopt.rounds import RoundWork, ServerState, Terms, play_round
+from fedopt.optimizers.local import LocalSettings
+from fedopt.round.loop import RoundWork, ServerState, Terms, play_round
 from simulations.virtual import VirtualFederation
 from tests.quadratics import Quadratics
 

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from fedopt.aggregation import CHUNK, Collector
 from fedopt.algorithms.base import DISPLACEMENT
 from fedopt.drift.layers import MOST_LAYERS, Layers
 from fedopt.drift.measuring import Look, RoundMeasures
 from fedopt.drift.records import Drift
-from fedopt.federation import Update
-from fedopt.parameters import Layout
+from fedopt.round.federation import Update
+from fedopt.vectors.exact_sum import CHUNK, Collector
+from fedopt.vectors.layout import Layout
 
 TWO = Layers(("first", "second"), ((0, 2), (1, 1)))
 """Two layers, of two parameters and of one."""

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from fedopt.errors import InvalidExperiment
-from fedopt.experiment import Experiment
+from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
-from fedopt.parameters import Layout, fingerprint
+from fedopt.vectors.layout import Layout, fingerprint
 
 
 def build(section: dict[str, Any], shape: tuple[int, ...] = (1, 28, 28), seed: int = 0) -> nn.Module:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from fedopt.experiment_file import read_experiment
+from fedopt.experiment.file import read_experiment
 from fedopt.wire import Hello
 from tests.commands import fedopt
 

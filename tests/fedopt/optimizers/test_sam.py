@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
+from fedopt.optimizers.local import LocalSettings
 from fedopt.optimizers.sam import ascent
-from fedopt.optimizers.settings import LocalSettings
 from tests.quadratics import Quadratics, close
 
 gradients = hnp.arrays(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fedopt.optimizers.settings import LocalSettings
+from fedopt.optimizers.local import LocalSettings
 from fedopt.optimizers.stepper import Gradient, make_optimizer
 from simulations.benchmarks.plain_loop import torch_optimizer
 

@@ -18,13 +18,13 @@ from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_id, get_object_tree
 
 from fedopt.algorithms.fedavg import FedAvg
-from fedopt.experiment import Experiment
-from fedopt.plausibility import Bounds
-from fedopt.rounds import RoundWork, ServerState, Terms, play_round
+from fedopt.experiment.experiment import Experiment
+from fedopt.round.loop import RoundWork, ServerState, Terms, play_round
+from fedopt.round.plausibility import Bounds
 from fedopt.wire import HELLO, TRAIN, Greeting, Hello
 from server.grid_federation import GridFederation
 from server.limits import ReplyLimit
-from server.lines import DirectLine
+from server.links import DirectLine
 from server.roster import Roster
 from server.superlink import SuperLink
 from tests.server.hostile.corpus import Objects, Reply

@@ -30,7 +30,7 @@ from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, Pu
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_id, get_object_tree
 
-from clients.fleet import Connection, Credentials, Forgotten, Lost, Withdrawn, open_channel
+from clients.deployed.connection import Connection, Credentials, Forgotten, Lost, Withdrawn, open_channel
 from fedopt.errors import FedoptError
 from tests.swarm import answer
 

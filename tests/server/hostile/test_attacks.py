@@ -12,11 +12,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from clients.fleet import Credentials, open_channel
-from fedopt.experiment import Experiment
-from fedopt.parameters import Layout
-from fedopt.setup import set_up
+from clients.deployed.connection import Credentials, open_channel
+from fedopt.experiment.experiment import Experiment
+from fedopt.runs.setup import set_up
 from fedopt.text import LONGEST
+from fedopt.vectors.layout import Layout
 from tests.processes import Household
 from tests.server.hostile.attacks import ATTACKS, SAMPLE, Attack, Attacker, attack
 from tests.server.test_memory import memory_mib
@@ -90,7 +90,7 @@ def forged(log: str) -> list[str]:
 def test_a_log_line_is_one_line(tmp_path: Path) -> None:
     from logging import getLogger
 
-    from server.journal import LOGGERS, log_to
+    from server.server_log import LOGGERS, log_to
 
     before = {name: (list(getLogger(name).handlers), getLogger(name).propagate) for name in LOGGERS}
     try:

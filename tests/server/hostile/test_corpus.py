@@ -13,9 +13,9 @@ from flwr.app import RecordDict
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from rich.console import Console
 
-from fedopt.history import RoundRecord
-from fedopt.progress import LiveProgress, PlainProgress
-from fedopt.rounds import RoundWork
+from fedopt.round.loop import RoundWork
+from fedopt.runs.history import RoundRecord
+from fedopt.runs.progress import LiveProgress, PlainProgress
 from fedopt.text import LONGEST
 from tests.server.hostile.at_hand import HOSTILE, START, AtHand, displacement, honest
 from tests.server.hostile.corpus import Case, as_declared, content, corpus, npy

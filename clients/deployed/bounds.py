@@ -1,0 +1,99 @@
+"""What a server may ask of this machine: bounds that an experiment from the network meets before any of it is done.
+
+Whoever runs a simulation on their own machine, and not a client of somebody's server, has no need of them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+
+import torch
+
+from fedopt.data.batches import local_steps
+from fedopt.errors import InvalidExperiment
+from fedopt.experiment.experiment import Experiment
+from fedopt.models.custom import CustomModel
+from fedopt.seeding import Purpose, isolated
+from fedopt.wire import Hello
+
+MOST_CLIENTS = 10_000
+"""Clients of a federation; a client without data of its own lays out the parts of all of them."""
+
+MODEL_SHARE = 1 / 16
+"""The part of the memory that a model's parameters may take; training takes about ten times as much."""
+
+DATA_SHARE = 1 / 8
+"""The part of the memory that generated data, or the minibatches of a round, may take."""
+
+SYNTHETIC_BYTES = 600_000
+"""About what a client of the synthetic data adds to them: 400 samples of 60 numbers, a few times over."""
+
+MOST_STEPS = 10**9
+"""Local steps of a round: hours, for the smallest models."""
+
+MOST_LAYERS = 2000
+
+
+def in_simulation() -> bool:
+    """Whether this process is a worker of Ray, and so plays clients in a simulation that its own user has started.
+
+    No message can bring that about: what a server sends to a client or a SuperNode starts no Ray.
+    """
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
+def memory() -> int:
+    """Bytes of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_before_data(experiment: Experiment, hello: Hello, has_own_data: bool) -> None:
+    """InvalidExperiment for an experiment whose data or model would take more of this machine than it gives."""
+    data = experiment.data
+    if data.clients > MOST_CLIENTS:
+        raise InvalidExperiment(f"the server has {data.clients} clients; a client takes part among {MOST_CLIENTS}")
+    if data.name == "synthetic" and not has_own_data:
+        _check_size("synthetic data of all clients", data.clients * SYNTHETIC_BYTES, DATA_SHARE)
+    if data.image_size is not None and hello.sample_shape[1:] != (data.image_size, data.image_size):
+        raise InvalidExperiment(
+            f"the server resizes images to {data.image_size} pixels and has samples of shape {hello.sample_shape}"
+        )
+    if max(data.shards, data.classes) > MOST_CLIENTS:
+        raise InvalidExperiment(f"the server cuts the data into more than {MOST_CLIENTS} parts for each client")
+    if not isinstance(experiment.model, CustomModel):  # of another, the user of this machine has allowed the code
+        _check_size("model", _model_bytes(experiment, hello), MODEL_SHARE)
+
+
+def check_before_training(experiment: Experiment, samples: int, classes: int) -> None:
+    """InvalidExperiment for local work of more steps, or larger minibatches of a round, than this machine takes."""
+    local = experiment.local
+    steps = local_steps(samples, local)
+    if steps > MOST_STEPS:
+        raise InvalidExperiment(f"the server asks for more than {MOST_STEPS:,} local steps a round")
+    if local.batch_size != "full":
+        width = min(local.batch_size, samples)
+        _check_size("minibatches of a round", steps * (width * (24 + 8 * classes) + 200), DATA_SHARE)
+
+
+def _model_bytes(experiment: Experiment, hello: Hello) -> int:
+    """Bytes of the parameters and buffers, of which none is allocated."""
+    try:
+        with isolated(0, Purpose.WEIGHTS), torch.device("meta"):
+            module = experiment.model.build(hello.sample_shape, len(hello.class_names))
+    except (RuntimeError, OverflowError, TypeError, ValueError) as error:
+        raise InvalidExperiment(f"the server's {experiment.model.name} cannot be built: sizes out of range") from error
+    if sum(1 for _ in module.modules()) > MOST_LAYERS:
+        raise InvalidExperiment(f"the server's {experiment.model.name} has more than {MOST_LAYERS} layers")
+    numbers = sum(math.prod(tensor.shape) for tensor in (*module.parameters(), *module.buffers()))
+    return numbers * (8 if experiment.run.dtype == "float64" else 4)
+
+
+def _check_size(what: str, size: int, share: float) -> None:
+    if size > share * memory():
+        raise InvalidExperiment(
+            f"the server's {what} would take {min(size, 2**80) / 2**30:.3g} GiB, more than this client gives: "
+            f"1/{round(1 / share)} of this machine's memory of {memory() / 2**30:.3g} GiB"
+        )

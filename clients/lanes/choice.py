@@ -1,0 +1,83 @@
+"""Which backend computes a task's gradients: the fastest that provably computes what the module does."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from clients.lanes.backends import Road, lane_gradients
+from clients.lanes.verification import why_not_trusted, without_gradient
+from clients.stacked.backend import why_not_faster, why_not_stacked
+from fedopt.errors import InvalidExperiment
+from fedopt.task import Task
+
+NO_PROMISE = "; with vmap the last bits depend on how many clients train side by side"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend and why it is taken."""
+
+    road: Road
+    why: str
+
+
+def choose_road(wished: Road | Literal["auto"], task: Task, x: Tensor, y: Tensor, weight_decay: float = 0.0) -> Choice:
+    """The backend for this task. `x` [n, ...] and `y` [n] are real samples and targets, where and of the type that
+    training has them; a few are enough.
+
+    A function of model, loss and device, never of a clock: two backends round differently, and the same experiment must
+    give the same bits whenever it is run. InvalidExperiment if none computes what the module does.
+    """
+    if weight_decay > 0:
+        _refuse_to_decay_what_is_not_trained(task, x, y)
+    if wished == "auto":
+        return _automatic(task, x, y)
+    obstacle = why_not_stacked(task, x[:1]) if wished == "stacked" else None
+    if obstacle is not None:
+        raise InvalidExperiment(f"run.gradients: stacked does not know this model: {obstacle}; choose auto")
+    obstacle = _distrust(wished, task, x, y)
+    if obstacle is None:
+        return Choice(wished, "run.gradients says so" + (NO_PROMISE if wished == "vmap" else ""))
+    if wished == "each":
+        raise _no_backend(obstacle)
+    raise InvalidExperiment(f"run.gradients: {wished} does not compute what this model does: {obstacle}; choose auto")
+
+
+def _automatic(task: Task, x: Tensor, y: Tensor) -> Choice:
+    obstacle = why_not_stacked(task, x[:1]) or why_not_faster(task, x[:1]) or _distrust("stacked", task, x, y)
+    if obstacle is None:
+        return Choice("stacked", "every layer has a rule of its own")
+    if x.device.type != "cpu":
+        against_vmap = "it draws random numbers" if task.draws else _distrust("vmap", task, x, y)
+        if against_vmap is None:
+            return Choice("vmap", obstacle + NO_PROMISE)
+        obstacle = f"{obstacle}, and not vmap: {against_vmap}"
+    against_each = _distrust("each", task, x, y)
+    if against_each is not None:
+        raise _no_backend(against_each)
+    return Choice("each", obstacle)
+
+
+def _distrust(road: Road, task: Task, x: Tensor, y: Tensor) -> str | None:
+    return why_not_trusted(functools.partial(lane_gradients, road), task, x, y)
+
+
+def _refuse_to_decay_what_is_not_trained(task: Task, x: Tensor, y: Tensor) -> None:
+    """torch.optim leaves a parameter without a gradient alone; on lanes it would shrink with the others."""
+    unused = without_gradient(task, x, y)
+    if unused:
+        raise InvalidExperiment(
+            f"local.weight_decay: the model's {unused[0]} takes no part in the loss of a trial batch, and would only "
+            "shrink; set its requires_grad to False in the model, or weight_decay to 0"
+        )
+
+
+def _no_backend(obstacle: str) -> InvalidExperiment:
+    return InvalidExperiment(
+        f"model.name: a copy of this model does not compute what the model does: {obstacle}; its forward pass and its "
+        "hooks must use the parameters of their own module, not of another object"
+    )

@@ -1,0 +1,70 @@
+"""The `fedopt` command: a lazy table of subcommands. `fedopt --help` imports none of them, nor torch."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from fedopt.commands.lazy import Entry, lazy_group
+from fedopt.commands.terminal import spell_out_what_cannot_be_shown
+from fedopt.errors import FedoptError
+from fedopt.storage.files import NO_ROOM
+
+COMMANDS = {
+    "run": Entry("simulations.commands.run:app", "Run one experiment as virtual clients on this machine."),
+    "server": Entry("server.commands.server:app", "Serve a federation: clients join over gRPC, wherever they are."),
+    "client": Entry("clients.commands.client:app", "Take part in a federation, with the data of this machine."),
+    "federation": Entry("server.commands.federation:app", "A server and its clients, all on this machine."),
+    "keys": Entry("server.commands.keys:app", "Make certificates and keys for a federation."),
+    "study": Entry("simulations.commands.study:app", "Run a grid of experiments over seeds, for tables and a report."),
+    "report": Entry("simulations.commands.report:app", "Make a page, and figures, of runs and studies."),
+    "watch": Entry("simulations.commands.watch:app", "Show a run's curves in the terminal while it goes on."),
+    "partition": Entry("fedopt.commands.partition:app", "Show how an experiment spreads its data over clients."),
+    "bench": Entry("fedopt.commands.bench:app", "Measure speed: of virtual clients, of a deployed federation."),
+    "list": Entry("fedopt.commands.names:app", "List the names an experiment may use, or what runs measure."),
+}
+
+
+STOPPED = 130
+"""Exit status of a command that Ctrl-C ended."""
+
+fedopt = lazy_group("fedopt", COMMANDS)
+
+
+@fedopt.callback()
+def _root() -> None:
+    """Federated optimisation that people can trust and that runs fast.
+
+    **fedopt run** runs FedAvg on non-IID digits, offline, in a second;
+    **fedopt run --set algorithm.name=scaffold** runs SCAFFOLD on the same clients.
+    """
+
+
+def main() -> None:
+    """Runs the command; a user's mistake ends in its sentence and exit status, never in a traceback."""
+    spell_out_what_cannot_be_shown()
+    try:
+        status = fedopt(standalone_mode=False)
+    except FedoptError as error:
+        for sentence in str(error).splitlines():
+            print(f"fedopt: {sentence}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        print("fedopt: stopped", file=sys.stderr)
+        sys.exit(STOPPED)
+    except BrokenPipeError:  # the reader of our output, head(1) say, has gone
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = f"{error.filename} cannot be written" if error.filename else "a file cannot be written"
+        print(f"fedopt: {place}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
+    if status == STOPPED:  # typer has caught the Ctrl-C, and said nothing
+        print("fedopt: stopped", file=sys.stderr)
+    sys.exit(status if isinstance(status, int) else 0)

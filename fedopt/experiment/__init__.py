@@ -1,0 +1,1 @@
+"""What to run: the experiment, and its TOML file."""

@@ -1,0 +1,128 @@
+"""Experiments as TOML: reading with overrides, writing complete and resolved."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import tomli_w
+
+from fedopt.algorithms import ALGORITHMS
+from fedopt.errors import InvalidExperiment
+from fedopt.experiment.experiment import Experiment
+from fedopt.models import MODELS
+from fedopt.models.custom import CustomModel
+from fedopt.models.places import search_in
+from fedopt.section import Section
+
+INSTEAD_OF = {
+    "local.steps": "local.epochs",
+    "local.epochs": "local.steps",
+    "run.cohort": "run.participation",
+    "run.participation": "run.cohort",
+}
+"""An override with one of these displaces what the file says by the other."""
+
+NAMED = {"algorithm": ALGORITHMS, "model": MODELS}
+"""Sections whose keys depend on their name."""
+
+
+def read_experiment(file: Path | None, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment in `file` (the digits default without one), changed by `section.key=value` overrides."""
+    given = {} if file is None else read_toml(file, "experiment")
+    experiment = Experiment(**override(given, overrides))
+    if file is not None and isinstance(experiment.model, CustomModel):
+        search_in(file.parent)
+    return experiment
+
+
+def read_toml(file: Path, kind: str) -> dict[str, Any]:
+    """The tables of a TOML file; InvalidExperiment says why there are none."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))  # editors on Windows begin files with a BOM
+    except FileNotFoundError as error:
+        raise InvalidExperiment(f"there is no {kind} file {file}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidExperiment(f"{file} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidExperiment(f"{file} is not valid TOML: {error}") from error
+
+
+def override(given: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of `given` with each `section.key=value` applied; values are TOML, a bare word is a string.
+
+    InvalidExperiment for overrides that contradict each other: which one is meant is not guessed.
+    """
+    changes: list[tuple[str, Any]] = []
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        if not (equals and is_key(path.strip())):
+            raise InvalidExperiment(f"--set {text}: an override is section.key=value, for example --set run.rounds=10")
+        changes.append((path.strip(), _value(value.strip())))
+    _refuse_contradictions(changes)
+    return change(given, changes)
+
+
+def _refuse_contradictions(changes: Sequence[tuple[str, Any]]) -> None:
+    values: dict[str, Any] = {}
+    for path, value in changes:
+        if path in values and repr(values[path]) != repr(value):
+            raise InvalidExperiment(f"{path}: given twice, as {values[path]!r} and as {value!r}; give it once")
+        values[path] = value
+    for path, other in INSTEAD_OF.items():
+        if path in values and other in values:
+            section, _, key = path.partition(".")
+            raise InvalidExperiment(f"{path}: give {other.removeprefix(f'{section}.')} or {key}, not both")
+
+
+def is_key(path: str) -> bool:
+    """Whether it has the form section.key."""
+    section, dot, key = path.partition(".")
+    return bool(section and dot and key)
+
+
+def change(given: dict[str, Any], changes: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A copy of `given` with each (section.key, value) applied; what a change displaces goes."""
+    changed = {key: dict(section) if isinstance(section, dict) else section for key, section in given.items()}
+    for path, value in changes:
+        _drop_what_another_name_would_read(changed, path, value)
+    for path, value in changes:
+        section, _, key = path.partition(".")
+        inner = changed.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise InvalidExperiment(f"{section}: must be a section with keys")
+        inner.pop(INSTEAD_OF.get(path, "").partition(".")[2], None)
+        inner[key] = value
+    return changed
+
+
+def _drop_what_another_name_would_read(changed: dict[str, Any], path: str, name: Any) -> None:
+    """`model.name=cnn` over a file with an mlp: `hidden` goes, for it belongs to the name displaced."""
+    section = path.removesuffix(".name")
+    inner = changed.get(section)
+    if path == section or section not in NAMED or not isinstance(inner, dict) or not isinstance(name, str):
+        return
+    if name in NAMED[section] and name != inner.get("name"):
+        fields = cast(type[Section], NAMED[section].load(name)).model_fields
+        for key in inner.keys() - fields.keys():
+            del inner[key]
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def to_toml(experiment: Experiment) -> str:
+    """The whole experiment, defaults included; reading it gives the same experiment."""
+    return tomli_w.dumps(as_sections(experiment))
+
+
+def as_sections(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """The whole experiment as plain values; absent keys are left out."""
+    sections: dict[str, dict[str, Any]] = experiment.model_dump(mode="json", exclude_none=True)
+    return sections

@@ -1,0 +1,1 @@
+"""One round: the loop, its state, the federation behind it, and which updates are admitted."""

@@ -1,0 +1,54 @@
+"""`fedopt.run` and `fedopt.resume`: the Python side of `fedopt run`.
+
+Engines are named as strings and imported when used: this package knows of none of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+from fedopt.errors import InvalidExperiment
+from fedopt.experiment.experiment import Experiment
+from fedopt.registry import Registry, UnknownName
+from fedopt.runs.history import History
+from fedopt.runs.runner import Observer
+
+ENGINES = Registry("engine", {"embedded": "simulations.embedded:run", "ray": "server.ray_simulation:run"})
+RESUMERS = Registry("engine", {"embedded": "simulations.embedded:resume", "ray": "server.ray_simulation:resume"})
+
+
+def run(
+    experiment: Experiment,
+    out: str | os.PathLike[str] | None = None,
+    observers: Sequence[Observer] = (),
+    engine: str = "embedded",
+) -> History:
+    """Runs the experiment as virtual clients and writes its directory.
+
+    `out` is a new directory; by default one below runs/, named by time, data and algorithm. `engine` is "embedded",
+    in this process, or "ray". FedoptError, with one sentence, for whatever is wrong with the experiment or goes
+    wrong in the run.
+    """
+    play = cast(Callable[[Experiment, Path | None, Sequence[Observer]], History], _load(ENGINES, engine))
+    return play(experiment, None if out is None else Path(out), observers)
+
+
+def resume(
+    directory: str | os.PathLike[str],
+    overrides: Sequence[str] = (),
+    observers: Sequence[Observer] = (),
+    engine: str = "embedded",
+) -> History:
+    """Continues a run that was stopped or killed; it ends as if it had never been."""
+    play = cast(Callable[[Path, list[str], Sequence[Observer]], History], _load(RESUMERS, engine))
+    return play(Path(directory), list(overrides), observers)
+
+
+def _load(registry: Registry, engine: str) -> object:
+    try:
+        return registry.load(engine)
+    except UnknownName as error:
+        raise InvalidExperiment(str(error)) from error

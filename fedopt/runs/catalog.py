@@ -1,0 +1,57 @@
+"""All measures by name, with their meaning: read off the records themselves, so that none is forgotten."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from fedopt.drift.records import ClassSpread, ClientSpread, ControlDrift, Drift, GradientDrift, LabelSpread
+from fedopt.runs.history import RoundRecord
+
+NOTATION = (
+    "x is the model at the start of the round, y_i a client's after its work, d_i = y_i - x, w_i the client's weight "
+    "among the round's clients (they add up to 1), d = sum w_i d_i."
+)
+
+READING = (
+    'A dot leads into an object: drift.ratio is record["drift"]["ratio"]. A measure that is not defined, not due or '
+    "not at hand is null."
+)
+
+PARTS: dict[str, type[BaseModel]] = {
+    "drift": Drift,
+    "gradients": GradientDrift,
+    "control": ControlDrift,
+    "clients": ClientSpread,
+    "classes": ClassSpread,
+}
+"""Fields of a round's record that are objects of their own."""
+
+
+def metrics() -> dict[str, dict[str, str]]:
+    """Titled groups of names with their meanings."""
+    rounds = {name: meaning for name, meaning in _described(RoundRecord).items() if name not in PARTS}
+    groups = {"every line of metrics.jsonl": rounds}
+    for part, record in PARTS.items():
+        title = f"{part}: {_described(RoundRecord)[part]}"
+        groups[title] = {f"{part}.{name}": meaning for name, meaning in _described(record).items()}
+    groups["partition.json"] = _described(LabelSpread)
+    return groups
+
+
+def scalars() -> list[str]:
+    """Names of the measures that are one number a round, as results.csv has them."""
+    names = [f"{part}.{name}" for part, record in PARTS.items() for name in _numbers(record)]
+    return [*names, "divergence"]
+
+
+def meaning(name: str) -> str:
+    """What a measure of that name is."""
+    return next(entries[name] for entries in metrics().values() if name in entries)
+
+
+def _described(record: type[BaseModel]) -> dict[str, str]:
+    return {name: " ".join((field.description or "").split()) for name, field in record.model_fields.items()}
+
+
+def _numbers(record: type[BaseModel]) -> list[str]:
+    return [name for name, field in record.model_fields.items() if field.annotation in (float, float | None)]

@@ -1,0 +1,194 @@
+"""The run directory: stable names, because people's scripts read them.
+
+experiment.toml      the experiment, complete and resolved
+metrics.jsonl        one line a round
+partition.json       who holds what
+fingerprint.json     which data, and which partition of them
+model.safetensors    the latest global model, under its state_dict names
+summary.json         once the run has ended
+checkpoint/          what --resume reads
+model-module.json    where the module of a model of the user's own was found
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import itertools
+import os
+import secrets
+import shlex
+import shutil
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+import safetensors.torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from fedopt.data.fingerprint import Fingerprint
+from fedopt.drift.records import LabelSpread
+from fedopt.errors import BrokenRun, DataUnavailable, InvalidExperiment, NotStored
+from fedopt.experiment.experiment import Experiment
+from fedopt.experiment.file import override, to_toml
+from fedopt.models.custom import CustomModel
+from fedopt.models.places import recall_place, record_place
+from fedopt.runs.history import RoundRecord, Summary
+from fedopt.storage.files import NO_ROOM, replace_file
+
+
+class RunDirectory:
+    """One run's directory, held by one process at a time."""
+
+    def __init__(self, path: Path, experiment: Experiment) -> None:
+        """Use `create` or `reopen`."""
+        self.path, self.experiment = path, experiment
+        self._lock = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise BrokenRun(f"{path} is in use by another process") from error
+
+    @classmethod
+    def create(cls, path: Path | None, experiment: Experiment) -> RunDirectory:
+        """A new directory at `path`; without one, below runs/, named by time, data and algorithm."""
+        if path is not None:
+            try:
+                check_unused(path)
+                _appear(path, experiment)
+            except FileExistsError as error:
+                raise InvalidExperiment(f"--out {path} was made by another process just now") from error
+            return cls(path, experiment)
+        for path in _names(experiment):
+            if not path.exists():
+                with suppress(FileExistsError):  # another process may have been faster
+                    _appear(path, experiment)
+                    return cls(path, experiment)
+        raise AssertionError("names do not end")
+
+    @classmethod
+    def reopen(cls, path: Path, overrides: list[str]) -> RunDirectory:
+        """The directory of a run that stopped, its experiment changed by what a resumed run may change."""
+        return cls(path, read_run_experiment(path, overrides))
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+    @property
+    def has_records(self) -> bool:
+        return (self.path / "metrics.jsonl").exists()
+
+    def append(self, record: RoundRecord) -> None:
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as stream:
+            stream.write(record.model_dump_json() + "\n")
+
+    def rewind(self, rounds: int) -> list[RoundRecord]:
+        """The records of the first `rounds` rounds; later ones, whose checkpoint was never taken, are cut off."""
+        file = self.path / "metrics.jsonl"
+        lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+        try:
+            records = [RoundRecord.model_validate_json(line) for line in lines[:rounds]]
+        except ValidationError as error:
+            raise BrokenRun(f"{file} was edited: one of its first {rounds} lines is not a record") from error
+        if [record.round for record in records] != list(range(1, rounds + 1)):
+            raise BrokenRun(f"{file} was edited: it lacks rounds that the checkpoint has")
+        if lines[rounds:]:
+            replace_file(file, b"".join(lines[:rounds]))
+        return records
+
+    def write_experiment(self) -> None:
+        replace_file(self.path / "experiment.toml", to_toml(self.experiment).encode())
+
+    def write_model(self, state: dict[str, Tensor]) -> None:
+        replace_file(self.path / "model.safetensors", safetensors.torch.save(state))
+
+    def write_partition(self, labels: LabelSpread) -> None:
+        replace_file(self.path / "partition.json", (labels.model_dump_json() + "\n").encode())
+
+    def keep_fingerprint(self, found: Fingerprint) -> None:
+        """Writes the fingerprint of a run that begins; DataUnavailable if a run that goes on had another.
+
+        A run from before there were fingerprints goes on without one: nothing says what its rounds were played on.
+        """
+        file = self.path / "fingerprint.json"
+        try:
+            before = Fingerprint.model_validate_json(file.read_bytes())
+        except FileNotFoundError:
+            if not self.has_records and not (self.path / "checkpoint").exists():
+                replace_file(file, (found.model_dump_json(indent=2) + "\n").encode())
+            return
+        except (ValidationError, OSError) as error:
+            raise BrokenRun(f"{file} is torn or was edited: it is no fingerprint of data") from error
+        begin = f"{self.path} was begun on"
+        if before.data != found.data:
+            raise DataUnavailable(
+                f"{begin} data with the fingerprint {before.data[:12]}, and {self.experiment.data.name} now has "
+                f"{found.data[:12]}; put those data back (data.path says where they are looked for), or begin a new run"
+            )
+        if before.partition is not None and found.partition is not None and before.partition != found.partition:
+            raise DataUnavailable(
+                f"{begin} a partition with the fingerprint {before.partition[:12]}, and the same data are now divided "
+                f"as {found.partition[:12]}; go on with the fedopt that began it, or begin a new run"
+            )
+
+    def withdraw_summary(self) -> None:
+        """A finished run that is continued has not ended any more."""
+        (self.path / "summary.json").unlink(missing_ok=True)
+
+    def write_summary(self, summary: Summary) -> None:
+        replace_file(self.path / "summary.json", (summary.model_dump_json(indent=2) + "\n").encode())
+
+
+def check_unused(path: Path) -> None:
+    """InvalidExperiment if something is there already: no run is ever written over another."""
+    if path.exists() and not path.is_dir():
+        raise InvalidExperiment(f"--out {path} is a file; name a new directory")
+    if path.is_dir() and any(path.iterdir()):
+        if (path / "experiment.toml").exists():
+            how = f"continue it with --resume {shlex.quote(str(path))}"
+            raise InvalidExperiment(f"--out {path} holds a run already; {how}")
+        raise InvalidExperiment(f"--out {path} is not empty; name a new directory")
+
+
+def read_run_experiment(path: Path, overrides: list[str]) -> Experiment:
+    """The experiment of the run at `path`, with overrides applied."""
+    if not (path / "experiment.toml").is_file():
+        raise InvalidExperiment(f"--resume {path}: there is no run, for it has no experiment.toml")
+    try:
+        given = tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise BrokenRun(f"{path / 'experiment.toml'} is torn or was edited: {error}") from error
+    experiment = Experiment(**override(given, overrides))
+    if isinstance(experiment.model, CustomModel):
+        recall_place(experiment.model.name, path)
+    return experiment
+
+
+def _names(experiment: Experiment) -> Iterator[Path]:
+    """Names below runs/ for a run that starts now, without end."""
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.data.name}-{experiment.algorithm.name}"
+    yield Path("runs") / name
+    for number in itertools.count(2):
+        yield Path("runs") / f"{name}-{number}"
+
+
+def _appear(path: Path, experiment: Experiment) -> None:
+    """Makes the directory with its experiment in it, both at once or not at all."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
+    try:
+        draft.mkdir(parents=True)
+        replace_file(draft / "experiment.toml", to_toml(experiment).encode())
+        if isinstance(experiment.model, CustomModel):
+            record_place(experiment.model.name, draft)
+        draft.replace(path)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise FileExistsError(error.errno, f"{path} is there already") from error
+        if error.errno in NO_ROOM:
+            raise NotStored(f"--out {path} cannot be made: {error.strerror}") from error
+        raise InvalidExperiment(f"--out {path} cannot be made: {error.strerror}") from error

@@ -1,0 +1,97 @@
+"""Loss and accuracy of models on a test set: of all of it, of each class, of each client's share."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedopt.precision import on_gpu
+from fedopt.round.federation import Score
+from fedopt.task import Task
+from fedopt.vectors.layout import Layout
+
+BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How one model does on one test set."""
+
+    loss: float
+    accuracy: float
+    class_accuracy: tuple[float | None, ...]
+    """None for a class that the test set has nothing of."""
+
+
+class Evaluator:
+    """Evaluates flat models [P] on one test set, in batches."""
+
+    def __init__(self, task: Task, layout: Layout, x_test: Tensor, y_test: Tensor, classes: int) -> None:
+        # A module of its own: others may train with the task's meanwhile.
+        self._task, self._layout = Task(copy.deepcopy(task.module).eval(), task.loss), layout
+        self._x, self._y = x_test, y_test
+        self._of_class = torch.bincount(y_test, minlength=classes)
+        self.threads = 1
+        """How many batches are evaluated at the same time; what comes out is the same to the bit."""
+
+    @property
+    def samples(self) -> int:
+        return len(self._y)
+
+    def __call__(self, x: Tensor) -> Evaluation:
+        losses, correct = self._outcomes(x)
+        right = torch.bincount(self._y[correct], minlength=len(self._of_class)).tolist()
+        return Evaluation(
+            loss=_mean(losses),
+            accuracy=correct.sum().item() / len(self._y),
+            class_accuracy=tuple(r / n if n else None for r, n in zip(right, self._of_class.tolist(), strict=True)),
+        )
+
+    def by_owner(self, x: Tensor, owners: np.ndarray, clients: Sequence[int]) -> list[Score]:
+        """On the share of each client that has one; `owners` says whose each test sample is."""
+        losses, correct = (tensor.cpu().numpy().astype(np.float64) for tensor in self._outcomes(x))
+        most = max(clients, default=-1) + 1
+        samples, loss, right = (
+            np.bincount(owners, weights, minlength=most) for weights in (np.ones(len(owners)), losses, correct)
+        )
+        return [
+            Score(client, int(samples[client]), loss[client] / samples[client], right[client] / samples[client])
+            for client in clients
+            if samples[client]
+        ]
+
+    @torch.no_grad()
+    def _outcomes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of each sample, and whether the model gets it right, [n] each."""
+        with on_gpu("full"):
+            return self._in_full(x)
+
+    def _in_full(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        for name, view in self._layout.split(x).items():
+            self._task.module.get_parameter(name).copy_(view)
+        starts = range(0, len(self._y), BATCH)
+        if self.threads == 1 or len(starts) == 1:
+            outcomes = [self._of_batch(start) for start in starts]
+        else:
+            own = torch.get_num_threads()
+            with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(own,)) as pool:
+                outcomes = list(pool.map(self._of_batch, starts))
+        losses, correct = zip(*outcomes, strict=True)
+        return torch.cat(losses), torch.cat(correct)
+
+    @torch.no_grad()
+    def _of_batch(self, start: int) -> tuple[Tensor, Tensor]:
+        y = self._y[start : start + BATCH]
+        outputs = self._task.module(self._x[start : start + BATCH])
+        return self._task.loss(outputs, y, reduction="none"), outputs.argmax(dim=-1) == y
+
+
+def _mean(losses: Tensor) -> float:
+    wide = torch.float64 if losses.device.type != "mps" else losses.dtype
+    return losses.sum(dtype=wide).item() / len(losses)

@@ -1,0 +1,148 @@
+"""Reading run directories, whatever state they are in: finished, under way, broken off, or torn."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from fedopt.data.fingerprint import Fingerprint
+from fedopt.drift.records import LabelSpread
+from fedopt.errors import FedoptError, InvalidExperiment
+from fedopt.experiment.experiment import Experiment
+from fedopt.runs.history import RoundRecord, Summary
+
+FAILURE = "failure.txt"
+"""In the directory of a run of a study that could not be finished: why."""
+
+DIVERGED = "diverged: "
+"""What the reason begins with where the run's numbers ran away: that is a result, and repeating would not help."""
+
+SEARCH = "search"
+"""Below a study: the runs that its search chose by."""
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """All that can be read of a run."""
+
+    path: Path
+    experiment: Experiment
+    records: tuple[RoundRecord, ...]
+    summary: Summary | None
+    """None of a run that has not ended."""
+    partition: LabelSpread | None
+    fingerprint: Fingerprint | None
+    """None of a run from before there were any."""
+    failure: str | None
+    complaints: tuple[str, ...]
+    """A sentence for each thing that could not be read."""
+
+    @property
+    def finished(self) -> bool:
+        return self.summary is not None
+
+
+def read_run(path: Path) -> PastRun:
+    """The run at `path`; InvalidExperiment if there is none, or none whose experiment can be read."""
+    try:
+        experiment = Experiment(**tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig")))
+    except FileNotFoundError as error:
+        raise InvalidExperiment(f"{path} holds no run: it has no experiment.toml") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, FedoptError) as error:
+        raise InvalidExperiment(f"{path / 'experiment.toml'} cannot be read: {_first_line(error)}") from error
+    complaints: list[str] = []
+    records = tuple(_records(path / "metrics.jsonl", complaints))
+    summary = _read(path / "summary.json", Summary, complaints)
+    partition = _read(path / "partition.json", LabelSpread, complaints)
+    fingerprint = _read(path / "fingerprint.json", Fingerprint, complaints)
+    failure = read_failure(path)
+    if failure is not None:
+        complaints.append(f"{path} did not finish: {failure.splitlines()[0]}")
+    elif summary is None and not complaints:
+        complaints.append(f"{path} has not ended: {_rounds_of(records, experiment)}")
+    return PastRun(path, experiment, records, summary, partition, fingerprint, failure, tuple(complaints))
+
+
+def read_failure(path: Path) -> str | None:
+    """Why the run at `path` could not be finished, where a study has said so."""
+    try:
+        return (path / FAILURE).read_text(encoding="utf-8", errors="replace").strip() or "for no reason given"
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def find_runs(places: Sequence[Path]) -> list[Path]:
+    """The run directories at or below `places`, in the order of their names. InvalidExperiment for a place without."""
+    found: list[Path] = []
+    for place in places:
+        if not place.exists():
+            raise InvalidExperiment(f"there is no directory {place}")
+        if not place.is_dir():
+            raise InvalidExperiment(f"{place} is not a directory")
+        below = list(_runs_below(place))
+        if not below:
+            raise InvalidExperiment(f"{place} holds no run: there is no experiment.toml in it or below")
+        found += [path for path in below if path not in found]
+    return found
+
+
+def _runs_below(place: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(place):
+        # A run holds no other, a draft is none yet, and a study's search is not its result.
+        hidden = set(folders) if "experiment.toml" in files else {SEARCH} if "study.toml" in files else set()
+        folders[:] = sorted(name for name in folders if name not in hidden and not name.startswith("."))
+        if "experiment.toml" in files:
+            yield Path(folder)
+
+
+def _records(file: Path, complaints: list[str]) -> Iterator[RoundRecord]:
+    """The records that can be read, in order; a later line of the same round replaces none."""
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        complaints.append(f"{file} cannot be read: {error.strerror}")
+        return
+    last = 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = RoundRecord.model_validate_json(line)
+        except ValidationError:
+            torn = number == len(lines)  # a line that is being written has no end yet
+            complaints.append(f"{file}: line {number} is {'not whole' if torn else 'not a record'}; it is left out")
+            continue
+        if record.round <= last:
+            complaints.append(f"{file}: line {number} is of round {record.round} again; it is left out")
+            continue
+        last = record.round
+        yield record
+
+
+Record = TypeVar("Record", Summary, LabelSpread, Fingerprint)
+
+
+def _read(file: Path, kind: type[Record], complaints: list[str]) -> Record | None:
+    try:
+        return kind.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValidationError, OSError):
+        complaints.append(f"{file} cannot be read; it is left out")
+        return None
+
+
+def _rounds_of(records: Sequence[RoundRecord], experiment: Experiment) -> str:
+    return f"it has {records[-1].round if records else 0} of {experiment.run.rounds} rounds"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,120 @@
+"""Watching a run: a live bar in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fedopt.runs.history import RoundRecord
+from fedopt.runs.runner import Observer
+
+PLAIN_LINES = 20
+"""About how many lines a run prints where there is no terminal to redraw."""
+
+SHORTEST_BAR, LONGEST_BAR = 4, 40
+"""Columns of a live line's bar."""
+
+
+class LiveProgress:
+    """One line that is redrawn: round, test accuracy, training loss, clients per second, time left.
+
+    Where it does not fit, the bar shrinks, then the middle goes, from its end: round and time left stay.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._bar = BarColumn(bar_width=LONGEST_BAR)
+        self._progress = Progress(
+            TextColumn("round"),
+            MofNCompleteColumn(),
+            self._bar,
+            TextColumn("{task.fields[told]}", markup=False),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+        )
+        self._task = self._progress.add_task("run", told="", total=None)
+        self._accuracy, self._rounds = "", 1
+
+    def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
+        self._rounds = rounds
+        self._progress.update(self._task, total=rounds, completed=rounds_done)
+        self._progress.start()
+
+    def note(self, sentence: str) -> None:
+        self._progress.console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+
+    def round_done(self, record: RoundRecord) -> None:
+        _tell_left_out(self._progress.console, record)
+        self._accuracy = _accuracy(record) or self._accuracy
+        parts = [part for part in (self._accuracy, _loss(record), _speed(record)) if part]
+        told, self._bar.bar_width = fit(parts, self._progress.console.width, self._rounds)
+        self._progress.update(self._task, completed=record.round, told=told)
+
+    def ended(self) -> None:
+        self._progress.stop()
+
+
+class PlainProgress:
+    """A line now and then, for logs."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rounds, self._began, self._first = 1, time.perf_counter(), 0
+
+    def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
+        self._rounds, self._first, self._began = rounds, rounds_done, time.perf_counter()
+
+    def note(self, sentence: str) -> None:
+        self._console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+
+    def round_done(self, record: RoundRecord) -> None:
+        _tell_left_out(self._console, record)
+        every = max(1, self._rounds // PLAIN_LINES)
+        if record.round % every and record.round != self._rounds:
+            return
+        passed = time.perf_counter() - self._began
+        left = passed / (record.round - self._first) * (self._rounds - record.round)
+        parts = [part for part in (_accuracy(record), _loss(record), _speed(record), f"{left:.0f} s left") if part]
+        self._console.print(f"round {record.round}/{self._rounds}  {', '.join(parts)}", highlight=False, soft_wrap=True)
+
+    def ended(self) -> None:
+        pass
+
+
+def progress(console: Console) -> Observer:
+    """The display that suits where the console writes to."""
+    return LiveProgress(console) if console.is_terminal else PlainProgress(console)
+
+
+def _tell_left_out(console: Console, record: RoundRecord) -> None:
+    for client, reason in record.left_out.items():
+        console.print(
+            f"round {record.round}: without client {client}: {reason}", highlight=False, soft_wrap=True, markup=False
+        )
+
+
+def fit(parts: Sequence[str], width: int, rounds: int) -> tuple[str, int]:
+    """What the middle of a live line of `width` columns says, and how long its bar is: as many parts as there is room
+    for beside "round 100/100" and "0:12:34 left"."""
+    room = width - len("round 0:00:00 left") - (2 * len(str(rounds)) + 1) - 5  # five columns are followed by a space
+    for shown in range(len(parts), -1, -1):
+        told = ", ".join(parts[:shown])
+        if len(told) + SHORTEST_BAR <= room:
+            return told, min(LONGEST_BAR, room - len(told))
+    return "", max(1, room)
+
+
+def _accuracy(record: RoundRecord) -> str:
+    return "" if record.test_accuracy is None else f"test accuracy {record.test_accuracy:.2%}"
+
+
+def _loss(record: RoundRecord) -> str:
+    return f"training loss {record.train_loss:.4f}"
+
+
+def _speed(record: RoundRecord) -> str:
+    return f"{len(record.cohort) / max(record.seconds, 1e-9):,.0f} clients/s"

@@ -1,0 +1,159 @@
+"""The record of a round: what its work amounted to, how good the new model is, and how far the clients drifted."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fedopt.algorithms.base import shares
+from fedopt.drift.layers import Layers
+from fedopt.drift.measuring import Look
+from fedopt.drift.records import ClassSpread, ClientSpread, ControlDrift
+from fedopt.drift.spread import best_so_far, spread_over_classes, spread_over_clients
+from fedopt.errors import Diverged
+from fedopt.experiment.experiment import Experiment
+from fedopt.round.federation import Federation
+from fedopt.round.loop import RoundWork, ServerState
+from fedopt.runs.evaluation import Evaluation, Evaluator
+from fedopt.runs.history import RoundRecord
+from fedopt.runs.reference import Reference
+from fedopt.vectors.layout import Layout
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A record of a round but for how good its model is, which may not be known yet."""
+
+    state: ServerState
+    work: RoundWork
+    evaluation: Future[Evaluation] | None
+    clients: ClientSpread | None
+    control: ControlDrift | None
+    divergence: float | None
+    seconds: float
+    """What it took so far."""
+
+
+class Recorder:
+    """Says what to measure of a round before it, and makes the record after it."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        layout: Layout,
+        federation: Federation,
+        evaluate: Evaluator,
+        reference: Reference | None,
+    ) -> None:
+        self._run, self._metrics, self._algorithm = experiment.run, experiment.metrics, experiment.algorithm
+        self._clients = experiment.data.clients
+        self._federation, self._evaluate, self._reference = federation, evaluate, reference
+        self._layers = {"layers": Layers.of(layout), "model": Layers.whole(layout.size), "off": None}[
+            experiment.metrics.drift
+        ]
+        self._best_by_class: list[float | None] = []
+        self._aside = ThreadPoolExecutor(1, "evaluation")
+        self.share = 0.0
+        """The last evaluation's part of its round, in seconds of seconds."""
+
+    def look_at(self, round_: int) -> Look:
+        return Look(self._layers, self._metrics.wants_gradients(round_, self._run.rounds))
+
+    def begin(self, state: ServerState, work: RoundWork) -> Draft:
+        """Measures what it must before the next round is trained; the model is evaluated meanwhile, and beyond."""
+        start = time.perf_counter()
+        clients = self._spread_over_clients(state)
+        wanted = state.round % self._run.eval_every == 0 or state.round == self._run.rounds
+        evaluation = None
+        if wanted:
+            evaluation = self._aside.submit(self._evaluate_timed, state, work, torch.get_num_threads())
+        return Draft(
+            state=state,
+            work=work,
+            evaluation=evaluation,
+            clients=clients,
+            control=self._control(state, work),
+            divergence=None if self._reference is None else self._reference.divergence(state.x, work),
+            seconds=work.seconds + time.perf_counter() - start,
+        )
+
+    def finish(self, draft: Draft) -> RoundRecord:
+        """Waits for the evaluation; Diverged if the new model is useless."""
+        start = time.perf_counter()
+        work = draft.work
+        evaluation = self._outcome(draft)
+        return RoundRecord(
+            round=work.round,
+            cohort=work.cohort,
+            left_out=work.left_out,
+            samples=work.samples,
+            local_steps=work.local_steps,
+            train_loss=work.train_loss,
+            test_loss=None if evaluation is None else evaluation.loss,
+            test_accuracy=None if evaluation is None else evaluation.accuracy,
+            update_norm=work.update_norm,
+            bytes_down=work.bytes_down,
+            bytes_up=work.bytes_up,
+            drift=work.measured.drift,
+            gradients=work.measured.gradients,
+            control=draft.control,
+            clients=draft.clients,
+            classes=None if evaluation is None else self._spread_over_classes(evaluation),
+            divergence=draft.divergence,
+            seconds=draft.seconds + time.perf_counter() - start,
+        )
+
+    def save(self, folder: Path, round_: int) -> None:
+        if self._reference is not None:
+            self._reference.save(folder, round_)
+
+    def restore(self, folder: Path, records: Sequence[RoundRecord]) -> None:
+        """Goes on after these rounds."""
+        for record in records:
+            if record.classes is not None:
+                self._best_by_class = best_so_far(self._best_by_class, record.classes.accuracy)
+        if self._reference is not None and records:
+            self._reference.restore(folder, records[-1].round)
+
+    def _evaluate_timed(self, state: ServerState, work: RoundWork, threads: int) -> Evaluation:
+        torch.set_num_threads(threads)  # a thread begins with a setting of its own
+        start = time.perf_counter()
+        evaluation = self._evaluate(state.x)
+        seconds = time.perf_counter() - start
+        self.share = seconds / (work.seconds + seconds)
+        return evaluation
+
+    def _outcome(self, draft: Draft) -> Evaluation | None:
+        evaluation = None if draft.evaluation is None else draft.evaluation.result()
+        if evaluation is not None and not math.isfinite(evaluation.loss):
+            clients = ", ".join(map(str, draft.work.cohort[:10]))
+            raise Diverged(
+                f"round {draft.state.round}, with clients {clients}: the test loss of "
+                "the new model is not finite; a smaller local.lr, or local.clip = 1.0, is the likely remedy; "
+                "the model of the round before is kept"
+            )
+        return evaluation
+
+    def _spread_over_clients(self, state: ServerState) -> ClientSpread | None:
+        if not self._metrics.wants_clients(state.round, self._run.rounds):
+            return None
+        return spread_over_clients(self._federation.evaluate(state.x, state.round), self._clients)
+
+    def _spread_over_classes(self, evaluation: Evaluation) -> ClassSpread | None:
+        self._best_by_class = best_so_far(self._best_by_class, evaluation.class_accuracy)
+        return spread_over_classes(evaluation.class_accuracy, self._best_by_class)
+
+    def _control(self, state: ServerState, work: RoundWork) -> ControlDrift | None:
+        """What clients told of their controls and, when gradients are measured, what the server's is worth."""
+        told = dict(work.measured.told)
+        if work.measured.gradients is not None and self._algorithm.tells:
+            share_of = shares(self._algorithm.weighting, list(self._federation.samples))
+            mean = self._federation.mean_kept(state.accepted, share_of)
+            told |= {} if mean is None else self._algorithm.check(state.kept, mean)
+        return ControlDrift(**told) if told else None

@@ -1,0 +1,283 @@
+"""One run from start, or resume, to summary: commits rounds to the run directory and tells whoever watches."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from fedopt.data.batches import local_steps
+from fedopt.data.fingerprint import Fingerprint
+from fedopt.drift.records import LabelSpread
+from fedopt.errors import Diverged, FedoptError, NotStored, RunStopped
+from fedopt.experiment.experiment import Experiment
+from fedopt.round.federation import Federation
+from fedopt.round.loop import ServerState, Terms, play_rounds
+from fedopt.round.plausibility import Bounds
+from fedopt.runs.checkpoint import Checkpoints
+from fedopt.runs.directory import RunDirectory
+from fedopt.runs.evaluation import Evaluator
+from fedopt.runs.history import Final, History, RoundRecord, summarise
+from fedopt.runs.interruption import uninterrupted
+from fedopt.runs.recorder import Draft, Recorder
+from fedopt.runs.reference import Reference
+from fedopt.storage.files import storing
+from fedopt.task import Task
+from fedopt.vectors.layout import Layout, fingerprint, state_of
+
+WORTH_GOING_AHEAD = 0.05
+"""The part of a round that its evaluation must take before the next round is trained meanwhile."""
+
+CHECKPOINT_SHARE = 0.05
+"""With checkpoint_every = "auto", the part of the time that checkpoints may take."""
+
+
+class Observer(Protocol):
+    """Whoever watches a run: a progress display, a logger."""
+
+    def started(self, directory: Path, rounds_done: int, rounds: int) -> None: ...
+
+    def round_done(self, record: RoundRecord) -> None: ...
+
+    def ended(self) -> None:
+        """The run is over, for whatever reason."""
+        ...
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """An observer that also wants to know how the work is done."""
+
+    def note(self, sentence: str) -> None: ...
+
+
+class Interrupted(FedoptError):
+    """The user stopped the run; it is saved."""
+
+    exit_status = 130
+
+
+class Run:
+    """A run in progress over any federation."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        task: Task,
+        federation: Federation,
+        evaluate: Evaluator,
+        observers: Sequence[Observer] = (),
+        terms: Terms | None = None,
+        command: str = "fedopt run",
+        reference: Reference | None = None,
+    ) -> None:
+        """`terms` are those of a simulation unless given; `command` is what resumes such a run.
+
+        `reference` is a centralised run to measure divergence from.
+        """
+        self._directory, self._experiment = directory, directory.experiment
+        self._task, self._federation, self._evaluate = task, federation, evaluate
+        self._observers, self._command = observers, command
+        self._terms = terms or _strict(self._experiment)
+        self._layout = Layout.of(task.module)
+        self._checkpoints = Checkpoints(directory.path / "checkpoint", directory.experiment)
+        self._state = ServerState.initial(self._layout.flatten(task.module), self._experiment.algorithm)
+        self._records: list[RoundRecord] = []
+        self._draft: Draft | None = None
+        """A round that is trained but does not count yet."""
+        self._recorder = Recorder(self._experiment, self._layout, federation, evaluate, reference)
+        self._began, self._seconds_before = time.perf_counter(), 0.0
+        self._saved_round, self._saved_at, self._save_cost = -1, self._began, 0.0
+
+    def resume(self) -> None:
+        """Takes up the last checkpoint; BrokenRun, and nothing changed, if it is not whole."""
+        if not self._checkpoints.exists and not self._directory.has_records:
+            return  # killed before its first checkpoint, and so before its first round
+        self._state, self._seconds_before = self._checkpoints.load(self._state, self._federation)
+        self._saved_round = self._state.round
+        with self._writing():
+            self._records = self._directory.rewind(self._state.round)
+            self._directory.write_experiment()
+        self._recorder.restore(self._directory.path / "checkpoint", self._records)
+
+    def write_partition(self, labels: LabelSpread) -> None:
+        """Who holds what, as a file of the run."""
+        with self._writing():
+            self._directory.write_partition(labels)
+
+    def keep_fingerprint(self, found: Fingerprint) -> None:
+        """What the data are, as a file of the run; DataUnavailable if the run had others before."""
+        with self._writing():
+            self._directory.keep_fingerprint(found)
+
+    def complete(self) -> History:
+        """Plays the rounds that are left. Whatever ends it early, the last good state is saved first."""
+        if self._saved_round < 0:
+            self._save()
+        with self._writing():
+            for observer in self._observers:
+                observer.started(self._directory.path, self._state.round, self._experiment.run.rounds)
+        try:
+            with self.resumable():
+                self._play()
+        except KeyboardInterrupt:
+            with uninterrupted(), self._saved_anyway():
+                self._commit_draft()
+            raise Interrupted(f"stopped after round {self._state.round}; {self._how_to_resume()}") from None
+        except RunStopped:
+            with self._saved_anyway():
+                self._commit_draft()
+            raise
+        finally:
+            with self._writing():
+                for observer in self._observers:
+                    observer.ended()
+        return self._finish()
+
+    def _play(self) -> None:
+        if self._is_over():
+            return
+        with self._writing():
+            self._directory.withdraw_summary()
+        algorithm, seed = self._experiment.algorithm, self._experiment.run.seed
+        local = self._experiment.local
+        bounds = Bounds(self._experiment.admission, lambda samples: local_steps(samples, local))
+        rounds = play_rounds(
+            self._state, algorithm, self._federation, self._terms, seed, self._recorder.look_at, bounds
+        )
+        for state, work in rounds:
+            self._commit_draft(ahead=True)  # its model has been evaluated while this round was trained
+            if self._checkpoint_is_due():
+                self._save()
+            self._draft = self._recorder.begin(state, work)
+            if self._goes_ahead(state):
+                continue
+            self._commit_draft()
+            if self._is_over():
+                return
+            if self._checkpoint_is_due():
+                self._save()
+
+    def _goes_ahead(self, state: ServerState) -> bool:
+        """Whether the next round is trained while this one's model is evaluated. A question of time, not of results."""
+        run = self._experiment.run
+        last = state.round >= run.rounds or run.stop_at_target
+        return self._federation.trains_ahead and not last and self._recorder.share > WORTH_GOING_AHEAD
+
+    def _commit_draft(self, ahead: bool = False) -> None:
+        """Ends the round that is drafted, if one is: from here on it counts. `ahead`: the next one is trained."""
+        draft = self._draft
+        if draft is None:
+            return
+        try:
+            record = self._recorder.finish(draft)
+        except RunStopped:
+            self._draft = None  # it never counts
+            raise
+        with uninterrupted():
+            with self._writing():
+                self._directory.append(record)
+            self._state, self._draft = draft.state, None
+            self._records.append(record)
+            self._federation.settle(draft.state.accepted, ahead)
+        with self._writing():
+            for observer in self._observers:
+                observer.round_done(record)
+
+    @contextmanager
+    def _saved_anyway(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._save()
+
+    def _is_over(self) -> bool:
+        run = self._experiment.run
+        if self._state.round >= run.rounds:
+            return True
+        accuracy = self._records[-1].test_accuracy if self._records else None
+        target = run.target_accuracy
+        return run.stop_at_target and target is not None and accuracy is not None and accuracy >= target
+
+    def _checkpoint_is_due(self) -> bool:
+        every = self._experiment.run.checkpoint_every
+        if every == "auto":
+            return time.perf_counter() - self._saved_at >= self._save_cost / CHECKPOINT_SHARE
+        return self._state.round - self._saved_round >= every
+
+    def _save(self) -> None:
+        if self._saved_round == self._state.round:
+            return
+        start = time.perf_counter()
+        with self._writing():
+            self._recorder.save(self._directory.path / "checkpoint", self._state.round)
+            self._checkpoints.save(self._state, self._federation, self._seconds())
+            self._directory.write_model(self._weights())
+        self._saved_round, self._saved_at = self._state.round, time.perf_counter()
+        self._save_cost = self._saved_at - start
+
+    def _finish(self) -> History:
+        self._save()
+        weights = self._weights()
+        with self._writing():
+            self._directory.write_model(weights)
+        last = self._records[-1]
+        if last.test_accuracy is None or last.test_loss is None:  # stopped here, and resumed to no further round
+            evaluation = self._evaluate(self._state.x)
+            final = Final(test_accuracy=evaluation.accuracy, test_loss=evaluation.loss)
+        else:
+            final = Final(test_accuracy=last.test_accuracy, test_loss=last.test_loss)
+        summary = summarise(
+            self._experiment,
+            self._records,
+            final,
+            seconds=round(self._seconds(), 3),
+            device=str(self._state.x.device),
+            engine=self._federation.name,
+            weights_sha256=fingerprint(weights),
+        )
+        with self._writing():
+            self._directory.write_summary(summary)
+        return History(self._experiment, self._directory.path, tuple(self._records), summary)
+
+    def _weights(self) -> dict[str, Any]:
+        return state_of(self._task.module, self._layout, self._state.x)
+
+    def _seconds(self) -> float:
+        return self._seconds_before + time.perf_counter() - self._began
+
+    @contextmanager
+    def resumable(self) -> Iterator[None]:
+        """For what may stop the run: its reason is followed by how to go on, unless that would end in the same way."""
+        try:
+            yield
+        except Diverged:
+            raise
+        except RunStopped as error:
+            raise RunStopped(f"{error}; {self._how_to_resume()}") from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """For what writes files of the run: a failure says up to where the run is saved, and how to go on."""
+        path = self._directory.path
+        try:
+            with storing(path):
+                yield
+        except NotStored as error:
+            saved = f"the run is saved up to round {max(0, self._saved_round)}"
+            if path.exists():
+                raise NotStored(error.reason, f"{saved}; {self._how_to_resume()}") from error
+            how = f"continue it in its new place with: {self._command} --resume DIR"
+            raise NotStored(error.reason, f"{saved}; {how}") from error
+
+    def _how_to_resume(self) -> str:
+        return f"continue with: {self._command} --resume {shlex.quote(str(self._directory.path))}"
+
+
+def _strict(experiment: Experiment) -> Terms:
+    """In a simulation nobody is late or lost: an update that is missing is a mistake in the experiment."""
+    cohort = experiment.cohort_size
+    return Terms(cohort, cohort, experiment.run.min_replies or cohort)

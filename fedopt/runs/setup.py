@@ -1,0 +1,45 @@
+"""What a run stands on before its first round: data, model, test set, on the device and in the type it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from fedopt.data.dataset import Dataset, load_dataset
+from fedopt.data.fingerprint import fingerprint_data
+from fedopt.device import choose_device
+from fedopt.experiment.experiment import Experiment
+from fedopt.models.behavior import draws_in_training
+from fedopt.models.build import build_model
+from fedopt.runs.evaluation import Evaluator
+from fedopt.task import Task
+from fedopt.vectors.layout import Layout
+
+
+@dataclass(frozen=True)
+class Setup:
+    dataset: Dataset
+    task: Task
+    evaluator: Evaluator
+    data_sha256: str
+    """The data set's fingerprint, from before it was moved and cast."""
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of a vector of the model's trainable parameters."""
+        return sum(p.numel() * p.element_size() for p in self.task.module.parameters() if p.requires_grad)
+
+
+def set_up(experiment: Experiment) -> Setup:
+    """Reads, builds and moves; DataUnavailable or InvalidExperiment says what cannot be had."""
+    settings = experiment.run
+    device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
+    dataset = load_dataset(experiment.data, settings.seed)
+    module = build_model(experiment.model, dataset.sample_shape, dataset.classes, settings.seed)
+    data_sha256 = fingerprint_data(dataset)
+    dataset = dataset.to(device, dtype)
+    module = module.to(device, dtype)
+    task = Task(module, draws=draws_in_training(module, dataset.x_train, experiment.model.name))
+    evaluator = Evaluator(task, Layout.of(task.module), dataset.x_test, dataset.y_test, dataset.classes)
+    return Setup(dataset, task, evaluator, data_sha256)

@@ -1,0 +1,1 @@
+"""Named parameters as flat vectors, and sums of vectors that are exact."""

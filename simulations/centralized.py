@@ -1,0 +1,80 @@
+"""The centralised run beside a federated one: one client that holds all data and sees as many samples a round.
+
+Its optimizer starts anew each round, as a client's does, so what is left of the difference is the data's being
+spread. Implements `fedopt.runs.reference.Reference`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clients.lanes.choice import choose_road
+from clients.lanes.training import Job, LaneTrainer
+from fedopt.algorithms.base import DISPLACEMENT
+from fedopt.algorithms.fedavg import FedAvg
+from fedopt.data.batches import BatchPlan, plan_samples, samples_seen
+from fedopt.optimizers.local import LocalSettings
+from fedopt.precision import Products
+from fedopt.round.federation import WorkOrder
+from fedopt.round.loop import RoundWork
+from fedopt.seeding import Purpose, stream
+from fedopt.storage.tensor_file import read_tensors, write_tensors
+from fedopt.task import Task
+from fedopt.vectors.layout import Layout
+
+
+class CentralRun:
+    def __init__(
+        self,
+        task: Task,
+        local: LocalSettings,
+        data: tuple[Tensor, Tensor],
+        sizes: Sequence[int],
+        *,
+        seed: int,
+        products: Products = "full",
+    ) -> None:
+        """`sizes` are n_i of the federation's clients."""
+        layout = Layout.of(task.module)
+        self._local, self._sizes, self._seed = local, sizes, seed
+        self._everything = np.arange(len(data[1]))
+        self._x = layout.flatten(task.module)
+        road = choose_road("auto", task, data[0], data[1]).road
+        self._trainer = LaneTrainer(
+            task, layout, FedAvg(), local, data, seed=seed, road=road, lanes=1, products=products
+        )
+        self._saved_round: int | None = None
+
+    def divergence(self, x: Tensor, work: RoundWork) -> float | None:
+        trained = [client for client in work.cohort if client not in work.left_out]
+        samples = sum(samples_seen(self._sizes[client], self._local) for client in trained)
+        order = WorkOrder(work.round, 0, None, self._x, {})
+        job = Job(order, self._everything, {}, plan=self._plan(work.round, samples))
+        self._x = self._x + self._trainer.train([job])[0].up[DISPLACEMENT]
+        length = torch.linalg.vector_norm(self._x).item()
+        return torch.linalg.vector_norm(x - self._x).item() / length if length > 0 else None
+
+    def _plan(self, round_: int, samples: int) -> BatchPlan:
+        return plan_samples(len(self._everything), samples, self._local, stream(self._seed, Purpose.CENTRAL, round_))
+
+    def save(self, folder: Path, round_: int) -> None:
+        folder.mkdir(exist_ok=True)
+        write_tensors(_file(folder, round_), {"x": self._x}, {"round": round_})
+        kept = {_file(folder, round_), _file(folder, round_ if self._saved_round is None else self._saved_round)}
+        for file in folder.glob("*central-round-*"):
+            if file not in kept:
+                file.unlink()
+        self._saved_round = round_
+
+    def restore(self, folder: Path, round_: int) -> None:
+        self._x = read_tensors(_file(folder, round_), {"x": self._x}, {"round": round_})["x"]
+        self._saved_round = round_
+
+
+def _file(folder: Path, round_: int) -> Path:
+    return folder / f"central-round-{round_:06d}.safetensors"

@@ -1,0 +1,91 @@
+"""How many clients train side by side, when the user leaves it to us. Speed and memory only: never results."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import sys
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from clients.lanes.backends import Road
+from clients.lanes.recording import CudaGraphs, Record
+from clients.lanes.steps import sums_gradients
+from fedopt.errors import InvalidExperiment
+from fedopt.experiment.experiment import Experiment
+from fedopt.models.activations import activations
+from fedopt.task import Task
+from fedopt.vectors.layout import Layout
+from simulations.ranks import launched
+
+CACHE_BYTES = 12 * 2**20
+"""What the vectors of all lanes on a CPU should keep within: beyond its caches, every step waits for memory."""
+
+CACHE_LANES = 16
+"""More lanes than this save nothing further on a CPU: the cost of a call is shared well enough."""
+
+MEMORY_SHARE = 0.25
+"""The part of the memory that lanes may fill."""
+
+
+def choose_lanes(task: Task, experiment: Experiment, sample: Tensor, longest: int, workers: int = 1) -> int:
+    """As many lanes for each worker as pay, one at least.
+
+    `sample` is one input [1, ...], `longest` the largest client's size.
+    """
+    batch = experiment.local.batch_size
+    vectors = vectors_per_lane(experiment) * Layout.of(task.module).size
+    # A gathered batch, and at worst the outputs of every layer with their gradients.
+    width = longest if batch == "full" else min(batch, longest)
+    numbers = width * (sample.numel() + 2 * activations(task.module, sample))
+    lanes = int(MEMORY_SHARE / workers * memory(sample.device) / ((2 * vectors + numbers) * sample.element_size()))
+    if sample.device.type == "cpu":
+        lanes = min(lanes, CACHE_LANES, CACHE_BYTES // (vectors * sample.element_size()))
+    share = math.ceil(experiment.cohort_size / workers)
+    # Room for a worker that is given more clients because they are smaller; or groups of like size.
+    most = share if workers == 1 else share + share // 4
+    return most if lanes >= most else math.ceil(share / math.ceil(share / max(1, min(lanes, share))))
+
+
+def memory(device: torch.device) -> int:
+    """Bytes that a GPU has free, or that the machine has."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def vectors_per_lane(experiment: Experiment) -> int:
+    """How many vectors of the model's size a step of one lane touches; a velocity is written, then read again."""
+    local, algorithm = experiment.local, experiment.algorithm
+    moments = 2 * (local.momentum > 0 or local.weight_decay > 0) if local.stepper == "sgd" else 2
+    corrections = 3 if sums_gradients(algorithm, local) else 2 * int(algorithm.averages_gradients)
+    return 2 + moments + (local.optimizer == "sam") + corrections
+
+
+def choose_recording(wished: bool, device: torch.device, road: Road, draws: bool = False) -> Record | None:
+    """What records steps; InvalidExperiment if nothing can on this device and backend, or if the model draws."""
+    if not wished:
+        return None
+    if device.type != "cuda":
+        raise InvalidExperiment(f"run.cuda_graphs: there are none on {device.type}; leave it out, or run on cuda")
+    if road == "each":
+        raise InvalidExperiment("run.cuda_graphs: lanes that train one by one cannot be recorded; run.gradients = vmap")
+    if draws:
+        raise InvalidExperiment("run.cuda_graphs: a model that draws random numbers cannot be recorded; leave it out")
+    return CudaGraphs()
+
+
+def choose_workers(wished: int | Literal["auto"], experiment: Experiment, device: torch.device) -> int:
+    """How many processes train clients: as many as there are cores, unless something stands against it."""
+    if device.type != "cpu" or "fork" not in multiprocessing.get_all_start_methods() or sys.platform == "darwin":
+        return 1
+    if multiprocessing.current_process().daemon:
+        return 1  # one of the processes of a study, which has one for every core already
+    if wished == "auto" and launched():
+        return 1  # torchrun has been told how many
+    if wished == "auto":
+        wished = 1 if experiment.run.threads > 1 else len(os.sched_getaffinity(0))
+    return min(wished, experiment.cohort_size)

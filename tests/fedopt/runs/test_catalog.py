@@ -1,0 +1,33 @@
+"""Every measure has a name and a meaning that the user can read."""
+
+from __future__ import annotations
+
+from fedopt.runs.catalog import meaning, metrics, scalars
+from tests.commands import fedopt
+
+
+def test_every_field_that_a_run_writes_is_explained() -> None:
+    assert all(text.endswith((".", ";")) or ":" in text for group in metrics().values() for text in group.values())
+    assert all(len(text) > 10 for group in metrics().values() for text in group.values())
+
+
+def test_the_scalars_are_those_of_the_issue() -> None:
+    names = scalars()
+    assert {
+        *("drift.norm", "drift.mean_norm", "drift.dispersion", "drift.ratio", "drift.cosine", "gradients.norm"),
+        *("gradients.zeta2", "gradients.b2", "gradients.alignment", "control.error", "control.distance", "control.gap"),
+        *("clients.mean", "clients.worst", "clients.deviation", "clients.mean_loss", "classes.worst"),
+        *("classes.mean_forgetting", "divergence"),
+    } == set(names)
+    assert all(meaning(name) for name in names)
+
+
+def test_list_metrics_tells_them() -> None:
+    done = fedopt("list", "metrics")
+    assert done.returncode == 0
+    told = " ".join(done.stdout.split())
+    for name in scalars():
+        assert name in told
+    assert "sum w_i |d_i|^2 / |d|^2" in told
+    assert "jensen_shannon" in told
+    assert "did you mean metrics?" in fedopt("list", "metric").stderr
