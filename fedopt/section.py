@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -21,11 +21,16 @@ class Section(BaseModel):
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, ser_json_inf_nan="constants"
     )
 
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Keys that older versions had, each with its new name."""
+
     @model_validator(mode="before")
     @classmethod
     def _name_the_nearest_key(cls, given: Any) -> Any:
         if isinstance(given, Mapping):
             for key in given:
+                if key in cls.renamed:
+                    raise wrong(str(key), f"this key is called {cls.renamed[key]} now")
                 if key not in cls.model_fields:
                     raise wrong(str(key), f"unknown key; {nearest(str(key), cls.model_fields)}")
         return given

@@ -1,4 +1,4 @@
-"""The experiment in Flower's own simulation, on Ray: the road to a cluster of machines that share their files.
+"""The experiment in Flower's own simulation, on Ray: the backend to a cluster of machines that share their files.
 
 The same ServerApp loop and the same ClientApp as in a deployment; Ray's actors play the clients in turn. On one
 machine the embedded engine is many times faster (README).

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clients.lanes.choice import choose_road
+from clients.lanes.choice import choose_backend
 from clients.lanes.training import Job, LaneTrainer
 from fedopt.algorithms.base import DISPLACEMENT
 from fedopt.algorithms.fedavg import FedAvg
@@ -44,9 +44,9 @@ class CentralRun:
         self._local, self._sizes, self._seed = local, sizes, seed
         self._everything = np.arange(len(data[1]))
         self._x = layout.flatten(task.module)
-        road = choose_road("auto", task, data[0], data[1]).road
+        backend = choose_backend("auto", task, data[0], data[1]).backend
         self._trainer = LaneTrainer(
-            task, layout, FedAvg(), local, data, seed=seed, road=road, lanes=1, products=products
+            task, layout, FedAvg(), local, data, seed=seed, backend=backend, lanes=1, products=products
         )
         self._saved_round: int | None = None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clients.lanes.backends import check_products
-from clients.lanes.choice import choose_road
+from clients.lanes.choice import choose_backend
 from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.fingerprint import Fingerprint, fingerprint_partition
 from fedopt.data.label_skew import LabelSkew
@@ -116,8 +116,8 @@ def prepare(experiment: Experiment) -> Prepared:
     parts = partition(dataset, experiment.data, settings.seed)
     owners = owners_of_tests(dataset, parts, settings.seed)
 
-    choice = choose_road(settings.gradients, task, dataset.x_train, dataset.y_train, experiment.local.weight_decay)
-    check_products(settings.products, choice.road, dataset.x_train)
+    choice = choose_backend(settings.backend, task, dataset.x_train, dataset.y_train, experiment.local.weight_decay)
+    check_products(settings.products, choice.backend, dataset.x_train)
     workers = choose_workers(settings.workers, experiment, dataset.x_train.device)
     lanes = settings.lanes
     if lanes == "auto":
@@ -135,9 +135,9 @@ def prepare(experiment: Experiment) -> Prepared:
         lanes=min(lanes, experiment.cohort_size),
         cohort=experiment.cohort_size,
         workers=workers,
-        road=choice.road,
+        backend=choice.backend,
         products=settings.products,
-        record=choose_recording(settings.cuda_graphs, dataset.x_train.device, choice.road, task.draws),
+        record=choose_recording(settings.cuda_graphs, dataset.x_train.device, choice.backend, task.draws),
         score=lambda x: evaluator.by_owner(x, owners, range(len(parts))),
     )
     reference = (
@@ -148,6 +148,6 @@ def prepare(experiment: Experiment) -> Prepared:
     labels = LabelSkew.of(dataset.y_train.cpu().numpy(), parts, dataset.classes).spread(dataset.class_names)
     processes = "1 process" if workers == 1 else f"{workers} processes"
     exactness = "" if settings.products == "full" else f"; products in {settings.products}"
-    how = f"training in {processes} of up to {federation.lanes} clients; gradients: {choice.road}, because {choice.why}"
+    how = f"training in {processes} of up to {federation.lanes} clients; backend: {choice.backend}, {choice.why}"
     fingerprint = Fingerprint(data=setup.data_sha256, partition=fingerprint_partition(parts))
     return Prepared(task, federation, evaluator, labels, fingerprint, reference, how + exactness, dataset.notes)

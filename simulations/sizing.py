@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from clients.lanes.backends import Road
+from clients.lanes.backends import Backend
 from clients.lanes.recording import CudaGraphs, Record
 from clients.lanes.steps import sums_gradients
 from fedopt.errors import InvalidExperiment
@@ -65,27 +65,27 @@ def vectors_per_lane(experiment: Experiment) -> int:
     return 2 + moments + (local.optimizer == "sam") + corrections
 
 
-def choose_recording(wished: bool, device: torch.device, road: Road, draws: bool = False) -> Record | None:
+def choose_recording(requested: bool, device: torch.device, backend: Backend, draws: bool = False) -> Record | None:
     """What records steps; InvalidExperiment if nothing can on this device and backend, or if the model draws."""
-    if not wished:
+    if not requested:
         return None
     if device.type != "cuda":
         raise InvalidExperiment(f"run.cuda_graphs: there are none on {device.type}; leave it out, or run on cuda")
-    if road == "each":
-        raise InvalidExperiment("run.cuda_graphs: lanes that train one by one cannot be recorded; run.gradients = vmap")
+    if backend == "each":
+        raise InvalidExperiment("run.cuda_graphs: lanes that train one by one cannot be recorded; run.backend = vmap")
     if draws:
         raise InvalidExperiment("run.cuda_graphs: a model that draws random numbers cannot be recorded; leave it out")
     return CudaGraphs()
 
 
-def choose_workers(wished: int | Literal["auto"], experiment: Experiment, device: torch.device) -> int:
+def choose_workers(requested: int | Literal["auto"], experiment: Experiment, device: torch.device) -> int:
     """How many processes train clients: as many as there are cores, unless something stands against it."""
     if device.type != "cpu" or "fork" not in multiprocessing.get_all_start_methods() or sys.platform == "darwin":
         return 1
     if multiprocessing.current_process().daemon:
         return 1  # one of the processes of a study, which has one for every core already
-    if wished == "auto" and launched():
+    if requested == "auto" and launched():
         return 1  # torchrun has been told how many
-    if wished == "auto":
-        wished = 1 if experiment.run.threads > 1 else len(os.sched_getaffinity(0))
-    return min(wished, experiment.cohort_size)
+    if requested == "auto":
+        requested = 1 if experiment.run.threads > 1 else len(os.sched_getaffinity(0))
+    return min(requested, experiment.cohort_size)

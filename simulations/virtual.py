@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from clients.lanes.backends import Road
+from clients.lanes.backends import Backend
 from clients.lanes.recording import Record
 from clients.lanes.state import ClientStates
 from clients.lanes.training import Job, LaneTrainer
@@ -42,7 +42,7 @@ class VirtualFederation:
         lanes: int,
         cohort: int,
         workers: int = 1,
-        road: Road = "each",
+        backend: Backend = "each",
         products: Products = "full",
         record: Record | None = None,
         score: Callable[[Tensor], Sequence[Score]] = lambda x: (),
@@ -75,7 +75,7 @@ class VirtualFederation:
                 local,
                 data,
                 seed=seed,
-                road=road,
+                backend=backend,
                 lanes=lanes,
                 products=products,
                 record=record,

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clients.lanes.backends import Road
+from clients.lanes.backends import Backend
 from fedopt.algorithms.base import Algorithm
 from fedopt.optimizers.local import LocalSettings
 from fedopt.round.loop import RoundWork, ServerState, Terms, play_rounds
@@ -84,7 +84,7 @@ class Quadratics:
         return powers
 
     def federation(
-        self, algorithm: Algorithm, local: LocalSettings, *, road: Road = "each", lanes: int = 10, seed: int = 0
+        self, algorithm: Algorithm, local: LocalSettings, *, backend: Backend = "each", lanes: int = 10, seed: int = 0
     ) -> tuple[ServerState, VirtualFederation]:
         """The same clients behind the real engine, and the state the server starts in."""
         rows = np.concatenate([self.matrices.reshape(len(self.sizes), -1), self.vectors], axis=1)
@@ -101,15 +101,15 @@ class Quadratics:
             seed=seed,
             lanes=lanes,
             cohort=len(parts),
-            road=road,
+            backend=backend,
         )
         return ServerState.initial(torch.from_numpy(self.start.copy()), algorithm), federation
 
     def play(
-        self, algorithm: Algorithm, local: LocalSettings, cohort: int, *, road: Road = "each", seed: int = 0
+        self, algorithm: Algorithm, local: LocalSettings, cohort: int, *, backend: Backend = "each", seed: int = 0
     ) -> Iterator[tuple[ServerState, RoundWork, VirtualFederation]]:
         """Rounds without end."""
-        initial, federation = self.federation(algorithm, local, road=road, seed=seed)
+        initial, federation = self.federation(algorithm, local, backend=backend, seed=seed)
         for state, work in play_rounds(initial, algorithm, federation, Terms.all_of(cohort), seed):
             federation.settle(state.accepted)
             yield state, work, federation

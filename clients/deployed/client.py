@@ -18,7 +18,7 @@ from torch import Tensor
 from clients.deployed.bounds import check_before_data, check_before_training
 from clients.deployed.durable import DurableState
 from clients.deployed.own_data import read_own_data
-from clients.lanes.choice import choose_road
+from clients.lanes.choice import choose_backend
 from clients.lanes.training import Job, LaneTrainer
 from fedopt.data.dataset import Dataset, load_dataset
 from fedopt.data.evaluation_shares import owners_of_tests
@@ -98,7 +98,7 @@ class Workplace:
             experiment.local,
             (samples, targets),
             seed=settings.seed,
-            road=choose_road(settings.gradients, task, samples, targets, experiment.local.weight_decay).road,
+            backend=choose_backend(settings.backend, task, samples, targets, experiment.local.weight_decay).backend,
             lanes=1,
             products=settings.products,
         )

@@ -27,7 +27,7 @@ from fedopt.precision import Products
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
 
-Road = Literal["stacked", "each", "vmap"]
+Backend = Literal["stacked", "each", "vmap"]
 
 
 class Ascent(Protocol):
@@ -80,7 +80,7 @@ class LaneGradients(Protocol):
         ...
 
 
-ROADS: dict[Road, Callable[[Task, Layout, Tensor, int, LaneDraws | None], LaneGradients]] = {
+BACKENDS: dict[Backend, Callable[[Task, Layout, Tensor, int, LaneDraws | None], LaneGradients]] = {
     "stacked": StackedLanes,
     "each": EachLane,
     "vmap": VmapLanes,
@@ -88,22 +88,22 @@ ROADS: dict[Road, Callable[[Task, Layout, Tensor, int, LaneDraws | None], LaneGr
 
 
 def lane_gradients(
-    road: Road, task: Task, layout: Layout, like: Tensor, lanes: int, draws: LaneDraws | None = None
+    backend: Backend, task: Task, layout: Layout, like: Tensor, lanes: int, draws: LaneDraws | None = None
 ) -> LaneGradients:
     """The backend of that name with room for `lanes` lanes, of the type and on the device of `like`.
 
     `draws` keys the random numbers of a task that draws some.
     """
-    return ROADS[road](task, layout, like, lanes, draws)
+    return BACKENDS[backend](task, layout, like, lanes, draws)
 
 
-def check_products(products: Products, road: Road, data: Tensor) -> None:
-    """InvalidExperiment if such products cannot be had on this road, for data of this type where they are."""
+def check_products(products: Products, backend: Backend, data: Tensor) -> None:
+    """InvalidExperiment if such products cannot be had on this backend, for data of this type where they are."""
     if products == "full":
         return
     device = data.device.type
     if data.dtype != torch.float32:
         raise InvalidExperiment(f"run.products: {products} rounds float32; leave run.dtype out")
-    if device == "mps" or (products == "tf32" and device == "cpu" and road != "stacked"):
-        where = f"on {device}" + ("" if device == "mps" else f" with run.gradients = {road}")
+    if device == "mps" or (products == "tf32" and device == "cpu" and backend != "stacked"):
+        where = f"on {device}" + ("" if device == "mps" else f" with run.backend = {backend}")
         raise InvalidExperiment(f"run.products: there is no {products} {where}; leave it out")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from clients.lanes.backends import Road, lane_gradients
+from clients.lanes.backends import Backend, lane_gradients
 from clients.lanes.verification import why_not_trusted, without_gradient
 from clients.stacked.backend import why_not_faster, why_not_stacked
 from fedopt.errors import InvalidExperiment
@@ -21,11 +21,13 @@ NO_PROMISE = "; with vmap the last bits depend on how many clients train side by
 class Choice:
     """A backend and why it is taken."""
 
-    road: Road
+    backend: Backend
     why: str
 
 
-def choose_road(wished: Road | Literal["auto"], task: Task, x: Tensor, y: Tensor, weight_decay: float = 0.0) -> Choice:
+def choose_backend(
+    requested: Backend | Literal["auto"], task: Task, x: Tensor, y: Tensor, weight_decay: float = 0.0
+) -> Choice:
     """The backend for this task. `x` [n, ...] and `y` [n] are real samples and targets, where and of the type that
     training has them; a few are enough.
 
@@ -34,17 +36,17 @@ def choose_road(wished: Road | Literal["auto"], task: Task, x: Tensor, y: Tensor
     """
     if weight_decay > 0:
         _refuse_to_decay_what_is_not_trained(task, x, y)
-    if wished == "auto":
+    if requested == "auto":
         return _automatic(task, x, y)
-    obstacle = why_not_stacked(task, x[:1]) if wished == "stacked" else None
+    obstacle = why_not_stacked(task, x[:1]) if requested == "stacked" else None
     if obstacle is not None:
-        raise InvalidExperiment(f"run.gradients: stacked does not know this model: {obstacle}; choose auto")
-    obstacle = _distrust(wished, task, x, y)
+        raise InvalidExperiment(f"run.backend: stacked does not know this model: {obstacle}; choose auto")
+    obstacle = _distrust(requested, task, x, y)
     if obstacle is None:
-        return Choice(wished, "run.gradients says so" + (NO_PROMISE if wished == "vmap" else ""))
-    if wished == "each":
+        return Choice(requested, "run.backend says so" + (NO_PROMISE if requested == "vmap" else ""))
+    if requested == "each":
         raise _no_backend(obstacle)
-    raise InvalidExperiment(f"run.gradients: {wished} does not compute what this model does: {obstacle}; choose auto")
+    raise InvalidExperiment(f"run.backend: {requested} does not compute what this model does: {obstacle}; choose auto")
 
 
 def _automatic(task: Task, x: Tensor, y: Tensor) -> Choice:
@@ -62,8 +64,8 @@ def _automatic(task: Task, x: Tensor, y: Tensor) -> Choice:
     return Choice("each", obstacle)
 
 
-def _distrust(road: Road, task: Task, x: Tensor, y: Tensor) -> str | None:
-    return why_not_trusted(functools.partial(lane_gradients, road), task, x, y)
+def _distrust(backend: Backend, task: Task, x: Tensor, y: Tensor) -> str | None:
+    return why_not_trusted(functools.partial(lane_gradients, backend), task, x, y)
 
 
 def _refuse_to_decay_what_is_not_trained(task: Task, x: Tensor, y: Tensor) -> None:

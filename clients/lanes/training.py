@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clients.lanes.backends import Road, check_products, lane_gradients
+from clients.lanes.backends import Backend, check_products, lane_gradients
 from clients.lanes.batches import LaneBatches, lane_width
 from clients.lanes.draws import LaneDraws, Pass
 from clients.lanes.recording import Record
@@ -78,23 +78,23 @@ class LaneTrainer:
         data: tuple[Tensor, Tensor],
         *,
         seed: int,
-        road: Road,
+        backend: Backend,
         lanes: int,
         products: Products = "full",
         record: Record | None = None,
     ) -> None:
         """`data` are samples and targets; with `record`, steps are recorded and replayed."""
-        check_products(products, road, data[0])
+        check_products(products, backend, data[0])
         task.module.train()
         self._draws = LaneDraws(seed, data[0].device) if task.draws else None
         self._algorithm, self._local, self._seed = algorithm, local, seed
-        self._road, self._products = road, products
+        self._backend, self._products = backend, products
         self._x, self._y = data
         # On a GPU many narrow groups cost more than padding, and the last bit is not promised.
-        self._one_width = road == "stacked" or (road == "vmap" and local.batch_size != "full")
-        self._pass_width = PASS_WIDTH[road]
+        self._one_width = backend == "stacked" or (backend == "vmap" and local.batch_size != "full")
+        self._pass_width = PASS_WIDTH[backend]
         like = next(p for p in task.module.parameters() if p.requires_grad).detach()
-        self._gradients = lane_gradients(road, task, layout, like, lanes, self._draws)
+        self._gradients = lane_gradients(backend, task, layout, like, lanes, self._draws)
         self._steps = LocalSteps(self._gradients, algorithm, local, record)
 
     def train(self, jobs: Sequence[Job]) -> list[Result]:
@@ -104,7 +104,7 @@ class LaneTrainer:
 
     def _autocast(self) -> AbstractContextManager[object]:
         """What rounds the operands of autograd's products. No cast is remembered: parameters change in place."""
-        if self._products != "bf16" or self._road == "stacked":
+        if self._products != "bf16" or self._backend == "stacked":
             return nullcontext()
         return torch.autocast(self._x.device.type, torch.bfloat16, cache_enabled=False)
 

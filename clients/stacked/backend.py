@@ -1,4 +1,4 @@
-"""The stacked road: gradients of all lanes at once by the rules of the layers, added straight where they belong."""
+"""The stacked backend: gradients of all lanes at once by the rules of the layers, added straight where they belong."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FEW_CLASSES = 64
 
 
 def why_not_stacked(task: Task, sample: Tensor) -> str | None:
-    """What keeps the task from this road, as a clause; None if nothing does. `sample` is one input [1, ...]."""
+    """What keeps the task from this backend, as a clause; None if nothing does. `sample` is one input [1, ...]."""
     try:
         _convolution_products(task, sample)
     except NotStackable as error:
@@ -43,7 +43,7 @@ def why_not_stacked(task: Task, sample: Tensor) -> str | None:
 
 
 def why_not_faster(task: Task, sample: Tensor) -> str | None:
-    """Why a task that could take this road had better not, as a clause; None if it had."""
+    """Why a task that could take this backend had better not, as a clause; None if it had."""
     heavy = _convolution_products(task, sample)
     if sample.device.type == "cpu" and heavy > HEAVY:
         return f"its convolutions are {heavy / 1e6:.1f} million products a sample, which autograd's kernels do faster"

@@ -45,7 +45,7 @@ class Into:
         """The gradient is the sum of rows [lanes, rows, width].
 
         Given `ones` [lanes, 1, rows], it is had by a product so small that torch does it without BLAS, where vectors
-        are no other road.
+        are no other backend.
         """
         if ones is None:
             self.add(name, rows.sum(1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
@@ -60,6 +60,8 @@ PARTICIPATION = 0.2
 class RunSettings(Section):
     """The experiment's [run] section."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"gradients": "backend"}
+
     rounds: int = Field(100, ge=1)
     participation: float | None = Field(None, gt=0, le=1)
     cohort: int | None = Field(None, ge=1)
@@ -79,7 +81,7 @@ class RunSettings(Section):
     """How many clients train side by side in each worker. Never changes what they learn."""
     workers: int | Literal["auto"] = "auto"
     """Processes that train virtual clients; auto is one for every core. Never changes what they learn."""
-    gradients: Literal["auto", "stacked", "each", "vmap"] = "auto"
+    backend: Literal["auto", "stacked", "each", "vmap"] = "auto"
     """How lanes get their gradients: all at once by rules written for each layer, one after the other by autograd, or
     all at once by torch.func.vmap. auto takes the rules where every layer of the model has one."""
     cuda_graphs: bool = False

@@ -26,7 +26,7 @@ from fedopt.storage.tensor_file import read_tensors, write_tensors
 
 MAY_CHANGE = {
     "data": {"path", "download"},
-    "run": {"rounds", "target_accuracy", "stop_at_target", "device", "threads", "lanes", "workers", "gradients"}
+    "run": {"rounds", "target_accuracy", "stop_at_target", "device", "threads", "lanes", "workers", "backend"}
     | {"checkpoint_every", "min_replies", "deadline", "patience"},
     "metrics": {"drift", "drift_every", "clients_every"},
     "admission": {"largest_norm", "largest_loss", "largest_samples"},

@@ -21,8 +21,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from clients.lanes.backends import Road
-from clients.lanes.choice import choose_road
+from clients.lanes.backends import Backend
+from clients.lanes.choice import choose_backend
 from fedopt.algorithms.base import shares
 from fedopt.data.batches import plan_batches
 from fedopt.data.partition import split_labels
@@ -121,7 +121,7 @@ class Bench:
         *,
         setting: Setting = ORDINARY,
         workers: int | Literal["auto"] = "auto",
-        road: Road | Literal["auto"] = "auto",
+        backend: Backend | Literal["auto"] = "auto",
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.experiment = experiment_of(model, batch, optimizer, setting, epochs)
@@ -138,7 +138,7 @@ class Bench:
         self.layout = Layout.of(self.module)
         task = Task(self.module)
         longest = max(len(part) for part in self.parts)
-        self.road = choose_road(road, task, self.x, self.y).road
+        self.backend = choose_backend(backend, task, self.x, self.y).backend
         self.workers = choose_workers(workers, self.experiment, self.x.device)
         self.lanes = choose_lanes(task, self.experiment, self.x[:1], longest, self.workers)
         self.federation = VirtualFederation(
@@ -151,9 +151,9 @@ class Bench:
             lanes=self.lanes,
             cohort=setting.cohort,
             workers=self.workers,
-            road=self.road,
+            backend=self.backend,
             products=run.products,
-            record=choose_recording(run.cuda_graphs, self.device, self.road),
+            record=choose_recording(run.cuda_graphs, self.device, self.backend),
         )
         self.state = ServerState.initial(self.layout.flatten(self.module), self.experiment.algorithm)
         self.cohort = select_cohort(len(self.parts), setting.cohort, seed=0, round_=1)
@@ -255,7 +255,7 @@ def measure(
             model=model,
             batch=batch,
             optimizer=optimizer,
-            engine=bench.road,
+            engine=bench.backend,
             workers=bench.workers,
             lanes=bench.lanes,
             steps_per_second=engine,

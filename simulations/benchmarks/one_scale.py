@@ -14,12 +14,12 @@ import fedopt
 from simulations.benchmarks.scale import MODELS
 
 
-def main(wished: dict[str, Any]) -> None:
-    run = {"rounds": wished["rounds"] + 1, "cohort": wished["cohort"], "eval_every": wished["rounds"] + 1}
+def main(requested: dict[str, Any]) -> None:
+    run = {"rounds": requested["rounds"] + 1, "cohort": requested["cohort"], "eval_every": requested["rounds"] + 1}
     experiment = fedopt.Experiment(
-        data={"name": "synthetic", "clients": wished["clients"]},
-        model={"name": "mlp", "hidden": MODELS[wished["parameters"]]},
-        algorithm={"name": wished["algorithm"]},
+        data={"name": "synthetic", "clients": requested["clients"]},
+        model={"name": "mlp", "hidden": MODELS[requested["parameters"]]},
+        algorithm={"name": requested["algorithm"]},
         local={"steps": 2, "batch_size": 10, "lr": 0.001},
         run={**run, "checkpoint_every": run["rounds"]},
         metrics={"drift": "off", "drift_every": 0, "clients_every": 0},

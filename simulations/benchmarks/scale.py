@@ -67,9 +67,9 @@ def points(largest: int, algorithm: str) -> list[Point]:
     ]
 
 
-def measure_all(wished: list[Point], rounds: int) -> Iterator[Point]:
+def measure_all(requested: list[Point], rounds: int) -> Iterator[Point]:
     before: Point | None = None
-    for point in wished:
+    for point in requested:
         found = measure(point, rounds)
         if before is not None and before.axis == found.axis:
             growth = math.log(found.size / before.size)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from clients.lanes.choice import choose_road
+from clients.lanes.choice import choose_backend
 from fedopt.device import threads
 from fedopt.errors import RunStopped
 from fedopt.experiment.experiment import Experiment
@@ -76,7 +76,7 @@ class _Arm:
             lanes=choose_lanes(task, experiment, x[:1], samples, workers),
             cohort=cohort,
             workers=workers,
-            road=choose_road("auto", task, x, y).road,
+            backend=choose_backend("auto", task, x, y).backend,
             memory_share=share,
         )
         self._algorithm = experiment.algorithm

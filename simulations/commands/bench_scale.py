@@ -42,9 +42,9 @@ def scale(
     """
     if algorithm not in ALGORITHMS:
         raise InvalidExperiment(f"--algorithm {algorithm}: {nearest(algorithm, ALGORITHMS)}")
-    wished = points(largest, algorithm)
+    requested = points(largest, algorithm)
     console = Console(stderr=True)
-    found = list(track(measure_all(wished, rounds), "measuring", len(wished), console=console, transient=True))
+    found = list(track(measure_all(requested, rounds), "measuring", len(requested), console=console, transient=True))
     told = {"points": [asdict(point) for point in found], "machine": machine()}
     append(out / "scale.jsonl", {"date": date.today().isoformat(), **told})
     if json_output:

@@ -38,7 +38,7 @@ def run(
     console = Console(stderr=True)
     observers = introduce(settings, console, quiet, tensorboard)
 
-    from fedopt import api
+    from fedopt.runs import api
 
     if resume is not None:
         history = api.resume(resume, overrides or [], observers, engine)

@@ -84,7 +84,7 @@ def train(
         local,
         (x, y),
         seed=0,
-        road="stacked",
+        backend="stacked",
         lanes=lanes,
         products=products,
         record=record,

@@ -169,7 +169,7 @@ def _run(rng: Rng, clients: int) -> Section:
         "cohort": int(rng.integers(1, clients + 1)),
         "seed": int(rng.integers(0, 1000)),
         "dtype": _one(rng, ["float64", "float64", "float32"]),
-        "gradients": _one(rng, ["auto", "auto", "auto", "stacked", "each", "each", "vmap"]),
+        "backend": _one(rng, ["auto", "auto", "auto", "stacked", "each", "each", "vmap"]),
         "lanes": _one(rng, [1, 2, 3, "auto"]),
         "workers": _one(rng, [1, 1, 1, 2]),
         "device": "cpu",

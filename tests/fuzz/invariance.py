@@ -35,7 +35,7 @@ Found = tuple[str, list[dict[str, Any]]]
 
 
 def variations(case: Case, *, processes: bool) -> list[str]:
-    """Which variations a case is put to; those that start processes of their own are rare, and only where wished."""
+    """Which variations a case is put to; those that start processes of their own are rare, and only where requested."""
     rng = np.random.default_rng((case.seed, case.index, case.attempt, 1))
     chosen = ["lanes"]
     if case.sections["run"]["rounds"] > 1 and rng.random() < 0.6:

@@ -84,7 +84,7 @@ def _verdict(case: Case, folder: Path, *, processes: bool) -> tuple[Verdict, lis
     try:
         verdict, history = judge(case, folder)
     except Exception as error:
-        return Verdict("crashed", case.sections["run"]["gradients"], complaints=[_told(error)]), []
+        return Verdict("crashed", case.sections["run"]["backend"], complaints=[_told(error)]), []
     varied: list[str] = []
     if history is not None and verdict.backend not in NO_PROMISE:
         for name in variations(case, processes=processes):

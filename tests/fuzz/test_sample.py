@@ -1,4 +1,4 @@
-"""A fixed sample of the fuzz: 40 random experiments agree with the reference; `make fuzz` runs as many as wished."""
+"""A fixed sample of the fuzz: 40 random experiments agree with the reference; `make fuzz` runs as many as requested."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def write_experiment(folder: Path, **changes: dict[str, object]) -> Path:
             "dtype": "float64",
             "checkpoint_every": 3,
             "patience": 60.0,
-            "gradients": "each",  # a forward pass that does more than compute must be run each time
+            "backend": "each",  # a forward pass that does more than compute must be run each time
         },
     }
     for section, keys in changes.items():

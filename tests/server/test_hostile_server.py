@@ -77,7 +77,7 @@ KEYS = {
     "model": ("name", "hidden"),
     "algorithm": ("name", "server_lr", "weighting", "variant"),
     "local": ("optimizer", "lr", "momentum", "batch_size", "epochs", "steps", "rho", "p", "clip", "eps", "betas"),
-    "run": ("dtype", "gradients", "products", "seed", "rounds", "cohort", "participation", "min_replies"),
+    "run": ("dtype", "backend", "products", "seed", "rounds", "cohort", "participation", "min_replies"),
     "metrics": ("drift", "drift_every", "nonsense"),
     "unknown": ("key",),
 }

@@ -74,14 +74,14 @@ def test_lanes_do_not_change_the_weights_of_any_model(tmp_path: Path, model: str
 
 
 def test_the_two_roads_agree_to_rounding(tmp_path: Path) -> None:
-    def weights(road: str) -> dict[str, torch.Tensor]:
+    def weights(backend: str) -> dict[str, torch.Tensor]:
         experiment = fedopt.Experiment(
             model={"name": "mlp", "hidden": [16]},
             algorithm={"name": "scaffold"},
             local={"momentum": 0.9, "epochs": 2},
-            run={**SMALL, "gradients": road},
+            run={**SMALL, "backend": backend},
         )
-        return fedopt.run(experiment, tmp_path / road).weights
+        return fedopt.run(experiment, tmp_path / backend).weights
 
     each, vmap = weights("each"), weights("vmap")
     assert all(torch.allclose(each[name], vmap[name], rtol=1e-12, atol=1e-14) for name in each)

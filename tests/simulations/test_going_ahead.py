@@ -14,9 +14,9 @@ import pytest
 from torch import Tensor
 
 import fedopt
-from fedopt import runner
 from fedopt.errors import Diverged, RunStopped
 from fedopt.round.federation import Update, WorkOrder
+from fedopt.runs import runner
 from fedopt.runs.directory import RunDirectory
 from fedopt.runs.evaluation import Evaluation, Evaluator
 from fedopt.runs.history import RoundRecord

@@ -141,7 +141,7 @@ def faulty() -> nn.Module:
 
 def test_a_model_that_kills_every_worker_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
     broken = experiment(
-        workers=2, gradients="each", sections={"model": {"name": "tests.simulations.test_workers:deadly"}}
+        workers=2, backend="each", sections={"model": {"name": "tests.simulations.test_workers:deadly"}}
     )
     with pytest.raises(RunStopped, match=r"a worker process died 4 times over clients .*exit status -9"):
         fedopt.run(broken, tmp_path / "run")

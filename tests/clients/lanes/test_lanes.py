@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from clients.lanes.backends import Road
+from clients.lanes.backends import Backend
 from clients.lanes.training import Job, LaneTrainer
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.data.batches import plan_batches
@@ -47,7 +47,7 @@ MODELS = {
 }
 
 
-def compare(model: str, local: LocalSettings, road: Road, lanes: int) -> float:
+def compare(model: str, local: LocalSettings, backend: Backend, lanes: int) -> float:
     """The largest relative difference, over clients, of the parameters after one round."""
     shape, section = MODELS[model]
     rng = np.random.default_rng(1)
@@ -59,7 +59,7 @@ def compare(model: str, local: LocalSettings, road: Road, lanes: int) -> float:
     module = build_model(Experiment(model=section).model, shape, 4, seed=3).double()
     layout = Layout.of(module)
     start = layout.flatten(module)
-    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=5, road=road, lanes=lanes)
+    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=5, backend=backend, lanes=lanes)
     jobs = [Job(WorkOrder(2, client, None, start, {}), part, {}) for client, part in enumerate(parts)]
     results = [result for first in range(0, len(jobs), lanes) for result in trainer.train(jobs[first : first + lanes])]
     assert sorted(result.order.client for result in results) == list(range(len(SIZES)))
@@ -76,36 +76,36 @@ def compare(model: str, local: LocalSettings, road: Road, lanes: int) -> float:
     return worst
 
 
-ROADS: tuple[Road, ...] = ("stacked", "each", "vmap")
+BACKENDS: tuple[Backend, ...] = ("stacked", "each", "vmap")
 
 COMBINATIONS = [
-    (road, model, optimizer)
-    for road in ROADS
+    (backend, model, optimizer)
+    for backend in BACKENDS
     for model in MODELS
     for optimizer in OPTIMIZERS
     # Lighter models try every optimizer.
-    if (model not in HEAVY and (road, model) != ("vmap", "cnn"))
-    or optimizer in (("sgd", "momentum", "adam", "full") if road == "stacked" else ("momentum",))
+    if (model not in HEAVY and (backend, model) != ("vmap", "cnn"))
+    or optimizer in (("sgd", "momentum", "adam", "full") if backend == "stacked" else ("momentum",))
 ]
 
 
-@pytest.mark.parametrize(("road", "model", "optimizer"), COMBINATIONS)
-def test_lanes_equal_plain_torch_on_each_client_alone(model: str, optimizer: str, road: Road) -> None:
+@pytest.mark.parametrize(("backend", "model", "optimizer"), COMBINATIONS)
+def test_lanes_equal_plain_torch_on_each_client_alone(model: str, optimizer: str, backend: Backend) -> None:
     tolerance = 1e-10 if "adam" in optimizer else 1e-12
-    assert compare(model, OPTIMIZERS[optimizer], road, lanes=len(SIZES)) < tolerance
+    assert compare(model, OPTIMIZERS[optimizer], backend, lanes=len(SIZES)) < tolerance
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("road", ["stacked", "each", "vmap"])
-def test_lanes_of_resnet18_equal_plain_torch(road: Road) -> None:
+@pytest.mark.parametrize("backend", ["stacked", "each", "vmap"])
+def test_lanes_of_resnet18_equal_plain_torch(backend: Backend) -> None:
     MODELS["resnet18"] = ((3, 8, 8), {"name": "resnet18"})
     local = LocalSettings(lr=0.01, momentum=0.9, steps=3, batch_size=10)
-    assert compare("resnet18", local, road, lanes=4) < 1e-12
+    assert compare("resnet18", local, backend, lanes=4) < 1e-12
 
 
-@pytest.mark.parametrize("road", ["stacked", "each"])
+@pytest.mark.parametrize("backend", ["stacked", "each"])
 @pytest.mark.parametrize("lanes", [1, 3, 8])
-def test_any_number_of_lanes_gives_the_same_bits(lanes: int, road: Road) -> None:
+def test_any_number_of_lanes_gives_the_same_bits(lanes: int, backend: Backend) -> None:
     shape, _ = MODELS["cnn"]
     rng = np.random.default_rng(1)
     x = torch.from_numpy(rng.standard_normal((sum(SIZES), *shape)))
@@ -124,7 +124,7 @@ def test_any_number_of_lanes_gives_the_same_bits(lanes: int, road: Road) -> None
             OPTIMIZERS["sam"],
             (x, y),
             seed=5,
-            road=road,
+            backend=backend,
             lanes=lanes,
         )
         jobs = [Job(WorkOrder(2, client, None, start, {}), part, {}) for client, part in enumerate(parts)]
@@ -152,9 +152,9 @@ def test_a_parameter_that_takes_no_part_gets_no_gradient() -> None:
     start = layout.flatten(module)
     data = (torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2]))
     local = LocalSettings(lr=0.1, epochs=1, batch_size=2)
-    roads: tuple[Road, ...] = ("each", "vmap")
-    for road in roads:
-        trainer = LaneTrainer(Task(module), layout, FedAvg(), local, data, seed=0, road=road, lanes=1)
+    backends: tuple[Backend, ...] = ("each", "vmap")
+    for backend in backends:
+        trainer = LaneTrainer(Task(module), layout, FedAvg(), local, data, seed=0, backend=backend, lanes=1)
         (result,) = trainer.train([Job(WorkOrder(1, 0, None, start, {}), np.arange(6), {})])
         moved = layout.split(result.up["dx"])
         assert not moved["unused.weight"].any()
@@ -174,8 +174,8 @@ class Tied(nn.Module):
         return y
 
 
-@pytest.mark.parametrize("road", ["each", "vmap"])
-def test_tied_weights_stay_tied(road: Road) -> None:
+@pytest.mark.parametrize("backend", ["each", "vmap"])
+def test_tied_weights_stay_tied(backend: Backend) -> None:
     torch.manual_seed(0)
     module = Tied().double()
     layout = Layout.of(module)
@@ -184,7 +184,7 @@ def test_tied_weights_stay_tied(road: Road) -> None:
     rng = np.random.default_rng(0)
     x, y = torch.from_numpy(rng.standard_normal((12, 5))), torch.from_numpy(rng.integers(0, 3, 12))
     local = LocalSettings(lr=0.1, epochs=2, batch_size=4)
-    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=0, road=road, lanes=1)
+    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=0, backend=backend, lanes=1)
     (result,) = trainer.train([Job(WorkOrder(1, 0, None, start, {}), np.arange(12), {})])
 
     plan = plan_batches(12, local, stream(0, Purpose.BATCHES, 1, 0))
@@ -195,8 +195,8 @@ def test_tied_weights_stay_tied(road: Road) -> None:
     assert state["encode.weight"].equal(state["decode.weight"])
 
 
-@pytest.mark.parametrize("road", ["each", "vmap"])
-def test_plain_descent_takes_the_steps_of_torch_sgd_to_the_bit(road: Road) -> None:
+@pytest.mark.parametrize("backend", ["each", "vmap"])
+def test_plain_descent_takes_the_steps_of_torch_sgd_to_the_bit(backend: Backend) -> None:
     """An algorithm with a correction of its own, here none, goes the long way through a tensor for the gradient."""
     shape, section = MODELS["cnn"]
     rng = np.random.default_rng(1)
@@ -208,7 +208,7 @@ def test_plain_descent_takes_the_steps_of_torch_sgd_to_the_bit(road: Road) -> No
     moved = []
     for algorithm in (FedAvg(), TheLongWay()):
         local = OPTIMIZERS["sgd"]
-        trainer = LaneTrainer(Task(module), layout, algorithm, local, (x, y), seed=5, road=road, lanes=2)
+        trainer = LaneTrainer(Task(module), layout, algorithm, local, (x, y), seed=5, backend=backend, lanes=2)
         parts = np.split(np.arange(40), [13])
         jobs = [Job(WorkOrder(1, i, None, start, {}), part, {}) for i, part in enumerate(parts)]
         moved.append([(result.up["dx"], result.loss) for result in trainer.train(jobs)])
@@ -235,8 +235,8 @@ class Interrupted(FedAvg):
 calls: list[int] = []
 
 
-@pytest.mark.parametrize("road", ["stacked", "each", "vmap"])
-def test_a_loss_is_the_mean_over_the_steps_even_after_a_round_that_failed(road: Road) -> None:
+@pytest.mark.parametrize("backend", ["stacked", "each", "vmap"])
+def test_a_loss_is_the_mean_over_the_steps_even_after_a_round_that_failed(backend: Backend) -> None:
     calls.clear()
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(73, 8, generator=generator, dtype=torch.float64)
@@ -244,7 +244,7 @@ def test_a_loss_is_the_mean_over_the_steps_even_after_a_round_that_failed(road: 
     module = nn.Sequential(nn.Linear(8, 4)).double()
     layout, local = Layout.of(module), LocalSettings(lr=0.1, epochs=10, batch_size=10)
     start = layout.flatten(module)
-    trainer = LaneTrainer(Task(module), layout, Interrupted(), local, (x, y), seed=5, road=road, lanes=1)
+    trainer = LaneTrainer(Task(module), layout, Interrupted(), local, (x, y), seed=5, backend=backend, lanes=1)
     job = Job(WorkOrder(2, 0, None, start, {}), np.arange(73), {})
     with pytest.raises(RuntimeError, match="under way"):
         trainer.train([job])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from clients.lanes.backends import Road
+from clients.lanes.backends import Backend
 from clients.lanes.recording import CudaGraphs, Record
 from clients.lanes.training import Job, LaneTrainer, Result
 from clients.stacked import products
@@ -99,7 +99,7 @@ def model_of(name: str, device: str = "cpu") -> nn.Module:
 
 
 def trainer_of(
-    model: str, algorithm: Algorithm, local: LocalSettings, road: Road, record: Record | None, device: str = "cpu"
+    model: str, algorithm: Algorithm, local: LocalSettings, backend: Backend, record: Record | None, device: str = "cpu"
 ) -> LaneTrainer:
     module = model_of(model, device)
     rng = np.random.default_rng(3)
@@ -107,7 +107,7 @@ def trainer_of(
     y = torch.from_numpy(rng.integers(0, 10, sum(SIZES))).to(device)
     layout = Layout.of(module)
     return LaneTrainer(
-        Task(module), layout, algorithm, local, (x, y), seed=0, road=road, lanes=len(SIZES), record=record
+        Task(module), layout, algorithm, local, (x, y), seed=0, backend=backend, lanes=len(SIZES), record=record
     )
 
 
@@ -144,18 +144,18 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold()], ids=["fedavg", "scaffold"])
 @pytest.mark.parametrize(
-    ("model", "road"),
+    ("model", "backend"),
     [("logistic", "stacked"), ("logistic", "vmap"), pytest.param("cnn", "stacked", marks=pytest.mark.slow)],
 )
 def test_replayed_rounds_are_those_that_are_taken(
-    model: str, road: Road, algorithm: Algorithm, optimizer: str, monkeypatch: pytest.MonkeyPatch
+    model: str, backend: Backend, algorithm: Algorithm, optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(products, "numpys_blas", lambda: None)  # which torch does not see
     local = LocalSettings(**{"lr": 0.05, "batch_size": 5, **OPTIMIZERS[optimizer]})
     record = Recorder()
     start = Layout.of(module := model_of(model)).flatten(module)
-    taken = rounds(trainer_of(model, algorithm, local, road, None), algorithm, start)
-    replayed = rounds(trainer_of(model, algorithm, local, road, record), algorithm, start)
+    taken = rounds(trainer_of(model, algorithm, local, backend, None), algorithm, start)
+    replayed = rounds(trainer_of(model, algorithm, local, backend, record), algorithm, start)
     assert record.recorded >= 2
     assert record.replayed > record.recorded
     same(taken, replayed)
@@ -175,22 +175,22 @@ def same(taken: list[Result], replayed: list[Result]) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold()], ids=["fedavg", "scaffold"])
-@pytest.mark.parametrize(("model", "road"), [("logistic", "stacked"), ("cnn", "stacked"), ("cnn", "vmap")])
-def test_cuda_graphs_lead_where_steps_lead(model: str, road: Road, algorithm: Algorithm) -> None:
+@pytest.mark.parametrize(("model", "backend"), [("logistic", "stacked"), ("cnn", "stacked"), ("cnn", "vmap")])
+def test_cuda_graphs_lead_where_steps_lead(model: str, backend: Backend, algorithm: Algorithm) -> None:
     start = Layout.of(module := model_of(model, "cuda")).flatten(module)
     for settings in OPTIMIZERS.values():
         local = LocalSettings(**{"lr": 0.05, "batch_size": 5, **settings})
-        taken = rounds(trainer_of(model, algorithm, local, road, None, "cuda"), algorithm, start)
-        same(taken, rounds(trainer_of(model, algorithm, local, road, CudaGraphs(), "cuda"), algorithm, start))
+        taken = rounds(trainer_of(model, algorithm, local, backend, None, "cuda"), algorithm, start)
+        same(taken, rounds(trainer_of(model, algorithm, local, backend, CudaGraphs(), "cuda"), algorithm, start))
 
 
-@pytest.mark.parametrize("road", ["stacked", "each"])
-def test_a_machine_without_a_gpu_says_so(road: Road) -> None:
+@pytest.mark.parametrize("backend", ["stacked", "each"])
+def test_a_machine_without_a_gpu_says_so(backend: Backend) -> None:
     with pytest.raises(InvalidExperiment, match=r"run.cuda_graphs: there are none on cpu"):
-        choose_recording(True, torch.device("cpu"), road)
-    assert choose_recording(False, torch.device("cpu"), road) is None
+        choose_recording(True, torch.device("cpu"), backend)
+    assert choose_recording(False, torch.device("cpu"), backend) is None
 
 
 def test_lanes_one_by_one_are_not_recorded() -> None:
-    with pytest.raises(InvalidExperiment, match=r"run.gradients = vmap"):
+    with pytest.raises(InvalidExperiment, match=r"run.backend = vmap"):
         choose_recording(True, torch.device("cuda"), "each")

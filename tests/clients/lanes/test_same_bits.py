@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from clients.lanes.backends import Road
+from clients.lanes.backends import Backend
 from clients.lanes.training import Job, LaneTrainer
 from clients.stacked import products
 from fedopt.algorithms.base import Algorithm
@@ -69,7 +69,12 @@ def networks(draw: st.DrawFn) -> tuple[nn.Module, tuple[int, ...]]:
 
 
 def by_client(
-    module: nn.Module, road: Road, algorithm: Algorithm, local: LocalSettings, data: tuple[Tensor, Tensor], lanes: int
+    module: nn.Module,
+    backend: Backend,
+    algorithm: Algorithm,
+    local: LocalSettings,
+    data: tuple[Tensor, Tensor],
+    lanes: int,
 ) -> dict[int, dict[str, Tensor | float]]:
     """All vectors that each client sends or stores, and the numbers that it reports."""
     layout = Layout.of(module)
@@ -77,7 +82,7 @@ def by_client(
     cuts = np.array_split(np.arange(len(data[1])), [2, 9, 10, 30])
     down = {name: 0.01 * torch.ones_like(vector) for name, vector in algorithm.server_keeps(start).items()}
     kept = {name: -0.02 * torch.ones_like(vector) for name, vector in algorithm.client_keeps(start).items()}
-    trainer = LaneTrainer(Task(module), layout, algorithm, local, data, seed=1, road=road, lanes=lanes)
+    trainer = LaneTrainer(Task(module), layout, algorithm, local, data, seed=1, backend=backend, lanes=lanes)
     found: dict[int, dict[str, Tensor | float]] = {}
     for first in range(0, CLIENTS, lanes):
         jobs = [
@@ -104,13 +109,13 @@ DRAWN = given(
 Network = tuple[nn.Module, tuple[int, ...]]
 
 
-@pytest.mark.parametrize("road", ["stacked", "each"])
+@pytest.mark.parametrize("backend", ["stacked", "each"])
 @settings(max_examples=40)
 @DRAWN
 def test_lanes_do_not_change_a_bit(
-    network: Network, optimizer: str, scaffold: bool, batch: int | str, dtype: torch.dtype, seed: int, road: Road
+    network: Network, optimizer: str, scaffold: bool, batch: int | str, dtype: torch.dtype, seed: int, backend: Backend
 ) -> None:
-    compare(network, optimizer, scaffold, batch, dtype, seed, road)
+    compare(network, optimizer, scaffold, batch, dtype, seed, backend)
 
 
 @settings(max_examples=40)
@@ -131,7 +136,7 @@ def test_lanes_do_not_change_a_bit_under_numpy_s_blas(
 
 
 def compare(
-    network: Network, optimizer: str, scaffold: bool, batch: int | str, dtype: torch.dtype, seed: int, road: Road
+    network: Network, optimizer: str, scaffold: bool, batch: int | str, dtype: torch.dtype, seed: int, backend: Backend
 ) -> None:
     """One client at a time against two and five side by side."""
     module, shape = network
@@ -144,9 +149,9 @@ def compare(
     y = torch.randint(0, CLASSES, (47,), generator=generator)
     local = LocalSettings.model_validate({"lr": 0.05, "epochs": 2, "batch_size": batch, **OPTIMIZERS[optimizer]})
     algorithm: Algorithm = Scaffold() if scaffold else FedAvg()
-    alone = by_client(module, road, algorithm, local, (x, y), lanes=1)
+    alone = by_client(module, backend, algorithm, local, (x, y), lanes=1)
     for lanes in (2, 5):
-        beside = by_client(module, road, algorithm, local, (x, y), lanes)
+        beside = by_client(module, backend, algorithm, local, (x, y), lanes)
         for client, expected in alone.items():
             assert beside[client].keys() == expected.keys() >= {"dx", GRADIENT, "loss"}
             for name, value in expected.items():

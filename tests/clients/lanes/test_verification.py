@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clients.lanes.backends import Road
-from clients.lanes.choice import choose_road
+from clients.lanes.backends import Backend
+from clients.lanes.choice import choose_backend
 from clients.lanes.training import Job, LaneTrainer
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.data.batches import plan_batches
@@ -140,10 +140,10 @@ UNSEEN: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 }
 
 
-def learned(task: Task, x: Tensor, road: Road, local: LocalSettings = LOCAL) -> Tensor:
+def learned(task: Task, x: Tensor, backend: Backend, local: LocalSettings = LOCAL) -> Tensor:
     layout = Layout.of(task.module)
     start = layout.flatten(task.module)
-    trainer = LaneTrainer(task, layout, FedAvg(), local, (x, Y), seed=3, road=road, lanes=1)
+    trainer = LaneTrainer(task, layout, FedAvg(), local, (x, Y), seed=3, backend=backend, lanes=1)
     (result,) = trainer.train([Job(WorkOrder(1, 0, None, start, {}), np.arange(24), {})])
     return start + result.up["dx"]
 
@@ -154,19 +154,19 @@ def test_the_automatic_choice_learns_what_the_module_itself_learns(name: str) ->
     torch.manual_seed(1)
     module, x = make().double(), x.double()
     task = Task(module)
-    choice = choose_road("auto", task, x, Y)
-    assert choice.road == "each"
+    choice = choose_backend("auto", task, x, Y)
+    assert choice.backend == "each"
     plan = plan_batches(24, LOCAL, stream(3, Purpose.BATCHES, 1, 0))
     alone = Layout.of(module).flatten(train_plainly(module, LOCAL, x, Y, batches_of(plan, np.arange(24))))
-    assert torch.allclose(learned(task, x, choice.road), alone, rtol=1e-12, atol=1e-13)
-    with pytest.raises(InvalidExperiment, match=r"run\.gradients: stacked does not"):
-        choose_road("stacked", task, x, Y)
+    assert torch.allclose(learned(task, x, choice.backend), alone, rtol=1e-12, atol=1e-13)
+    with pytest.raises(InvalidExperiment, match=r"run\.backend: stacked does not"):
+        choose_backend("stacked", task, x, Y)
 
 
 @pytest.mark.parametrize("name", ["in-place relu", "in-place sum", "no_grad"])
 def test_what_tracing_does_not_see_at_all_is_found_by_its_gradient(name: str) -> None:
     make, x = UNSEEN[name]
-    why = choose_road("auto", Task(make()), x, Y).why
+    why = choose_backend("auto", Task(make()), x, Y).why
     assert "on a trial batch its" in why
     assert "differs from plain autograd's by" in why
 
@@ -174,7 +174,7 @@ def test_what_tracing_does_not_see_at_all_is_found_by_its_gradient(name: str) ->
 def test_models_of_known_layers_stay_stacked() -> None:
     torch.manual_seed(1)
     for module, x in ((dense(), ROWS), (Tables(), WORDS)):
-        assert choose_road("auto", Task(module), x, Y).road == "stacked"
+        assert choose_backend("auto", Task(module), x, Y).backend == "stacked"
 
 
 def test_a_table_learns_the_same_on_every_backend() -> None:
@@ -196,19 +196,19 @@ def test_a_module_that_uses_another_ones_parameters_is_refused() -> None:
             logits: Tensor = self.head(other(x))
             return logits
 
-    wishes: tuple[Road | Literal["auto"], ...] = ("auto", "each")
-    for wished in wishes:
+    wishes: tuple[Backend | Literal["auto"], ...] = ("auto", "each")
+    for requested in wishes:
         with pytest.raises(InvalidExperiment, match="a copy of this model does not compute what the model does"):
-            choose_road(wished, Task(Borrows()), ROWS, Y)
+            choose_backend(requested, Task(Borrows()), ROWS, Y)
 
 
 def test_weight_decay_is_refused_where_it_would_shrink_what_is_not_trained() -> None:
     """torch.optim does not touch a parameter whose gradient is None."""
     with pytest.raises(InvalidExperiment, match=r"the model's body\.weight takes no part in the loss"):
-        choose_road("auto", Task(FrozenByContext()), ROWS, Y, weight_decay=0.1)
+        choose_backend("auto", Task(FrozenByContext()), ROWS, Y, weight_decay=0.1)
     frozen = FrozenByContext()
     frozen.body.requires_grad_(False)
-    assert choose_road("auto", Task(frozen), ROWS, Y, weight_decay=0.1).road == "each"
+    assert choose_backend("auto", Task(frozen), ROWS, Y, weight_decay=0.1).backend == "each"
 
 
 class Scaled(nn.Module):
@@ -223,13 +223,13 @@ class Scaled(nn.Module):
         return logits
 
 
-@pytest.mark.parametrize("road", ["each", "vmap"])
-def test_a_parameter_without_dimensions_is_trained(road: Road) -> None:
+@pytest.mark.parametrize("backend", ["each", "vmap"])
+def test_a_parameter_without_dimensions_is_trained(backend: Backend) -> None:
     torch.manual_seed(1)
     module, x = Scaled().double(), ROWS.double()
     plan = plan_batches(24, LOCAL, stream(3, Purpose.BATCHES, 1, 0))
     alone = Layout.of(module).flatten(train_plainly(module, LOCAL, x, Y, batches_of(plan, np.arange(24))))
-    assert torch.allclose(learned(Task(module), x, road), alone, rtol=1e-12, atol=1e-13)
+    assert torch.allclose(learned(Task(module), x, backend), alone, rtol=1e-12, atol=1e-13)
 
 
 def test_average_pooling_that_leaves_a_margin_learns_as_autograd_does() -> None:
@@ -238,7 +238,7 @@ def test_average_pooling_that_leaves_a_margin_learns_as_autograd_does() -> None:
     module = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), nn.GroupNorm(2, 4), nn.GELU(), nn.AvgPool2d(4), nn.Flatten(), nn.Linear(4, 3)
     ).double()
-    found, plain = (learned(Task(module), IMAGES.double(), road) for road in ("stacked", "each"))
+    found, plain = (learned(Task(module), IMAGES.double(), backend) for backend in ("stacked", "each"))
     assert torch.allclose(found, plain, rtol=1e-12, atol=1e-13)
 
 
@@ -246,7 +246,7 @@ def test_a_hook_on_a_parameter_is_not_lost_silently() -> None:
     module = dense()
     module.get_parameter("0.weight").register_hook(lambda gradient: 0.5 * gradient)  # type: ignore[no-untyped-call]
     with pytest.raises(InvalidExperiment, match="a copy of this model does not compute"):
-        choose_road("auto", Task(module), ROWS, Y)
+        choose_backend("auto", Task(module), ROWS, Y)
 
 
 def test_a_backend_that_mixes_padding_into_the_samples_is_refused() -> None:
@@ -259,15 +259,15 @@ def test_a_backend_that_mixes_padding_into_the_samples_is_refused() -> None:
             logits: Tensor = self.head(x - x.mean(0))
             return logits
 
-    assert choose_road("auto", Task(Centers()), ROWS, Y).road == "each"
+    assert choose_backend("auto", Task(Centers()), ROWS, Y).backend == "each"
     with pytest.raises(InvalidExperiment, match="vmap does not compute what this model does"):
-        choose_road("vmap", Task(Centers()), ROWS, Y)
+        choose_backend("vmap", Task(Centers()), ROWS, Y)
 
 
 def test_the_trial_leaves_the_module_as_it_was() -> None:
     module = PreActivation()
     before, types = copy.deepcopy(module.state_dict()), [p.dtype for p in module.parameters()]
-    choose_road("auto", Task(module), IMAGES, Y)
+    choose_backend("auto", Task(module), IMAGES, Y)
     assert all(tensor.equal(before[name]) for name, tensor in module.state_dict().items())
     assert [p.dtype for p in module.parameters()] == types
 
@@ -282,15 +282,15 @@ class Dropping(nn.Module):
         return logits
 
 
-@pytest.mark.parametrize("road", ["each", "vmap"])
-def test_dropout_draws_from_the_clients_own_stream(road: Road) -> None:
+@pytest.mark.parametrize("backend", ["each", "vmap"])
+def test_dropout_draws_from_the_clients_own_stream(backend: Backend) -> None:
     """Against a plain loop that seeds torch's generator as `isolated` documents: one stream a round, client, step."""
     torch.manual_seed(2)
     module, x = Dropping().double(), ROWS.double()
     task = Task(module, draws=draws_in_training(module, x, "it"))
-    assert choose_road(road, task, x, Y).road == road
-    assert choose_road("auto", task, x, Y).why == "it draws random numbers in training"
-    found = learned(task, x, road)
+    assert choose_backend(backend, task, x, Y).backend == backend
+    assert choose_backend("auto", task, x, Y).why == "it draws random numbers in training"
+    found = learned(task, x, backend)
 
     alone = copy.deepcopy(module)
     optimizer = torch.optim.SGD(alone.parameters(), lr=0.1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fedopt
-from clients.lanes.backends import Road
+from clients.lanes.backends import Backend
 from clients.lanes.training import Job, LaneTrainer
 from clients.stacked.products import plain_product, product, rounding
 from fedopt.algorithms.fedavg import FedAvg
@@ -71,7 +71,9 @@ def samples() -> tuple[Tensor, Tensor]:
     return x, torch.from_numpy(rng.integers(0, 5, sum(SIZES)))
 
 
-def train(road: Road, kind: Products, clients: tuple[int, ...], local: LocalSettings = LOCAL) -> dict[int, Tensor]:
+def train(
+    backend: Backend, kind: Products, clients: tuple[int, ...], local: LocalSettings = LOCAL
+) -> dict[int, Tensor]:
     """Where one round leads these clients, [P]."""
     x, y = samples()
     ends = np.cumsum(SIZES)
@@ -80,7 +82,7 @@ def train(road: Road, kind: Products, clients: tuple[int, ...], local: LocalSett
     layout = Layout.of(module)
     start = layout.flatten(module)
     trainer = LaneTrainer(
-        Task(module), layout, FedAvg(), local, (x, y), seed=0, road=road, lanes=len(clients), products=kind
+        Task(module), layout, FedAvg(), local, (x, y), seed=0, backend=backend, lanes=len(clients), products=kind
     )
     results = trainer.train([Job(WorkOrder(1, c, None, start, {}), parts[c], {}) for c in clients])
     return {result.order.client: start + result.up["dx"] for result in results}
@@ -123,10 +125,10 @@ def test_stacked_lanes_learn_what_rounded_products_teach(kind: Products) -> None
         assert off < apart / 20
 
 
-@pytest.mark.parametrize("road", ["stacked", "each", "vmap"])
-def test_a_lane_gets_the_same_bits_alone(road: Road) -> None:
-    together = train(road, "bf16", (0, 1, 2))
-    assert all(torch.equal(train(road, "bf16", (client,))[client], y) for client, y in together.items())
+@pytest.mark.parametrize("backend", ["stacked", "each", "vmap"])
+def test_a_lane_gets_the_same_bits_alone(backend: Backend) -> None:
+    together = train(backend, "bf16", (0, 1, 2))
+    assert all(torch.equal(train(backend, "bf16", (client,))[client], y) for client, y in together.items())
 
 
 def test_autograds_roads_multiply_as_autocast_does() -> None:
@@ -145,12 +147,12 @@ def test_autograds_roads_multiply_as_autocast_does() -> None:
 
 
 def test_what_cannot_be_had_is_refused() -> None:
-    with pytest.raises(InvalidExperiment, match=r"no tf32 on cpu with run.gradients = each"):
+    with pytest.raises(InvalidExperiment, match=r"no tf32 on cpu with run.backend = each"):
         train("each", "tf32", (0,))
 
 
 def test_a_run_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    experiment = Experiment(run={"products": "tf32", "gradients": "each", "workers": 2})
-    with pytest.raises(InvalidExperiment, match=r"no tf32 on cpu with run.gradients = each"):
+    experiment = Experiment(run={"products": "tf32", "backend": "each", "workers": 2})
+    with pytest.raises(InvalidExperiment, match=r"no tf32 on cpu with run.backend = each"):
         fedopt.run(experiment, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""The rules of the stacked road against autograd, on random shapes, and which models take that road."""
+"""The rules of the stacked backend against autograd, on random shapes, and which models take that backend."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clients.lanes.batches import LaneBatch
-from clients.lanes.choice import choose_road
+from clients.lanes.choice import choose_backend
 from clients.lanes.packing import Packing
 from clients.stacked.backend import StackedLanes
 from fedopt.errors import InvalidExperiment
@@ -243,18 +243,18 @@ def twice() -> nn.Module:
     ],
 )
 def test_a_model_that_has_no_rules_goes_lane_by_lane_and_is_told_why(module: nn.Module, why: str) -> None:
-    choice = choose_road("auto", Task(module), torch.ones(2, 4), torch.tensor([0, 1]))
-    assert choice.road == "each"
+    choice = choose_backend("auto", Task(module), torch.ones(2, 4), torch.tensor([0, 1]))
+    assert choice.backend == "each"
     assert why in choice.why
     with pytest.raises(InvalidExperiment, match="stacked does not know this model"):
-        choose_road("stacked", Task(module), torch.ones(2, 4), torch.tensor([0, 1]))
+        choose_backend("stacked", Task(module), torch.ones(2, 4), torch.tensor([0, 1]))
 
 
 def test_layers_that_overlap_their_windows_have_no_rule() -> None:
     module = nn.Sequential(nn.MaxPool2d(3, 2), nn.Flatten(), nn.Linear(4, CLASSES))
-    assert "overlap" in choose_road("auto", Task(module), torch.ones(1, 1, 5, 5), torch.tensor([0])).why
+    assert "overlap" in choose_backend("auto", Task(module), torch.ones(1, 1, 5, 5), torch.tensor([0])).why
 
 
 def test_another_loss_goes_lane_by_lane() -> None:
     task = Task(nn.Linear(4, CLASSES), F.multi_margin_loss)
-    assert choose_road("auto", task, torch.ones(1, 4), torch.tensor([0])).why == "its loss is not cross_entropy"
+    assert choose_backend("auto", task, torch.ones(1, 4), torch.tensor([0])).why == "its loss is not cross_entropy"

@@ -77,7 +77,7 @@ def test_gradients_uphill_are_those_of_autograd(module: nn.Module, counts: list[
             return loss.detach(), torch.autograd.grad(loss, theta)[0]
 
         loss, here = gradient_at(flat[lane])
-        assume(float(here.norm()) > 1e-3)  # nearer to zero its direction is lost in rounding, on any road
+        assume(float(here.norm()) > 1e-3)  # nearer to zero its direction is lost in rounding, on any backend
         _, uphill = gradient_at(flat[lane] + rho * here / here.norm())
         assert float(losses[lane]) == pytest.approx(float(loss), rel=1e-12)
         own = stacked.packing.unpack(found)[lane]
@@ -95,7 +95,7 @@ def trained(dtype: torch.dtype, base: str, lanes: int) -> dict[int, Tensor]:
     parts = [np.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     x, y = torch.randn(sum(sizes), 50, dtype=dtype), torch.randint(0, 10, (sum(sizes),))
     local = LocalSettings(optimizer="sam", base=base, lr=0.05, rho=0.1, epochs=3, batch_size=10)  # type: ignore[arg-type]
-    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=5, road="stacked", lanes=lanes)
+    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=5, backend="stacked", lanes=lanes)
     start = layout.flatten(module)
     jobs = [Job(WorkOrder(2, client, None, start, {}), part, {}) for client, part in enumerate(parts)]
     groups = [trainer.train(jobs[first : first + lanes]) for first in range(0, len(jobs), lanes)]
@@ -110,7 +110,7 @@ def test_a_lane_gets_the_same_bits_beside_any_others(dtype: torch.dtype, base: s
         assert all(vector.equal(reference[client]) for client, vector in trained(dtype, base, lanes).items())
 
 
-def road(module: nn.Module, x: Tensor) -> object:
+def backend(module: nn.Module, x: Tensor) -> object:
     like = torch.zeros((), dtype=x.dtype)
     stacked = StackedLanes(Task(module), Layout.of(module), like, 1)
     width = len(x)
@@ -120,10 +120,10 @@ def road(module: nn.Module, x: Tensor) -> object:
 
 def test_only_thin_factors_go_this_way() -> None:
     linear = nn.Sequential(nn.Linear(100, 50), nn.ReLU(), nn.Linear(50, CLASSES))
-    assert road(linear, torch.zeros(10, 100)) is not None
-    assert road(linear, torch.zeros(60, 100)) is None  # the factors would be larger than the weights
+    assert backend(linear, torch.zeros(10, 100)) is not None
+    assert backend(linear, torch.zeros(60, 100)) is None  # the factors would be larger than the weights
     convolution = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 50))
-    assert road(convolution, torch.zeros(2, 1, 8, 8)) is None
+    assert backend(convolution, torch.zeros(2, 1, 8, 8)) is None
 
 
 def test_gaps_between_parameters_stay_zero() -> None:
@@ -131,7 +131,7 @@ def test_gaps_between_parameters_stay_zero() -> None:
     layout = Layout.of(module)
     x, y = torch.randn(20, 50), torch.randint(0, CLASSES, (20,))
     local = LocalSettings(optimizer="sam", base="adam", lr=0.01, epochs=1, batch_size=5)
-    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=5, road="stacked", lanes=1)
+    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=5, backend="stacked", lanes=1)
     torch.use_deterministic_algorithms(True)  # memory that nobody filled holds NaN
     try:
         trainer.train([Job(WorkOrder(1, 0, None, layout.flatten(module), {}), np.arange(20), {})])

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from clients.lanes.backends import Road
+from clients.lanes.backends import Backend
 from clients.lanes.training import Job, LaneTrainer
 from fedopt.algorithms.base import Weighting
 from fedopt.algorithms.fedavg import FedAvg
@@ -64,8 +64,8 @@ def test_reaches_the_exact_optimum(
 ) -> None:
     q = Quadratics.random(clients, sizes=sizes(clients, kind))
     optimum = q.optimum(weighting)
-    road: Road = "vmap" if cohort == 10 else "each"
-    rounds = q.play(Scaffold(weighting=weighting), local, cohort, road=road)
+    backend: Backend = "vmap" if cohort == 10 else "each"
+    rounds = q.play(Scaffold(weighting=weighting), local, cohort, backend=backend)
     there = 0
     for state, _, _ in islice(rounds, 6000):  # momentum swings through the optimum before it settles there
         there = there + 1 if close(state.x, optimum, 1e-10) else 0
@@ -156,9 +156,9 @@ def test_clipping_leaves_the_control_the_mean_of_raw_gradients() -> None:
         assert close(federation.states.at(i, state.accepted[i])["c_i"], (first + second) / 2, 1e-14)
 
 
-@pytest.mark.parametrize("road", ["stacked", "each", "vmap"])
+@pytest.mark.parametrize("backend", ["stacked", "each", "vmap"])
 @pytest.mark.parametrize(("sharpness", "lr"), [(7.0, 1e-3), (7.0, 1e-5), (9.5, 1e-3), (1.0, 0.1)])
-def test_a_control_is_the_mean_gradient_close_to_the_minimum_too(road: Road, sharpness: float, lr: float) -> None:
+def test_a_control_is_the_mean_gradient_close_to_the_minimum_too(backend: Backend, sharpness: float, lr: float) -> None:
     """In float32 a step near convergence is a few units in the last place of the parameters.
 
     The mean of the raw gradients comes from a loop in float64, at losses of 7e-4 and 7e-5.
@@ -178,7 +178,7 @@ def test_a_control_is_the_mean_gradient_close_to_the_minimum_too(road: Road, sha
     # A client far from the others: c - c_i is as long as the gradients of another place.
     down, own = {"c": zero}, {"c_i": 0.01 * torch.from_numpy(rng.standard_normal(9)).float()}
     data = samples.float(), labels
-    trainer = LaneTrainer(Task(single), Layout.of(single), Scaffold(), local, data, seed=1, road=road, lanes=1)
+    trainer = LaneTrainer(Task(single), Layout.of(single), Scaffold(), local, data, seed=1, backend=backend, lanes=1)
     (result,) = trainer.train([Job(WorkOrder(1, 0, 1, start, down), np.arange(60), own)])
 
     plan = plan_batches(60, local, stream(1, Purpose.BATCHES, 1, 0))
