@@ -48,17 +48,6 @@ class GradientDrift(Line):
     """cos(d, -g): 1 when the mean update goes straight down the objective of the round's clients."""
 
 
-class ControlDrift(Line):
-    """How good SCAFFOLD's controls are: c_i those the clients began the round with, c the server's."""
-
-    error: float | None = None
-    """Mean of |c_i - grad f_i(x)|^2 / |grad f_i(x)|^2 over clients with that gradient; 1 for a control of zero."""
-    distance: float | None = None
-    """sum w_i |c_i - c|, the mean length of the correction."""
-    gap: float | None = None
-    """|c - sum p_i c_i| over all N clients after the round: 0 but for rounding, or an update was lost."""
-
-
 class ClientSpread(Line):
     """The model after the round, on each client's own test share."""
 
