@@ -30,14 +30,14 @@ from fedopt.vectors.totals import Totals
 
 
 class ControlRecord(Line):
-    """How good SCAFFOLD's controls are: c_i those the clients began the round with, c the server's."""
+    """How good the controls are. c_i is a client's control at the start of the round, c the server's."""
 
     error: float | None = None
-    """Mean of |c_i - grad f_i(x)|^2 / |grad f_i(x)|^2 over clients with that gradient; 1 for a control of zero."""
+    """Mean of |c_i - grad f_i(x)|^2 / |grad f_i(x)|^2 over clients that sent grad f_i(x); 1 for a control of zero."""
     distance: float | None = None
-    """sum w_i |c_i - c|, the mean length of the correction."""
+    """sum w_i |c_i - c|, the mean norm of the correction."""
     gap: float | None = None
-    """|c - sum p_i c_i| over all N clients after the round: rounding alone, unless an update was lost."""
+    """|c - sum p_i c_i| over all N clients after the round: 0 up to rounding, unless an update was lost."""
 
 
 class Scaffold(Algorithm):
