@@ -6,6 +6,7 @@ import difflib
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -37,10 +38,11 @@ class Entry:
 
 
 class Registry(Mapping[str, str]):
-    """Maps names to `package.module:attribute`. Nothing is imported before `load`."""
+    """Maps names to `package.module:attribute`. Nothing is imported before `load` or `resolve`."""
 
-    def __init__(self, kind: str, entries: Mapping[str, Entry | str]) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, entries: Mapping[str, Entry | str], base: str = "") -> None:
+        """`base` is the place of the class that all members derive from, as `fedopt.algorithms.base:Algorithm`."""
+        self.kind, self.base = kind, base
         self._entries = {name: Entry(given) if isinstance(given, str) else given for name, given in entries.items()}
 
     def __getitem__(self, name: str) -> str:
@@ -65,9 +67,44 @@ class Registry(Mapping[str, str]):
         """Imports what `name` stands for."""
         return load_attribute(self._entries[self.check(name)].place)
 
+    def resolve(self, name: str) -> type[Any]:
+        """The class that an experiment means by `name`: a registered name, or `package.module:Class` from outside.
+
+        UnknownName says why there is none, or why it is not a member of the family.
+        """
+        return self.check_member(load_outside(name) if ":" in name else self.load(name), name)
+
+    def check_member(self, member: object, name: str) -> type[Any]:
+        """Returns the class; raises UnknownName if it does not derive from the family's base."""
+        base = load_attribute(self.base)
+        if not (isinstance(member, type) and isinstance(base, type) and issubclass(member, base)):
+            must = self.base.replace(":", ".")
+            raise UnknownName(f"{name} is no {self.kind}: it must be a class that derives from {must}")
+        return member
+
+    def names_of(self, member: type[Any]) -> list[str]:
+        """The names that stand for this class."""
+        place = place_of(member)
+        return [name for name, entry in self._entries.items() if entry.place == place]
+
+
+def place_of(member: type[Any]) -> str:
+    """`package.module:Class`."""
+    return f"{member.__module__}:{member.__qualname__}"
+
+
+def load_outside(name: str) -> object:
+    """Imports `package.module:Class` from outside; UnknownName if that cannot be done."""
+    try:
+        return load_attribute(name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UnknownName(f"{name} cannot be imported: {error}") from error
+
 
 def load_attribute(place: str) -> object:
     """Imports `package.module:attribute`."""
     module, _, attribute = place.partition(":")
-    found: object = getattr(importlib.import_module(module), attribute)
+    found: object = importlib.import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
     return found
