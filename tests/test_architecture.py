@@ -32,6 +32,7 @@ LAYERS = [
         "explain",
         "section",
         "family",
+        "imports",
         "errors",
         "seeding",
         "device",

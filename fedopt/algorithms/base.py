@@ -25,7 +25,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedopt.section import Section
+from fedopt.algorithms import ALGORITHMS
+from fedopt.family import Family
+from fedopt.registry import Registry
 from fedopt.vectors.exact_sum import Totals
 from fedopt.vectors.layout import Vectors
 
@@ -66,10 +68,10 @@ DISPLACEMENT = "dx"
 Weighting = Literal["samples", "uniform"]
 
 
-class Algorithm(Section, ABC):
+class Algorithm(Family, ABC):
     """Base of all algorithms; its fields are the keys of the experiment's [algorithm] section."""
 
-    name: str
+    registry: ClassVar[Registry] = ALGORITHMS
     server_lr: float = Field(1.0, gt=0)
     weighting: Weighting = "samples"
     """The objective: p_i = n_i / n, or 1 / N. The same p_i weight everything the server takes a mean of."""
