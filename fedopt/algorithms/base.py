@@ -30,8 +30,10 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
+from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.local_work import Finished, LocalWork
-from fedopt.section import Section
+from fedopt.family import Family
+from fedopt.registry import Registry
 from fedopt.seeding import Purpose, stream
 from fedopt.storage.record import Line
 from fedopt.vectors.layout import Vectors
@@ -57,10 +59,10 @@ class ServerRound:
         return stream(self.seed, Purpose.ALGORITHM, self.number, *key)
 
 
-class Algorithm(Section, ABC):
+class Algorithm(Family, ABC):
     """Base of all algorithms; its fields are the keys of the experiment's [algorithm] section."""
 
-    name: str
+    registry: ClassVar[Registry] = ALGORITHMS
     server_lr: float = Field(1.0, gt=0)
     weighting: Weighting = "samples"
     """The objective: p_i = n_i / n, or 1 / N. The same p_i weight every mean that the server takes."""

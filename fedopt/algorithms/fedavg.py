@@ -7,8 +7,6 @@ Networks from Decentralized Data", AISTATS 2017 (arXiv:1602.05629), Algorithm 1.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
 from fedopt.algorithms.base import Algorithm, ServerRound
@@ -18,8 +16,6 @@ from fedopt.vectors.totals import Totals
 
 
 class FedAvg(Algorithm):
-    name: Literal["fedavg"] = "fedavg"
-
     def finish(self, work: LocalWork) -> Finished:
         return Finished(up={"dx": work.displacement})
 

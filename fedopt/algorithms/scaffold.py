@@ -41,7 +41,6 @@ class ControlRecord(Line):
 
 
 class Scaffold(Algorithm):
-    name: Literal["scaffold"] = "scaffold"
     variant: Literal["mean-gradient", "full-gradient"] = "mean-gradient"
     """What a control becomes: the mean gradient of the local steps, or the full gradient at x (option I)."""
 

@@ -2,4 +2,4 @@
 
 from fedopt.registry import Registry
 
-STAGES = Registry("channel stage", {})
+STAGES = Registry("channel stage", {}, base="fedopt.channel.base:Stage", plugins="stage")

@@ -10,11 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
 
-from fedopt.section import Section
+from fedopt.channel import STAGES
+from fedopt.family import Family
+from fedopt.registry import Registry
 from fedopt.seeding import Purpose, stream
 from fedopt.vectors.layout import Vectors
 from fedopt.vectors.totals import Totals
@@ -43,10 +46,10 @@ class ChannelKey:
         return stream(self.seed, Purpose.CHANNEL, self.round, self.stage, *client, *key)
 
 
-class Stage(Section, ABC):
+class Stage(Family, ABC):
     """Base of all stages; its fields are the keys of its table in [channel] stages."""
 
-    name: str
+    registry: ClassVar[Registry] = STAGES
 
     def client_state(self, like: Vectors) -> Vectors:
         """Vectors [P] that a client keeps between rounds, before its first one: error feedback lives here.

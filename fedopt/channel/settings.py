@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self, cast
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from fedopt.channel import STAGES
 from fedopt.channel.base import Stage
 from fedopt.channel.channel import Channel
+from fedopt.family import as_member
 from fedopt.section import Section, wrong
 
 
 def _stage(given: Any) -> Any:
     """A table with the stage's `name` and settings, its bare name, or the stage itself."""
     table = {"name": given} if isinstance(given, str) else given
-    if not isinstance(table, dict):
-        return given
-    if not isinstance(table.get("name"), str):
-        raise wrong("name", 'a stage is a table with its name, for example {name = "..."}')
-    return cast(type[Section], STAGES.load(table["name"])).model_validate(table)
+    if isinstance(table, Mapping) and "name" not in table:
+        raise wrong("name", 'a stage is a table with its name, for example {name = "package.module:Class"}')
+    return as_member(STAGES, "")(table)
 
 
 class ChannelSettings(Section):

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
-from fedopt.section import Section
+from fedopt.family import Family
+from fedopt.registry import Registry
+from fedopt.round.gathering import GATHERINGS
 from fedopt.vectors.layout import Vectors
 from fedopt.vectors.totals import Totals
 
@@ -27,11 +29,10 @@ class Collector(ABC):
         """What was folded in since `begin`: at least one update."""
 
 
-class Gathering(Section, ABC):
+class Gathering(Family, ABC):
     """Base of all rules; its fields are the keys of the experiment's [gathering] section."""
 
-    name: str
-
+    registry: ClassVar[Registry] = GATHERINGS
     holds_updates: ClassVar[bool] = False
     """Whether all updates of a round are held until the last one has come, which takes memory for all of them."""
 

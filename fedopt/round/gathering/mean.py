@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Literal
 
 from fedopt.round.gathering.base import Collector, Gathering
 from fedopt.vectors.exact_sum import ExactSum
@@ -14,8 +13,6 @@ from fedopt.vectors.totals import NumberSums, WeightedTotals
 
 class Mean(Gathering):
     """sum p_i v_i / sum p_i."""
-
-    name: Literal["mean"] = "mean"
 
     def collector(self) -> MeanCollector:
         return MeanCollector()
