@@ -11,8 +11,7 @@ import logging
 import shlex
 from pathlib import Path
 
-from flwr.app import Context
-from flwr.app.user_config import UserConfig
+from flwr.app import Context, UserConfig
 from flwr.serverapp import Grid, ServerApp
 
 from fedopt.errors import FedoptError

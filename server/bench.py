@@ -24,10 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedopt.errors import RunStopped
+from fedopt.flower_version import flower_version
 from fedopt.runs.history import RoundRecord
 from server.superlink import app_bundle
 
 STOCK_ROUNDS, STOCK_SECONDS = 3, 300.0
+
+STOCK_NODES_SPEAK_HTTP = (1, 40)
+"""From this version of Flower, stock SuperNodes speak HTTP and connect to the one port of a stock SuperLink."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,7 @@ def stock_processes(
     With `keys`, a folder made by `fedopt keys`, they use TLS and client keys. `node_config` is added to each node's.
     Yields the environment in which `flwr` finds the stock SuperLink as "bench".
     """
+    http = flower_version() >= STOCK_NODES_SPEAK_HTTP
     control, fleet, *own = (_free_port() for _ in range(clients + 2))
     binaries = Path(sys.executable).parent
     environment = {**os.environ, "FLWR_HOME": str(folder / "home"), "PATH": f"{binaries}:{os.environ.get('PATH', '')}"}
@@ -132,12 +137,13 @@ def stock_processes(
 
     try:
         if superlink is None:
-            superlink = f"127.0.0.1:{fleet}"
+            superlink = f"127.0.0.1:{control if http else fleet}"
             start(
                 *("flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(control)),
-                *("--fleet-api-address", f"127.0.0.1:{fleet}", "--disable-runtime-dependency-installation"),
+                *(() if http else ("--fleet-api-address", superlink)),
+                "--disable-runtime-dependency-installation",
             )
-            _until(lambda: _listens(control) and _listens(fleet), "SuperLink")
+            _until(lambda: _listens(control) and (http or _listens(fleet)), "SuperLink")
         for client, port in enumerate(own):
             security = ["--insecure"]
             if keys is not None:

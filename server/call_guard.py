@@ -16,11 +16,9 @@ from contextlib import contextmanager
 from typing import Any, NoReturn, Protocol
 
 import grpc
-from flwr.common.constant import PUBLIC_KEY_HEADER
-from flwr.proto.message_pb2 import PushObjectResponse
-from flwr.supercore.utils import get_metadata_bytes
 
 from fedopt.text import plain
+from server.flower_internals import PUBLIC_KEY_HEADER, PushObjectResponse, get_metadata_bytes
 from server.limits import MessageLimit
 from server.refusal_log import RefusalLog
 

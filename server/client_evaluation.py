@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from flwr.app import ArrayRecord, Message, RecordDict
-from flwr.app.message import Array
+from flwr.app import Array, ArrayRecord, Message, RecordDict
 from torch import Tensor
 
 from fedopt.round.federation import Score

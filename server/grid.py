@@ -11,21 +11,22 @@ import time
 from collections.abc import Iterable, Iterator
 
 from flwr.app import Error, Message, RecordDict
-from flwr.app.message import make_message, remove_content_from_message
-from flwr.common.constant import ErrorCode
-from flwr.proto.message_pb2 import ObjectTree
-from flwr.server.superlink.linkstate import InMemoryLinkState
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_object import (
+
+from fedopt.text import plain
+from server.flower_internals import (
+    ErrorCode,
+    InMemoryLinkState,
+    NoObjectInStoreError,
+    ObjectTree,
+    Run,
     get_all_nested_objects,
     get_object_tree,
     iterate_object_tree,
+    make_message,
     no_object_id_recompute,
+    remove_content_from_message,
 )
-from flwr.supercore.object_store import NoObjectInStoreError
-from flwr.supercore.run import Run
-
-from fedopt.text import plain
 from server.limits import ReplyLimit
 from server.mailbox import Mailbox
 from server.replies import TooLarge, read_reply

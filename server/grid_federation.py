@@ -15,9 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.app.message import Array
-from flwr.common.constant import ErrorCode
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from torch import Tensor
 
 from fedopt.drift.gradients import GRADIENT
@@ -29,6 +27,7 @@ from fedopt.storage.files import replace_file
 from fedopt.text import plain
 from fedopt.wire import TRAIN, Malformed, Order, as_arrays, read_update, unpack
 from server.client_evaluation import ClientEvaluation
+from server.flower_internals import ErrorCode
 from server.grid import REFUSED
 from server.links import Link
 from server.roster import ClientConnection, Roster

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flwr.common.constant import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
+from server.flower_internals import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
 
 SMALL = 2**16
 """Bytes that any reply may have in addition to its vectors: fields, headers, or the reason of an error."""

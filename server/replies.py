@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from flwr.app import Message
-from flwr.app.message import Array
-from flwr.supercore.inflatable.inflatable_object import get_object_body, get_object_head_values_from_object_content
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.app import Array, Message
+
+from server.flower_internals import (
+    get_object_body,
+    get_object_head_values_from_object_content,
+    inflate_object_from_contents,
+)
 
 
 class TooLarge(ValueError):

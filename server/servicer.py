@@ -20,39 +20,40 @@ from collections import Counter
 from contextlib import suppress
 
 import grpc
-from flwr.common.constant import PUBLIC_KEY_HEADER
-from flwr.common.serde import message_to_proto
-from flwr.proto.fleet_pb2 import (
-    ActivateNodeRequest,
-    ActivateNodeResponse,
-    PullMessagesRequest,
-    PullMessagesResponse,
-    PushMessagesRequest,
-    PushMessagesResponse,
-    RegisterNodeFleetRequest,
-    RegisterNodeFleetResponse,
-)
-from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest, SendNodeHeartbeatResponse
-from flwr.proto.message_pb2 import (
-    ConfirmMessageReceivedRequest,
-    ConfirmMessageReceivedResponse,
-    PullObjectRequest,
-    PullObjectResponse,
-    PushObjectRequest,
-    PushObjectResponse,
-)
-from flwr.server.superlink.fleet.grpc_rere.fleet_servicer import FleetServicer
-from flwr.server.superlink.fleet.message_handler import message_handler
-from flwr.server.superlink.linkstate import InMemoryLinkState, LinkStateFactory
-from flwr.supercore.constant import NodeStatus
-from flwr.supercore.date import now
-from flwr.supercore.error import ApiErrorCode, FlowerError
-from flwr.supercore.inflatable.inflatable_object import is_valid_sha256_hash, iterate_object_tree
-from flwr.supercore.object_store import NoObjectInStoreError
-from flwr.supercore.utils import get_metadata_bytes
 
 from fedopt.text import plain
 from fedopt.wire import TRAIN
+from server.flower_internals import (
+    PUBLIC_KEY_HEADER,
+    ActivateNodeRequest,
+    ActivateNodeResponse,
+    ApiErrorCode,
+    ConfirmMessageReceivedRequest,
+    ConfirmMessageReceivedResponse,
+    FleetServicer,
+    FlowerError,
+    InMemoryLinkState,
+    LinkStateFactory,
+    NodeStatus,
+    NoObjectInStoreError,
+    PullMessagesRequest,
+    PullMessagesResponse,
+    PullObjectRequest,
+    PullObjectResponse,
+    PushMessagesRequest,
+    PushMessagesResponse,
+    PushObjectRequest,
+    PushObjectResponse,
+    RegisterNodeFleetRequest,
+    RegisterNodeFleetResponse,
+    SendNodeHeartbeatRequest,
+    SendNodeHeartbeatResponse,
+    get_metadata_bytes,
+    is_valid_sha256_hash,
+    iterate_object_tree,
+    message_to_proto,
+    now,
+)
 from server.limits import ReplyLimit
 from server.mailbox import Mailbox
 from server.refusal_log import RefusalLog
@@ -246,7 +247,7 @@ class LongPollServicer(FleetServicer):
             if sum(1 for _ in iterate_object_tree(tree)) > limit.objects:
                 reason = "it has more objects than an update of this model"
             else:
-                response = message_handler.push_messages(request, self._state)
+                response = super().PushMessages(request, context)
                 if self._state.message_ins_id_to_message_res_id.get(order) == reply.message_id:
                     self._mailbox.reply_announced(order, response.session_id, set(response.objects_to_push))
                     return response

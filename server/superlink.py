@@ -17,24 +17,30 @@ from types import TracebackType
 
 import grpc
 import tomli_w
-from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SUPERLINK_NODE_ID, SubStatus
-from flwr.proto.fleet_pb2_grpc import add_FleetServicer_to_server
-from flwr.server.superlink.fleet.grpc_rere.node_auth_server_interceptor import NodeAuthServerInterceptor
-from flwr.server.superlink.linkstate import InMemoryLinkState, LinkStateFactory
-from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME, NOOP_FEDERATION_ID, TaskType
-from flwr.supercore.fab import Fab
-from flwr.supercore.heartbeat import HeartbeatSender
-from flwr.supercore.interceptors import (
-    RpcErrorTranslationServerInterceptor,
-    create_fleet_runtime_version_server_interceptor,
-)
-from flwr.supercore.object_store import ObjectStoreFactory
-from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.federation import NoOpFederationManager
 
 from fedopt.addresses import split_address
 from fedopt.errors import InvalidExperiment
 from server.call_guard import CallGuard
+from server.flower_internals import (
+    FLWR_IN_MEMORY_DB_NAME,
+    NOOP_ACCOUNT_NAME,
+    NOOP_FEDERATION_ID,
+    NOOP_FLWR_AID,
+    SUPERLINK_NODE_ID,
+    Fab,
+    HeartbeatSender,
+    InMemoryLinkState,
+    LinkStateFactory,
+    NodeAuthServerInterceptor,
+    NoOpFederationManager,
+    ObjectStoreFactory,
+    RpcErrorTranslationServerInterceptor,
+    SubStatus,
+    TaskIdentity,
+    TaskType,
+    add_FleetServicer_to_server,
+    create_fleet_runtime_version_server_interceptor,
+)
 from server.grid import DirectGrid
 from server.limits import MessageLimit
 from server.links import DirectLink

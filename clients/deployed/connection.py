@@ -17,31 +17,33 @@ from typing import Any, cast
 import grpc
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message
-from flwr.app.message import remove_content_from_message
-from flwr.client.grpc_rere_client.node_auth_client_interceptor import NodeAuthClientInterceptor
-from flwr.common.serde import message_to_proto
-from flwr.proto.fleet_pb2 import (
+
+from clients.deployed.flower_internals import (
     ActivateNodeRequest,
+    ApiErrorCode,
+    ConfirmMessageReceivedRequest,
     DeactivateNodeRequest,
+    FleetStub,
+    FlowerError,
+    Node,
     PullMessagesRequest,
+    PullObjectRequest,
     PushMessagesRequest,
+    PushObjectRequest,
     RegisterNodeFleetRequest,
-)
-from flwr.proto.fleet_pb2_grpc import FleetStub
-from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PullObjectRequest, PushObjectRequest
-from flwr.proto.node_pb2 import Node
-from flwr.supercore.error import ApiErrorCode, FlowerError
-from flwr.supercore.inflatable.inflatable_object import (
+    RuntimeVersionClientInterceptor,
+    SendNodeHeartbeatRequest,
+    generate_key_pairs,
     get_all_nested_objects,
     get_object_tree,
+    inflate_object_from_contents,
     iterate_object_tree,
+    message_to_proto,
     no_object_id_recompute,
+    public_key_to_bytes,
+    remove_content_from_message,
 )
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.interceptors import RuntimeVersionClientInterceptor
-from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes
-
+from clients.deployed.signing import SigningInterceptor
 from fedopt.errors import FedoptError
 from fedopt.text import plain
 
@@ -121,7 +123,7 @@ class Connection:
         self._channel = grpc.intercept_channel(
             channel or open_channel(address, credentials),
             RuntimeVersionClientInterceptor(component_name="SuperNode"),
-            NodeAuthClientInterceptor(private, private.public_key()),
+            SigningInterceptor(private),
         )
         self._stub: Any = FleetStub(self._channel)
         self.most_bytes = HELLO_BYTES

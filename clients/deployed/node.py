@@ -15,7 +15,6 @@ from contextlib import suppress
 from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
-from flwr.common.constant import ErrorCode
 
 from clients.app import app, order_bytes
 from clients.deployed.connection import (
@@ -28,6 +27,7 @@ from clients.deployed.connection import (
     UnknownNode,
 )
 from clients.deployed.diagnosis import why_tls_fails
+from clients.deployed.flower_internals import ErrorCode
 from fedopt.errors import FedoptError, NotStored
 from fedopt.text import plain
 from fedopt.wire import EVALUATE, FAREWELL, HELLO, TRAIN, Farewell, Greeting, Malformed

@@ -64,6 +64,8 @@ def server(
     The output is that of `fedopt run`, plus server.log in the run's directory. A server that was killed continues with
     --resume, and its clients reconnect by themselves. Settings for waiting: run.patience, run.deadline,
     run.min_replies, run.over_select.
+
+    Clients are `fedopt client` processes; stock SuperNodes of Flower 1.39 can join too (newer ones speak HTTP only).
     """
     tls_cert, tls_key, ca, client_keys = _with_keys(keys, tls_cert, tls_key, ca, client_keys)
     _check_security(listen, (tls_cert, tls_key, ca), client_keys, insecure)
