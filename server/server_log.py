@@ -33,6 +33,11 @@ class OneLine(logging.Formatter):
         return super().format(record)
 
 
+def _no_line_per_reply(record: logging.LogRecord) -> bool:
+    """A filter without Flower's line for every reply, which would fill the log."""
+    return not (record.name == "flwr" and str(record.msg).startswith("[Fleet.PushMessages]"))
+
+
 class LogFile(logging.FileHandler):
     """A log file whose disk may fill up: this is reported once, and the server continues without it."""
 
@@ -88,6 +93,7 @@ def journal(file: Path) -> Iterator[None]:
 def log_to(file: Path) -> None:
     """Sends the log to `file`, and Flower's log away from the terminal, which shows only our own lines."""
     handler = LogFile(file)
+    handler.addFilter(_no_line_per_reply)
     handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
     for name in LOGGERS:
         logger = logging.getLogger(name)

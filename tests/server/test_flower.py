@@ -86,7 +86,7 @@ def test_flwr_run_on_stock_superlink_and_supernodes(tmp_path: Path) -> None:
 @pytest.mark.deployment
 @pytest.mark.skipif(
     flower_version() >= STOCK_NODES_SPEAK_HTTP,
-    reason="from Flower 1.40 stock SuperNodes speak HTTP, and fedopt server speaks gRPC: make test-flower VERSION=1.39.0",
+    reason="stock SuperNodes speak HTTP from Flower 1.40, fedopt server gRPC: make test-flower VERSION=1.39.0",
 )
 @pytest.mark.parametrize("secure", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_stock_supernode_joins_a_fedopt_server(secure: bool, processes: Processes) -> None:
