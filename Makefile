@@ -24,8 +24,8 @@ test-slow: $(READY)  ## what takes minutes: MNIST, CIFAR-10, ResNet-18, 1,000 cl
 	$(BIN)/python -m pytest -n 2 -q -rP -m slow
 
 test-flower: $(FLOWER)/.ready  ## the deployment tests with another Flower: VERSION=1.39.0
-	PYTHONPATH=. $(FLOWER)/bin/python -m pytest -n auto --dist worksteal -q -m "not slow" tests/server tests/clients/deployed
-	PYTHONPATH=. $(FLOWER)/bin/python -m pytest -n auto --dist worksteal -q -m "deployment and not slow" tests \
+	PYTHONPATH="$(CURDIR)" $(FLOWER)/bin/python -m pytest -n auto --dist worksteal -q -m "not slow" tests/server tests/clients/deployed
+	PYTHONPATH="$(CURDIR)" $(FLOWER)/bin/python -m pytest -n auto --dist worksteal -q -m "deployment and not slow" tests \
 		--ignore tests/server --ignore tests/clients/deployed
 
 test-mutations: $(READY)  ## single-line errors in a copy of the code, one by one: does test-quick notice? ONLY=pattern JOBS=n
