@@ -13,7 +13,7 @@ import torch
 import fedopt
 from fedopt.runs.history import History
 from server.deployment import open_run
-from server.local_clients import Nursery
+from server.local_clients import LocalClients
 from server.local_federation import run_locally
 
 pytestmark = pytest.mark.deployment
@@ -47,8 +47,8 @@ def experiment(algorithm: str, optimizer: str, participation: float, dtype: str,
 
 
 def deployed(settings: fedopt.Experiment, out: Path) -> History:
-    with Nursery() as nursery, open_run(settings, out, None, []) as (directory, setup):
-        return run_locally(nursery, directory, setup, lambda line: None, [])
+    with LocalClients() as local_clients, open_run(settings, out, None, []) as (directory, setup):
+        return run_locally(local_clients, directory, setup, lambda line: None, [])
 
 
 @pytest.mark.parametrize(
