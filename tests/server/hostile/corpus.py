@@ -108,7 +108,7 @@ def _fields() -> Iterator[Case]:
     for name, value in (("steps", 0), ("steps", 1000), ("samples", 7.0), ("steps", 1.0), ("loss", 1), ("loss", 1e30)):
         yield Case(f"field {name} is {value!r}", _with_fields(_setting(name, value)))
     for number, text in enumerate(NASTY_TEXTS):
-        yield Case(f"reports a number of an unknown name, text {number}", _with_fields(_setting(f"told.{text}", 0.0)))
+        yield Case(f"reports a number of an unknown name, text {number}", _with_fields(_setting(f"number.{text}", 0.0)))
         yield Case(f"a text for the loss, text {number}", _with_fields(_setting("loss", text)))
 
 
