@@ -1,4 +1,4 @@
-"""All measures by name, with their meaning: read off the records themselves, so that none is forgotten."""
+"""All measures with their meanings, taken from the field docstrings of the records, so that none is missing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ NOTATION = (
 )
 
 READING = (
-    'A dot leads into an object: drift.ratio is record["drift"]["ratio"]. A measure that is not defined, not due or '
-    "not at hand is null."
+    'A dot stands for nesting: drift.ratio is record["drift"]["ratio"]. A measure that is undefined, not due in this '
+    "round or unavailable is null."
 )
 
 PARTS: dict[str, type[BaseModel]] = {
@@ -24,7 +24,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "clients": ClientSpread,
     "classes": ClassSpread,
 }
-"""Fields of a round's record that are objects of their own."""
+"""Fields of a round's record that are objects themselves."""
 
 
 def metrics() -> dict[str, dict[str, str]]:
@@ -39,13 +39,13 @@ def metrics() -> dict[str, dict[str, str]]:
 
 
 def scalars() -> list[str]:
-    """Names of the measures that are one number a round, as results.csv has them."""
+    """Names of the measures that are one number per round, as in results.csv."""
     names = [f"{part}.{name}" for part, record in PARTS.items() for name in _numbers(record)]
     return [*names, "divergence"]
 
 
 def meaning(name: str) -> str:
-    """What a measure of that name is."""
+    """The description of the measure."""
     return next(entries[name] for entries in metrics().values() if name in entries)
 
 

@@ -1,4 +1,4 @@
-"""Reading run directories, whatever state they are in: finished, under way, broken off, or torn."""
+"""Reads run directories in any state: finished, running, interrupted or damaged."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from fedopt.runs.history import RoundRecord, Summary
 from fedopt.runs.modules import recall_modules
 
 FAILURE = "failure.txt"
-"""In the directory of a run of a study that could not be finished: why."""
+"""In the directory of a study's run that failed: the reason."""
 
 DIVERGED = "diverged: "
-"""What the reason begins with where the run's numbers ran away: that is a result, and repeating would not help."""
+"""How the reason begins if the run diverged. That is a result, and repeating the run would not help."""
 
 SEARCH = "search"
-"""Below a study: the runs that its search chose by."""
+"""In a study's directory: the runs of its hyperparameter search."""
 
 
 @dataclass(frozen=True)
 class PastRun:
-    """All that can be read of a run."""
+    """Everything that could be read of a run."""
 
     path: Path
     experiment: Experiment
     records: tuple[RoundRecord, ...]
     summary: Summary | None
-    """None of a run that has not ended."""
+    """None if the run has not ended."""
     partition: LabelSpread | None
     fingerprint: Fingerprint | None
-    """None of a run from before there were any."""
+    """None for a run made before fingerprints existed."""
     failure: str | None
     complaints: tuple[str, ...]
     """A sentence for each thing that could not be read."""
@@ -50,7 +50,7 @@ class PastRun:
 
 
 def read_run(path: Path) -> PastRun:
-    """The run at `path`; InvalidExperiment if there is none, or none whose experiment can be read."""
+    """Reads the run at `path`. Raises InvalidExperiment if there is none or its experiment cannot be read."""
     try:
         given = tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig"))
         recall_modules(given, path)
@@ -73,7 +73,7 @@ def read_run(path: Path) -> PastRun:
 
 
 def read_failure(path: Path) -> str | None:
-    """Why the run at `path` could not be finished, where a study has said so."""
+    """Why the run at `path` failed, as its study recorded; None if it did not."""
     try:
         return (path / FAILURE).read_text(encoding="utf-8", errors="replace").strip() or "for no reason given"
     except (FileNotFoundError, NotADirectoryError):
@@ -81,7 +81,7 @@ def read_failure(path: Path) -> str | None:
 
 
 def find_runs(places: Sequence[Path]) -> list[Path]:
-    """The run directories at or below `places`, in the order of their names. InvalidExperiment for a place without."""
+    """The run directories at or below `places`, ordered by name. Raises InvalidExperiment for a place with none."""
     found: list[Path] = []
     for place in places:
         if not place.exists():
@@ -97,7 +97,7 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
 
 def _runs_below(place: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(place):
-        # A run holds no other, a draft is none yet, and a study's search is not its result.
+        # Runs are not nested, a draft is no run yet, and the runs of a study's search are not its results.
         hidden = set(folders) if "experiment.toml" in files else {SEARCH} if "study.toml" in files else set()
         folders[:] = sorted(name for name in folders if name not in hidden and not name.startswith("."))
         if "experiment.toml" in files:
@@ -105,7 +105,7 @@ def _runs_below(place: Path) -> Iterator[Path]:
 
 
 def _records(file: Path, complaints: list[str]) -> Iterator[RoundRecord]:
-    """The records that can be read, in order; a later line of the same round replaces none."""
+    """The records that can be read, in order; of two lines about one round the first counts."""
     try:
         lines = file.read_bytes().split(b"\n")
     except FileNotFoundError:

@@ -20,7 +20,7 @@ from fedopt.round.plausibility import Bounds
 from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory
 from fedopt.runs.evaluation import Evaluator
-from fedopt.runs.history import Final, History, RoundRecord, summarise
+from fedopt.runs.history import Final, History, RoundRecord, summarize
 from fedopt.runs.interruption import uninterrupted
 from fedopt.runs.recorder import Draft, Recorder
 from fedopt.runs.reference import Reference
@@ -230,7 +230,7 @@ class Run:
             final = Final(test_accuracy=evaluation.accuracy, test_loss=evaluation.loss)
         else:
             final = Final(test_accuracy=last.test_accuracy, test_loss=last.test_loss)
-        summary = summarise(
+        summary = summarize(
             self._experiment,
             self._records,
             final,
