@@ -20,8 +20,9 @@ from clients.deployed.durable import DurableState
 from clients.deployed.own_data import read_own_data
 from clients.lanes.choice import choose_backend
 from clients.lanes.training import Job, LaneTrainer
-from fedopt.data.dataset import Dataset, load_dataset
+from fedopt.data.dataset import Dataset
 from fedopt.data.evaluation_shares import owners_of_tests
+from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.data.settings import DataSettings
 from fedopt.device import choose_device
@@ -162,7 +163,7 @@ Samples = tuple[Tensor, Tensor]
 def _holdings(experiment: Experiment, hello: Hello, own: Own) -> tuple[Tensor, Tensor, np.ndarray, Samples]:
     """Samples, targets, the positions among them that are this client's, and its own test share."""
     if own.data is not None:
-        samples, targets = read_own_data(own.data, hello.class_names, experiment.data.image_size)
+        samples, targets = read_own_data(own.data, hello.class_names, experiment.data.source.resized_to)
         return samples, targets, np.arange(len(targets)), (samples[:0], targets[:0])
     read = read_data.__wrapped__ if own.alone else read_data
     dataset, parts, owners = read(experiment.data, experiment.run.seed)
