@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fedopt.algorithms.base import names_up
 from fedopt.data.fingerprint import Fingerprint
+from fedopt.data.label_skew import LabelSpread
 from fedopt.device import threads
-from fedopt.drift.records import LabelSpread
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.loop import Terms
 from fedopt.runs.checkpoint import Checkpoints

@@ -11,10 +11,9 @@ from clients.lanes.backends import check_products
 from clients.lanes.choice import choose_backend
 from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.fingerprint import Fingerprint, fingerprint_partition
-from fedopt.data.label_skew import LabelSkew
+from fedopt.data.label_skew import LabelSkew, LabelSpread
 from fedopt.data.partition import partition
 from fedopt.device import threads
-from fedopt.drift.records import LabelSpread
 from fedopt.experiment.experiment import Experiment
 from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory, check_unused, read_run_experiment

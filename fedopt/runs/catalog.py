@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from fedopt.drift.records import ClassSpread, ClientSpread, ControlDrift, Drift, GradientDrift, LabelSpread
+from fedopt.data.label_skew import LabelSpread
+from fedopt.drift.records import ClassSpread, ClientSpread, ControlDrift, Drift, GradientDrift
 from fedopt.runs.history import RoundRecord
 
 NOTATION = (

@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from fedopt.data.fingerprint import Fingerprint
-from fedopt.drift.records import LabelSpread
+from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import BrokenRun, DataUnavailable, InvalidExperiment, NotStored
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import override, to_toml
