@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, mo
 from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.fedavg import FedAvg
+from fedopt.channel.settings import ChannelSettings
 from fedopt.data.settings import DataSettings
 from fedopt.drift.settings import MetricSettings
 from fedopt.errors import InvalidExperiment
@@ -21,6 +22,10 @@ from fedopt.models.base import ModelFamily
 from fedopt.models.dense import Mlp
 from fedopt.optimizers.local import LocalSettings
 from fedopt.precision import Products
+from fedopt.round.gathering import GATHERINGS
+from fedopt.round.gathering.base import Gathering
+from fedopt.round.gathering.mean import Mean
+from fedopt.round.method import Method
 from fedopt.round.plausibility import AdmissionSettings
 from fedopt.section import Section, wrong
 
@@ -106,6 +111,8 @@ class Experiment(Section):
     run: RunSettings = RunSettings()
     metrics: MetricSettings = MetricSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    channel: ChannelSettings = ChannelSettings()
+    gathering: Annotated[SerializeAsAny[Gathering], BeforeValidator(as_member(GATHERINGS, "mean"))] = Mean()
 
     def __init__(self, **sections: Any) -> None:
         try:
@@ -121,6 +128,11 @@ class Experiment(Section):
         if least is not None and least > self.cohort_size:
             raise wrong("run.min_replies", f"{least} updates, but a round has {self.cohort_size} clients; lower it")
         return self
+
+    @property
+    def method(self) -> Method:
+        """What happens to vectors in a round."""
+        return Method(self.algorithm, self.channel.channel, self.gathering)
 
     @property
     def cohort_size(self) -> int:
