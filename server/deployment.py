@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedopt.data.fingerprint import Fingerprint
+from fedopt.data.label_skew import LabelSpread
 from fedopt.device import threads
-from fedopt.drift.records import LabelSpread
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.selection import Terms
 from fedopt.runs.checkpoint import Checkpoints

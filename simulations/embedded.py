@@ -16,10 +16,9 @@ from clients.lanes.choice import choose_backend
 from clients.lanes.training import Execution, LocalTraining
 from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.fingerprint import Fingerprint, fingerprint_partition
-from fedopt.data.label_skew import LabelSkew
+from fedopt.data.label_skew import LabelSkew, LabelSpread
 from fedopt.data.partition import partition
 from fedopt.device import threads
-from fedopt.drift.records import LabelSpread
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.federation import Score
 from fedopt.runs.checkpoint import Checkpoints

@@ -22,8 +22,9 @@ from clients.lanes.choice import choose_backend
 from clients.lanes.sending import SendingTrainer
 from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from fedopt.channel.base import Payload
-from fedopt.data.dataset import Dataset, load_dataset
+from fedopt.data.dataset import Dataset
 from fedopt.data.evaluation_shares import owners_of_tests
+from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.data.settings import DataSettings
 from fedopt.device import choose_device
@@ -152,7 +153,7 @@ def _client_data(
 ) -> tuple[Tensor, Tensor, np.ndarray, Samples]:
     """Samples, targets, the indices of this client's samples, and its own test share."""
     if config.data is not None:
-        samples, targets = read_own_data(config.data, hello.class_names, experiment.data.image_size)
+        samples, targets = read_own_data(config.data, hello.class_names, experiment.data.source.resized_to)
         return samples, targets, np.arange(len(targets)), (samples[:0], targets[:0])
     read = read_data.__wrapped__ if config.alone else read_data
     dataset, parts, owners = read(experiment.data, experiment.run.seed)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedopt.data.batches import plan_batches
-from fedopt.data.dataset import load_dataset
+from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 import fedopt
 from fedopt.data.batches import plan_batches, plan_samples, samples_seen
-from fedopt.data.dataset import load_dataset
 from fedopt.data.evaluation_shares import owners_of_tests
+from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.models.build import build_model
 from fedopt.optimizers.local import LocalSettings
