@@ -1,4 +1,4 @@
-"""An algorithm that uses all of the contract: state at server and clients, vectors down, numbers, randomness, layout."""
+"""An algorithm that uses the whole contract: server and client state, vectors down, numbers, randomness, layout."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class NudgedRecord(Line):
 
 
 class Nudged(Algorithm):
-    """FedAvg with server momentum m; clients add `pull` * m to their gradients and leave out half of their last step."""
+    """FedAvg with server momentum m; clients add `pull` * m to their gradients and report half of their last step."""
 
     beta: float = Field(0.5, ge=0, lt=1)
     pull: float = Field(0.1, ge=0)
