@@ -26,7 +26,7 @@ class UpdateDrift(Line):
     ratio: float | None
     """sum w_i |d_i|^2 / |d|^2, the drift ratio: 1 when all updates are equal, large when they cancel out."""
     cosine: float | None
-    """Mean of cos(d_i, d_j) over all pairs of clients: 1 for parallel updates, 0 for orthogonal, below 0 for opposed."""
+    """Mean of cos(d_i, d_j) over all pairs of clients: 1 for parallel ones, 0 for orthogonal, below 0 for opposed."""
 
 
 class Drift(UpdateDrift):
