@@ -2,7 +2,7 @@
 // The page's sections: the groups shown, their colors, and the charts.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const MOST = 8; // curves that can be formatNumber apart at once
+const MOST = 8; // the most curves that can be distinguished
 const state = { shown: data.axes.map(() => new Set()), hidden: new Set(), byBytes: false, partition: 0, layersOf: 0 };
 const compareIndex = data.axes.findIndex((axis) => axis.name === data.compare);
 const wheel = (label) => `hsl(${(label * 137.5) % 360} 58% ${label % 2 ? 46 : 60}%)`;
