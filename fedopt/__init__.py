@@ -33,7 +33,7 @@ _PLACES = {
 
 def __getattr__(name: str) -> Any:
     """Imports what is asked for, when it is asked for: `fedopt --help` must not wait for torch."""
-    from fedopt.registry import load_attribute
+    from fedopt.imports import load_attribute
 
     if name in _PLACES:
         return load_attribute(_PLACES[name])

@@ -27,7 +27,20 @@ LAYERS = [
     {"round"},
     {"data", "drift", "channel", "algorithms", "optimizers", "schedules", "models"},
     {"vectors", "storage"},
-    {"registry", "explain", "section", "errors", "seeding", "device", "precision", "text", "addresses", "task"},
+    {
+        "registry",
+        "explain",
+        "section",
+        "family",
+        "imports",
+        "errors",
+        "seeding",
+        "device",
+        "precision",
+        "text",
+        "addresses",
+        "task",
+    },
 ]
 """What is in fedopt/, from the top: a file imports from its own layer and from those below it."""
 

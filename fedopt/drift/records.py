@@ -26,7 +26,7 @@ class UpdateDrift(Line):
     ratio: float | None
     """sum w_i |d_i|^2 / |d|^2, the drift ratio: 1 when all updates are equal, large when they cancel out."""
     cosine: float | None
-    """Mean of cos(d_i, d_j) over all pairs of clients: 1 for parallel ones, 0 for orthogonal, below 0 for opposed."""
+    """Mean of cos(d_i, d_j) over pairs of clients: 1 for parallel updates, 0 for orthogonal, negative for opposed."""
 
 
 class Drift(UpdateDrift):
@@ -47,17 +47,6 @@ class GradientDrift(Line):
     """sum w_i |g_i|^2 / |g|^2, the local dissimilarity B^2 of FedProx; 1 when all clients have the same objective."""
     alignment: float | None
     """cos(d, -g): 1 when the mean update follows the negative gradient of the round's objective."""
-
-
-class ControlDrift(Line):
-    """How good SCAFFOLD's controls are. c_i is the client's control at the start of the round, c the server's."""
-
-    error: float | None = None
-    """Mean of |c_i - grad f_i(x)|^2 / |grad f_i(x)|^2 over clients that sent grad f_i(x); 1 for a control of zero."""
-    distance: float | None = None
-    """sum w_i |c_i - c|, the mean norm of the correction."""
-    gap: float | None = None
-    """|c - sum p_i c_i| over all N clients after the round: 0 up to rounding, unless an update was lost."""
 
 
 class ClientSpread(Line):

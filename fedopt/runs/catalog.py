@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from pydantic import BaseModel
 
-from fedopt.drift.records import ClassSpread, ClientSpread, ControlDrift, Drift, GradientDrift, LabelSpread
+from fedopt.algorithms import ALGORITHMS
+from fedopt.algorithms.base import Algorithm
+from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift, LabelSpread
 from fedopt.runs.history import RoundRecord
 
 NOTATION = (
@@ -20,11 +24,16 @@ READING = (
 PARTS: dict[str, type[BaseModel]] = {
     "drift": Drift,
     "gradients": GradientDrift,
-    "control": ControlDrift,
     "clients": ClientSpread,
     "classes": ClassSpread,
 }
 """Fields of a round's record that are objects themselves."""
+
+
+def algorithm_records() -> dict[str, type[BaseModel]]:
+    """For each registered algorithm that has measures of its own, by its name: what they are."""
+    kinds = {name: cast(type[Algorithm], ALGORITHMS.load(name)).record for name in ALGORITHMS}
+    return {name: record for name, record in kinds.items() if record is not None}
 
 
 def metrics() -> dict[str, dict[str, str]]:
@@ -34,6 +43,9 @@ def metrics() -> dict[str, dict[str, str]]:
     for part, record in PARTS.items():
         title = f"{part}: {_described(RoundRecord)[part]}"
         groups[title] = {f"{part}.{name}": meaning for name, meaning in _described(record).items()}
+    for algorithm, record in algorithm_records().items():
+        described = _described(record)
+        groups[f"algorithm, of {algorithm}"] = {f"algorithm.{name}": meaning for name, meaning in described.items()}
     groups["partition.json"] = _described(LabelSpread)
     return groups
 
@@ -41,7 +53,8 @@ def metrics() -> dict[str, dict[str, str]]:
 def scalars() -> list[str]:
     """Names of the measures that are one number per round, as in results.csv."""
     names = [f"{part}.{name}" for part, record in PARTS.items() for name in _numbers(record)]
-    return [*names, "divergence"]
+    own = [f"algorithm.{name}" for record in algorithm_records().values() for name in _numbers(record)]
+    return [*names, *dict.fromkeys(own), "divergence"]
 
 
 def meaning(name: str) -> str:

@@ -7,7 +7,7 @@ fingerprint.json     hashes of the data and of their partition
 model.safetensors    the latest global model, under its state_dict names
 summary.json         written when the run has ended
 checkpoint/          what --resume reads
-model-module.json    where the module of a user's own model was found
+modules.json         where the modules of the user's own code were found
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from fedopt.drift.records import LabelSpread
 from fedopt.errors import BrokenRun, DataUnavailable, InvalidExperiment, NotStored
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import override, to_toml
-from fedopt.models.custom import CustomModel
-from fedopt.models.places import recall_place, record_place
+from fedopt.family import outside_names
 from fedopt.runs.history import RoundRecord, Summary
+from fedopt.runs.modules import recall_modules, record_modules
 from fedopt.storage.files import NO_ROOM, replace_file
 
 
@@ -162,10 +162,8 @@ def read_run_experiment(path: Path, overrides: list[str]) -> Experiment:
         given = tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise BrokenRun(f"{path / 'experiment.toml'} is torn or was edited: {error}") from error
-    experiment = Experiment(**override(given, overrides))
-    if isinstance(experiment.model, CustomModel):
-        recall_place(experiment.model.name, path)
-    return experiment
+    recall_modules(given, path)
+    return Experiment(**override(given, overrides))
 
 
 def _names(experiment: Experiment) -> Iterator[Path]:
@@ -182,8 +180,7 @@ def _make(path: Path, experiment: Experiment) -> None:
     try:
         draft.mkdir(parents=True)
         replace_file(draft / "experiment.toml", to_toml(experiment).encode())
-        if isinstance(experiment.model, CustomModel):
-            record_place(experiment.model.name, draft)
+        record_modules(outside_names(experiment), draft)
         draft.replace(path)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fedopt.drift.records import ClassSpread, ClientSpread, ControlDrift, Drift, GradientDrift
+from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift
 from fedopt.experiment.experiment import Experiment
 from fedopt.storage.record import Line
 
@@ -47,8 +47,8 @@ class RoundRecord(Line):
     """Measures of the clients' updates; every round, unless metrics.drift is "off"."""
     gradients: GradientDrift | None = None
     """Measures of the clients' full gradients at x; every metrics.drift_every rounds."""
-    control: ControlDrift | None = None
-    """Measures of SCAFFOLD's controls; every round, `error` and `gap` only with full gradients."""
+    algorithm: dict[str, float | None] | None = Field(None, validation_alias=AliasChoices("algorithm", "control"))
+    """The algorithm's own measures, if it has some; every round, some of them when full gradients are computed."""
     clients: ClientSpread | None = None
     """The model on each client's own test share; every metrics.clients_every rounds."""
     classes: ClassSpread | None = None

@@ -16,6 +16,7 @@ from fedopt.drift.records import LabelSpread
 from fedopt.errors import FedoptError, InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.runs.history import RoundRecord, Summary
+from fedopt.runs.modules import recall_modules
 
 FAILURE = "failure.txt"
 """In the directory of a study's run that failed: the reason."""
@@ -51,7 +52,9 @@ class PastRun:
 def read_run(path: Path) -> PastRun:
     """Reads the run at `path`. Raises InvalidExperiment if there is none or its experiment cannot be read."""
     try:
-        experiment = Experiment(**tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig")))
+        given = tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig"))
+        recall_modules(given, path)
+        experiment = Experiment(**given)
     except FileNotFoundError as error:
         raise InvalidExperiment(f"{path} holds no run: it has no experiment.toml") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, FedoptError) as error:

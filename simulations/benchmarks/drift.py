@@ -10,7 +10,7 @@ import statistics
 from dataclasses import dataclass
 
 from fedopt.device import threads
-from fedopt.drift.measuring import NOTHING, Look
+from fedopt.drift.measuring import NO_MEASURES, MeasurePlan
 from simulations.benchmarks.engine import Bench, seconds_of
 
 
@@ -30,10 +30,10 @@ class Cost:
 
 def measure_cost(model: str, batch: int, epochs: int, repeats: int) -> Cost:
     bench = Bench(model, batch, "sgd", epochs)
-    updates, gradients = Look(bench.layers), Look(bench.layers, gradients=True)
+    updates, gradients = MeasurePlan(bench.layers), MeasurePlan(bench.layers, gradients=True)
     with threads(1):
         turns = [
-            [seconds_of(lambda look=look: bench.by_engine(look)) for look in (NOTHING, updates, gradients)]  # type: ignore[misc]
+            [seconds_of(lambda plan=plan: bench.by_engine(plan)) for plan in (NO_MEASURES, updates, gradients)]  # type: ignore[misc]
             for _ in range(repeats + 1)
         ][1:]
     ratios = [with_updates / without for without, with_updates, _ in turns]

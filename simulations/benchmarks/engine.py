@@ -23,23 +23,25 @@ from torch import Tensor, nn
 
 from clients.lanes.backends import Backend
 from clients.lanes.choice import choose_backend
+from clients.lanes.training import Execution, LocalTraining
 from fedopt.algorithms.base import shares
 from fedopt.data.batches import plan_batches
 from fedopt.data.partition import split_labels
 from fedopt.device import choose_device, threads
 from fedopt.drift.layers import Layers
-from fedopt.drift.measuring import NOTHING, Look
+from fedopt.drift.measuring import NO_MEASURES, MeasurePlan
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
 from fedopt.precision import Products
-from fedopt.round.loop import ServerState, Terms, play_round, select_cohort
+from fedopt.round.loop import Rounds, Rules
+from fedopt.round.selection import Terms, select_cohort
+from fedopt.round.state import ServerState
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
-from fedopt.vectors.exact_sum import Collector
 from fedopt.vectors.layout import Layout
 from simulations.benchmarks.plain_loop import batches_of, sam_plainly, scaffold_plainly, train_plainly
 from simulations.sizing import choose_lanes, choose_recording, choose_workers
-from simulations.virtual import VirtualFederation
+from simulations.virtual import Resources, VirtualFederation
 
 SAMPLES, SHAPE, CLASSES = 60_000, (1, 28, 28), 10
 """The size and shape of MNIST. Values do not affect speed, so they are random and no file is needed."""
@@ -142,22 +144,22 @@ class Bench:
         self.workers = choose_workers(workers, self.experiment, self.x.device)
         self.lanes = choose_lanes(task, self.experiment, self.x[:1], longest, self.workers)
         self.federation = VirtualFederation(
-            task,
-            self.experiment.algorithm,
-            self.experiment.local,
+            LocalTraining(task, self.experiment.algorithm, self.experiment.local, 0),
             (self.x, self.y),
             self.parts,
-            seed=0,
-            lanes=self.lanes,
-            cohort=setting.cohort,
-            workers=self.workers,
-            backend=self.backend,
-            products=run.products,
-            record=choose_recording(run.cuda_graphs, self.device, self.backend),
+            Execution(
+                self.backend,
+                self.lanes,
+                run.products,
+                record=choose_recording(run.cuda_graphs, self.device, self.backend),
+            ),
+            Resources(setting.cohort, self.workers),
         )
         self.state = ServerState.initial(self.layout.flatten(self.module), self.experiment.algorithm)
         self.cohort = select_cohort(len(self.parts), setting.cohort, seed=0, round_=1)
-        self._terms, self._collector = Terms.all_of(setting.cohort), Collector()
+        self._plan = NO_MEASURES
+        rules = Rules(Terms.all_of(setting.cohort), seed=0)
+        self._rounds = Rounds(self.experiment.method, self.federation, rules, lambda round_: self._plan)
         self.steps = sum(len(self.batches(client)) for client in self.cohort)
 
     def close(self) -> None:
@@ -172,19 +174,11 @@ class Bench:
         plan = plan_batches(len(self.parts[client]), self.experiment.local, rng)
         return [batch.to(self.device) for batch in batches_of(plan, self.parts[client])]
 
-    def by_engine(self, look: Look = NOTHING) -> Tensor:
-        """The model after the round, [P]; nothing is measured unless `look` says so."""
-        state, _ = play_round(
-            self.state,
-            self.experiment.algorithm,
-            self.federation,
-            self.share_of,
-            self._terms,
-            seed=0,
-            look=look,
-            collector=self._collector,
-        )
-        self.federation.settle(self.state.accepted)
+    def by_engine(self, plan: MeasurePlan = NO_MEASURES) -> Tensor:
+        """The model after the round, [P]; nothing is measured unless `plan` says so."""
+        self._plan = plan
+        state, _ = self._rounds.play_one(self.state)
+        self.federation.commit(self.state.accepted)
         return state.x
 
     @property

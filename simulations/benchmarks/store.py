@@ -11,17 +11,20 @@ import numpy as np
 import torch
 
 from clients.lanes.choice import choose_backend
+from clients.lanes.training import Execution, LocalTraining
 from fedopt.device import threads
 from fedopt.errors import RunStopped
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
-from fedopt.round.loop import ServerState, Terms, play_round
+from fedopt.round.loop import Rounds, Rules
+from fedopt.round.selection import Terms
+from fedopt.round.state import ServerState
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
 from simulations.benchmarks.engine import CLASSES, SAMPLES, SHAPE, seconds_of
 from simulations.sizing import choose_lanes, choose_workers
-from simulations.virtual import VirtualFederation
+from simulations.virtual import Resources, VirtualFederation
 
 MEMORY, DISK = 1e9, 0.0
 """The share of the memory that controls may fill: everything stays in memory, or everything goes to disk."""
@@ -68,25 +71,20 @@ class _Arm:
         task = Task(module)
         workers = choose_workers("auto", experiment, x.device)
         self.federation = VirtualFederation(
-            task,
-            experiment.algorithm,
-            experiment.local,
+            LocalTraining(task, experiment.algorithm, experiment.local, 0),
             (x, y),
             parts,
-            seed=0,
-            lanes=choose_lanes(task, experiment, x[:1], samples, workers),
-            cohort=cohort,
-            workers=workers,
-            backend=choose_backend("auto", task, x, y).backend,
-            memory_share=share,
+            Execution(
+                choose_backend("auto", task, x, y).backend, choose_lanes(task, experiment, x[:1], samples, workers)
+            ),
+            Resources(cohort, workers, memory_share=share),
         )
-        self._algorithm = experiment.algorithm
         self.state = ServerState.initial(Layout.of(module).flatten(module), experiment.algorithm)
-        self._share_of, self._terms = [1 / clients] * clients, Terms.all_of(cohort)
+        self._rounds = Rounds(experiment.method, self.federation, Rules(Terms.all_of(cohort), seed=0))
 
     def play(self) -> None:
-        self.state, _ = play_round(self.state, self._algorithm, self.federation, self._share_of, self._terms, seed=0)
-        self.federation.settle(self.state.accepted)
+        self.state, _ = self._rounds.play_one(self.state)
+        self.federation.commit(self.state.accepted)
 
 
 @contextmanager

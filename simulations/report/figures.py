@@ -31,13 +31,13 @@ CURVES = {
     "drift.cosine": ("drift-cosine", "cosine between updates"),
     "gradients.zeta2": ("zeta2", "gradient dissimilarity ζ²"),
     "gradients.alignment": ("alignment", "alignment with −∇f"),
-    "control.error": ("control-error", "error of the controls"),
+    "algorithm.error": ("control-error", "error of the controls"),
     "clients.worst": ("worst-clients", "accuracy of the worst tenth, %"),
     "divergence": ("divergence", "divergence from centralized"),
 }
 """Measures that have a figure over rounds: the file's name and the axis label."""
 
-LOGARITHMIC = {"test_loss", "drift.ratio", "gradients.zeta2", "control.error", "divergence"}
+LOGARITHMIC = {"test_loss", "drift.ratio", "gradients.zeta2", "algorithm.error", "divergence"}
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,

@@ -136,7 +136,7 @@ function drawAxes() {
 const DRIFT = [
   ["drift.ratio", "Drift ratio", true], ["drift.cosine", "Cosine between updates", false], ["drift.dispersion", "Dispersion of updates", true],
   ["drift.norm", "Length of the mean update", true], ["gradients.zeta2", "Gradient dissimilarity ζ²", true], ["gradients.b2", "Local dissimilarity B²", true],
-  ["gradients.alignment", "Alignment with −∇f", false], ["control.error", "Error of the controls", true], ["control.distance", "Length of the correction", true],
+  ["gradients.alignment", "Alignment with −∇f", false], ["algorithm.error", "Error of the controls", true], ["algorithm.distance", "Length of the correction", true],
   ["divergence", "Divergence from a centralised run", true],
 ];
 

@@ -41,7 +41,7 @@ from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import INSTEAD_OF, override, read_toml
 from fedopt.explain import explain
-from fedopt.models.places import search_in
+from fedopt.imports import search_in
 from fedopt.registry import nearest
 from fedopt.section import Section, wrong
 

@@ -13,10 +13,11 @@ import pytest
 
 import fedopt
 from fedopt.experiment.file import override
+from fedopt.flower_version import flower_version
 from server.app import OPTIONS, overrides_in
-from server.bench import stock_processes
+from server.bench import STOCK_NODES_SPEAK_HTTP, stock_processes
 from server.keys import make_keys
-from tests.processes import Household
+from tests.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
@@ -83,22 +84,26 @@ def test_flwr_run_on_stock_superlink_and_supernodes(tmp_path: Path) -> None:
 
 
 @pytest.mark.deployment
+@pytest.mark.skipif(
+    flower_version() >= STOCK_NODES_SPEAK_HTTP,
+    reason="stock SuperNodes speak HTTP from Flower 1.40, fedopt server gRPC: make test-flower VERSION=1.39.0",
+)
 @pytest.mark.parametrize("secure", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_a_stock_supernode_joins_a_fedopt_server(secure: bool, house: Household) -> None:
+def test_a_stock_supernode_joins_a_fedopt_server(secure: bool, processes: Processes) -> None:
     """With the key that `fedopt keys` made for it, over TLS; or in plaintext."""
     settings = ("--set", "data.name=synthetic", "--set", "data.partition=iid", "--set", "run.participation=1.0")
-    keys = house.folder / "keys"
+    keys = processes.folder / "keys"
     make_keys(keys, 2, [], 1)
     protection = ("--keys", keys) if secure else ()
-    server = house.server(
-        *("--clients", "2", "--out", house.folder / "run", *settings, "--set", "run.rounds=2"), *protection
+    server = processes.server(
+        *("--clients", "2", "--out", processes.folder / "run", *settings, "--set", "run.rounds=2"), *protection
     )
-    server.until("listening on")
-    resident = house.client(1, *(("--ca", keys / "ca.crt", "--key", keys / "client-1.key") if secure else ()))
-    with stock_processes(house.folder, 1, house.address, keys if secure else None):
-        assert server.ends() == 0, server.said
-    assert resident.ends() == 0
-    lines = [json.loads(line) for line in (house.folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    server.wait_for("listening on")
+    resident = processes.client(1, *(("--ca", keys / "ca.crt", "--key", keys / "client-1.key") if secure else ()))
+    with stock_processes(processes.folder, 1, processes.address, keys if secure else None):
+        assert server.wait() == 0, server.output
+    assert resident.wait() == 0
+    lines = [json.loads(line) for line in (processes.folder / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["left_out"] for line in lines] == [{}, {}]
 
 

@@ -30,7 +30,14 @@ from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, Pu
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_id, get_object_tree
 
-from clients.deployed.connection import Connection, Credentials, Forgotten, Lost, Withdrawn, open_channel
+from clients.deployed.connection import (
+    Connection,
+    ConnectionLost,
+    Credentials,
+    MessageWithdrawn,
+    UnknownNode,
+    open_channel,
+)
 from fedopt.errors import FedoptError
 from tests.swarm import answer
 
@@ -305,7 +312,7 @@ def many_polls(attacker: Attacker, order: Message) -> None:
 
 
 def many_nodes(attacker: Attacker, order: Message) -> None:
-    """Nodes that register, go on line, claim to be others, or say nothing."""
+    """Nodes that register, go online, claim to be others, or say nothing."""
     for number in range(40):
         node = Attacker(attacker.address)
         node.call("RegisterNode", RegisterNodeFleetRequest(public_key=node._public))
@@ -397,9 +404,9 @@ def attack(attacker: Attacker, attacks: list[Attack], done: list[str]) -> None:
         while message is None:
             try:
                 message = attacker.receive()
-            except Forgotten:
+            except UnknownNode:
                 attacker.join()
-            except (Lost, Withdrawn):
+            except (ConnectionLost, MessageWithdrawn):
                 time.sleep(0.1)
         if message.metadata.message_type != "train":
             attacker.send(Message(answer(message, attacker.CLIENT), reply_to=message), 0.0)

@@ -72,7 +72,7 @@ def test_every_section_is_drawn_without_a_complaint(browser: webdriver.Chrome, p
     open_page(browser, page)
     for section in SECTIONS:
         assert browser.find_element(By.ID, section).is_displayed(), section
-    for name in ("test_accuracy", "test_loss", "drift.ratio", "gradients.zeta2", "control.error", "clients.worst"):
+    for name in ("test_accuracy", "test_loss", "drift.ratio", "gradients.zeta2", "algorithm.error", "clients.worst"):
         assert curves(browser, name), name
     assert len(chart(browser, "partition bars").find_elements(By.CSS_SELECTOR, "rect")) > 8
     assert len(chart(browser, "partition bubbles").find_elements(By.CSS_SELECTOR, "circle")) > 8
