@@ -1,7 +1,7 @@
-"""The centralised run beside a federated one: one client that holds all data and sees as many samples a round.
+"""A centralized run beside a federated one: one client with all data that trains on as many samples per round.
 
-Its optimizer starts anew each round, as a client's does, so what is left of the difference is the data's being
-spread. Implements `fedopt.runs.reference.Reference`.
+Its optimizer is reset each round, as a client's is, so that the only difference is how the data are spread.
+Implements `fedopt.runs.reference.Reference`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class CentralRun:
         seed: int,
         products: Products = "full",
     ) -> None:
-        """`sizes` are n_i of the federation's clients."""
+        """`sizes` are the sample counts n_i of the federation's clients."""
         self._local, self._sizes, self._seed = local, sizes, seed
         self._everything = np.arange(len(data[1]))
         self._x = Layout.of(task.module).flatten(task.module)
@@ -63,9 +63,9 @@ class CentralRun:
     def save(self, folder: Path, round_: int) -> None:
         folder.mkdir(exist_ok=True)
         write_tensors(_file(folder, round_), {"x": self._x}, {"round": round_})
-        kept = {_file(folder, round_), _file(folder, round_ if self._saved_round is None else self._saved_round)}
+        needed = {_file(folder, round_), _file(folder, round_ if self._saved_round is None else self._saved_round)}
         for file in folder.glob("*central-round-*"):
-            if file not in kept:
+            if file not in needed:
                 file.unlink()
         self._saved_round = round_
 

@@ -30,6 +30,7 @@ LAYERS = [
     {
         "registry",
         "explain",
+        "flower_version",
         "section",
         "family",
         "imports",

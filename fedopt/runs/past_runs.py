@@ -41,7 +41,7 @@ class PastRun:
     fingerprint: Fingerprint | None
     """None for a run made before fingerprints existed."""
     failure: str | None
-    complaints: tuple[str, ...]
+    warnings: tuple[str, ...]
     """A sentence for each thing that could not be read."""
 
     @property
@@ -59,17 +59,17 @@ def read_run(path: Path) -> PastRun:
         raise InvalidExperiment(f"{path} holds no run: it has no experiment.toml") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, FedoptError) as error:
         raise InvalidExperiment(f"{path / 'experiment.toml'} cannot be read: {_first_line(error)}") from error
-    complaints: list[str] = []
-    records = tuple(_records(path / "metrics.jsonl", complaints))
-    summary = _read(path / "summary.json", Summary, complaints)
-    partition = _read(path / "partition.json", LabelSpread, complaints)
-    fingerprint = _read(path / "fingerprint.json", Fingerprint, complaints)
+    warnings: list[str] = []
+    records = tuple(_records(path / "metrics.jsonl", warnings))
+    summary = _read(path / "summary.json", Summary, warnings)
+    partition = _read(path / "partition.json", LabelSpread, warnings)
+    fingerprint = _read(path / "fingerprint.json", Fingerprint, warnings)
     failure = read_failure(path)
     if failure is not None:
-        complaints.append(f"{path} did not finish: {failure.splitlines()[0]}")
-    elif summary is None and not complaints:
-        complaints.append(f"{path} has not ended: {_rounds_of(records, experiment)}")
-    return PastRun(path, experiment, records, summary, partition, fingerprint, failure, tuple(complaints))
+        warnings.append(f"{path} did not finish: {failure.splitlines()[0]}")
+    elif summary is None and not warnings:
+        warnings.append(f"{path} has not ended: {_rounds_of(records, experiment)}")
+    return PastRun(path, experiment, records, summary, partition, fingerprint, failure, tuple(warnings))
 
 
 def read_failure(path: Path) -> str | None:
@@ -104,14 +104,14 @@ def _runs_below(place: Path) -> Iterator[Path]:
             yield Path(folder)
 
 
-def _records(file: Path, complaints: list[str]) -> Iterator[RoundRecord]:
+def _records(file: Path, warnings: list[str]) -> Iterator[RoundRecord]:
     """The records that can be read, in order; of two lines about one round the first counts."""
     try:
         lines = file.read_bytes().split(b"\n")
     except FileNotFoundError:
         return
     except OSError as error:
-        complaints.append(f"{file} cannot be read: {error.strerror}")
+        warnings.append(f"{file} cannot be read: {error.strerror}")
         return
     last = 0
     for number, line in enumerate(lines, 1):
@@ -121,10 +121,10 @@ def _records(file: Path, complaints: list[str]) -> Iterator[RoundRecord]:
             record = RoundRecord.model_validate_json(line)
         except ValidationError:
             torn = number == len(lines)  # a line that is being written has no end yet
-            complaints.append(f"{file}: line {number} is {'not whole' if torn else 'not a record'}; it is left out")
+            warnings.append(f"{file}: line {number} is {'not whole' if torn else 'not a record'}; it is left out")
             continue
         if record.round <= last:
-            complaints.append(f"{file}: line {number} is of round {record.round} again; it is left out")
+            warnings.append(f"{file}: line {number} is of round {record.round} again; it is left out")
             continue
         last = record.round
         yield record
@@ -133,13 +133,13 @@ def _records(file: Path, complaints: list[str]) -> Iterator[RoundRecord]:
 Record = TypeVar("Record", Summary, LabelSpread, Fingerprint)
 
 
-def _read(file: Path, kind: type[Record], complaints: list[str]) -> Record | None:
+def _read(file: Path, kind: type[Record], warnings: list[str]) -> Record | None:
     try:
         return kind.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         return None
     except (ValidationError, OSError):
-        complaints.append(f"{file} cannot be read; it is left out")
+        warnings.append(f"{file} cannot be read; it is left out")
         return None
 
 

@@ -5,17 +5,31 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
+from typing import Protocol
 
 from fedopt.drift.records import ClassSpread, ClientSpread
-from fedopt.round.federation import Score
 
 WORST = 0.1
 """The share of the clients that `worst` averages over."""
 
 Accuracies = Sequence[float | None]
+"""By class; None for a class without samples."""
 
 
-def spread_over_clients(scores: Sequence[Score], clients: int) -> ClientSpread | None:
+class ClientScore(Protocol):
+    """The model on one client's own test share."""
+
+    @property
+    def client(self) -> int: ...
+
+    @property
+    def loss(self) -> float: ...
+
+    @property
+    def accuracy(self) -> float: ...
+
+
+def spread_over_clients(scores: Sequence[ClientScore], clients: int) -> ClientSpread | None:
     """None if no client has a score."""
     scores = [score for score in scores if math.isfinite(score.loss)]
     if not scores:

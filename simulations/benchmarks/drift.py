@@ -1,7 +1,7 @@
-"""What measuring costs: whole rounds with and without, on the same work, taking turns, one thread.
+"""The cost of measuring drift: whole rounds with and without measures, on the same work, in turns, on one thread.
 
-The free measures are those of every round (updates by layer). Full gradients come every `metrics.drift_every`
-rounds, and their cost is that of such a round.
+Updates are measured by layer in every round. Full gradients are computed every `metrics.drift_every` rounds; their
+cost is that of one such round.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from simulations.benchmarks.engine import Bench, seconds_of
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a round with a measure over those without: medians over turns, with their range."""
+    """Seconds of a round with measures divided by those without: medians over turns, with their range."""
 
     model: str
     batch: int

@@ -1,4 +1,4 @@
-"""What SCAFFOLD's controls cost on the disk: rounds of the same federation with them there and in memory, in turns."""
+"""The cost of SCAFFOLD's controls on disk: rounds with the controls in a file and in memory, in turns."""
 
 from __future__ import annotations
 
@@ -27,31 +27,32 @@ from simulations.sizing import choose_lanes, choose_workers
 from simulations.virtual import Resources, VirtualFederation
 
 MEMORY, DISK = 1e9, 0.0
-"""Shares of the memory that controls may fill: as much as they like, or nothing."""
+"""The share of the memory that controls may fill: everything stays in memory, or everything goes to disk."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What both ways came to."""
+    """The measurements of both."""
 
     clients: int
     cohort: int
     parameters: int
     samples: int
-    """Of each client."""
+    """Samples of each client."""
     gib: float
-    """What the controls of all clients take up, in the end."""
+    """Size of all clients' controls at the end."""
     in_memory: float
-    """Seconds a round, the median."""
+    """Median seconds of a round."""
     on_disk: float
+    """Median seconds of a round."""
     ratio: float
-    """Time on the disk over time in memory, the median over rounds."""
+    """Median over rounds of the time on disk divided by the time in memory."""
     ratio_min: float
     ratio_max: float
 
 
 class _Arm:
-    """One of the two federations; SCAFFOLD, the 2NN, one epoch in batches of ten."""
+    """One of the two federations: SCAFFOLD, MLP 200-200, one epoch in batches of ten."""
 
     def __init__(self, clients: int, cohort: int, samples: int, share: float) -> None:
         experiment = Experiment(
@@ -64,7 +65,7 @@ class _Arm:
         rng = stream(0, Purpose.DATA)
         x = torch.from_numpy(rng.standard_normal((SAMPLES, *SHAPE), dtype=np.float32))
         y = torch.from_numpy(rng.integers(0, CLASSES, SAMPLES))
-        # Clients share samples where there are more of them than samples go round.
+        # Clients share samples if there are not enough for all.
         parts = [(client * samples + np.arange(samples)) % SAMPLES for client in range(clients)]
         module = build_model(experiment.model, SHAPE, CLASSES, seed=0)
         task = Task(module)
@@ -94,7 +95,7 @@ def _arm(clients: int, cohort: int, samples: int, share: float) -> Iterator[_Arm
 
 
 def measure(clients: int, cohort: int, samples: int, rounds: int) -> Stored:
-    """`rounds` of each after one to warm up. RunStopped if the two do not come to the same bits."""
+    """Measures `rounds` rounds of each after one to warm up. Raises RunStopped if the models are not bit-identical."""
     with threads(1), _arm(clients, cohort, samples, MEMORY) as memory, _arm(clients, cohort, samples, DISK) as disk:
         pairs = [(seconds_of(memory.play), seconds_of(disk.play)) for _ in range(rounds + 1)][1:]
         if not memory.state.x.equal(disk.state.x):
