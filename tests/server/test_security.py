@@ -58,11 +58,11 @@ def guarded(keys: Path) -> Iterator[tuple[Processes, Process]]:
 @pytest.mark.parametrize(
     ("who", "sentence"),
     [
-        ("plaintext", "speaks TLS; give its certificate authority with --ca"),
-        ("another authority", "cannot be trusted: "),
-        ("no key", "the server accepts only clients whose keys it knows; give this client's key with --key"),
+        pytest.param("plaintext", "speaks TLS; give its certificate authority with --ca", marks=pytest.mark.slow),
+        pytest.param("another authority", "cannot be trusted: ", marks=pytest.mark.slow),
+        pytest.param("no key", "the server accepts only clients whose keys it knows; give", marks=pytest.mark.slow),
         ("an unknown key", "the server refuses this client: its key is not registered here"),
-        ("another client's key", "its key is that of client 1; it cannot act as client 0"),
+        pytest.param("another client's key", "its key is that of client 1; it cannot act", marks=pytest.mark.slow),
         ("a number out of range", "the federation's clients are 0 to 1"),
     ],
 )
@@ -165,7 +165,7 @@ def more_keys(keys: Path) -> Path:
 def test_every_pair_of_server_and_client_agrees_or_refuses_in_a_sentence(
     kind: str, authority: str | None, key: str | None, sentence: str, more_keys: Path, tmp_path: Path
 ) -> None:
-    """Over real TLS; a server that has something to train would have sent its model to whom it let in alone."""
+    """Over real TLS, in one process: the same refusals as with the real commands above, and faster."""
     folder = more_keys / {"expired": "old", "not yet valid": "future", "another host": "elsewhere"}.get(kind, "ours")
     if kind == "its own authority":
         folder = more_keys / "others"
@@ -249,6 +249,7 @@ def test_a_server_whose_certificate_has_expired_is_not_trusted(tmp_path: Path) -
         assert "cannot be trusted: certificate has expired" in client.output.replace("\n", " ")
 
 
+@pytest.mark.slow
 @pytest.mark.deployment
 def test_two_clients_with_one_number_and_no_keys(processes: Processes) -> None:
     server = processes.server("--clients", "2", "--out", processes.folder / "run", *EXPERIMENT)

@@ -31,7 +31,7 @@ from server.links import DirectLink
 from server.roster import Roster
 from server.superlink import SuperLink
 from tests.rounds import play_round
-from tests.server.hostile.corpus import Objects, Reply
+from tests.server.hostile.cases import Objects, Reply
 
 SAMPLES, STEPS, CLIENTS, HOSTILE = 10, 5, 3, 2
 START = np.array([1.0, -2.0, 3.0, 0.5])
