@@ -184,8 +184,7 @@ class LaneTrainer:
 
     def _batches(self, jobs: Sequence[Job], plans: Sequence[BatchPlan], width: int | None) -> LaneBatches:
         indices = [job.indices for job in jobs]
-        lanes = self._gradients
-        return LaneBatches(self._x, self._y, indices, plans, lanes.theta.dtype, width, lanes.classes)
+        return LaneBatches(self._x, self._y, indices, plans, self._gradients.theta.dtype, width)
 
     def _plan(self, job: Job) -> BatchPlan:
         if job.plan is not None:

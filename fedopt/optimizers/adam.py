@@ -24,7 +24,7 @@ DEVICES = ("cpu", "cuda")
 class FusedAdam:
     """Either of the two; a lane's result is that of torch.optim on the client alone."""
 
-    stays = True
+    recordable = True
 
     def __init__(self, kernel: Callable[..., Any], local: LocalSettings, theta: Tensor) -> None:
         self._kernel, self._local = kernel, local
@@ -56,7 +56,7 @@ class FusedAdam:
             maximize=False,
         )
 
-    def narrow(self, active: int) -> None:
+    def shrink(self, active: int) -> None:
         self._theta = self._theta[:active]
         self._means, self._squares = self._means[:active], self._squares[:active]
 

@@ -19,7 +19,7 @@ from fedopt.optimizers.local import LocalSettings
 from fedopt.optimizers.stepper import Gradient, LaneOptimizer, make_optimizer
 
 
-def climb(theta: Tensor, gradient: Tensor, rho: float, p: float) -> None:
+def perturb(theta: Tensor, gradient: Tensor, rho: float, p: float) -> None:
     """Moves each lane of theta to the worst point of its ball."""
     if p == 2:  # in one pass
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
@@ -48,28 +48,28 @@ class SharpnessAware:
     def __init__(self, theta: Tensor, inner: LaneOptimizer, rho: float, p: float) -> None:
         self._theta, self._inner, self._rho, self._p = theta, inner, rho, p
         self._here, self._active = torch.empty_like(theta), theta
-        self.stays = inner.stays
+        self.recordable = inner.recordable
 
     def begin(self, active: int) -> None:
         self._active = self._theta[:active]
         self._inner.begin(active)
 
     def step(self, gradient: Gradient) -> None:
-        ahead = gradient.uphill(self._rho) if self._p == 2 else None
-        if ahead is not None:
-            self._inner.step(ahead)
+        perturbed = gradient.perturbed(self._rho) if self._p == 2 else None
+        if perturbed is not None:
+            self._inner.step(perturbed)
             return
         here = self._here[: len(self._active)]
         here.copy_(self._active)
-        climb(self._active, gradient(), self._rho, self._p)
-        self._inner.step(_AtTheWorstPoint(gradient, self._theta, self._here, len(self._active)))
+        perturb(self._active, gradient(), self._rho, self._p)
+        self._inner.step(_GradientAtWorstPoint(gradient, self._theta, self._here, len(self._active)))
 
-    def narrow(self, active: int) -> None:
+    def shrink(self, active: int) -> None:
         self._active = self._theta[:active]
-        self._inner.narrow(active)
+        self._inner.shrink(active)
 
 
-class _AtTheWorstPoint(Gradient):
+class _GradientAtWorstPoint(Gradient):
     """The gradient at theta + eps for whoever steps from theta, where theta is put back to."""
 
     def __init__(self, gradient: Gradient, theta: Tensor, here: Tensor, active: int) -> None:

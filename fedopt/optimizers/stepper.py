@@ -30,7 +30,7 @@ class Gradient(Protocol):
         """
         ...
 
-    def uphill(self, rho: float) -> Gradient | None:
+    def perturbed(self, rho: float) -> Gradient | None:
         """The gradient at theta + rho g / |g|, where g is this one, without moving theta; None if theta must move."""
         return None
 
@@ -38,7 +38,7 @@ class Gradient(Protocol):
 class LaneOptimizer(Protocol):
     """Steps theta [lanes, P] in place. The last gradient it evaluates in a step is the one that drives it."""
 
-    stays: bool
+    recordable: bool
     """Whether all it keeps stays where it is in memory, whatever begins: only then can its steps be recorded."""
 
     def begin(self, active: int) -> None:
@@ -47,7 +47,7 @@ class LaneOptimizer(Protocol):
 
     def step(self, gradient: Gradient) -> None: ...
 
-    def narrow(self, active: int) -> None:
+    def shrink(self, active: int) -> None:
         """Goes on with the first `active` lanes; the others have done their work."""
         ...
 
@@ -55,7 +55,7 @@ class LaneOptimizer(Protocol):
 class Descent:
     """torch.optim.SGD, with heavy-ball momentum or none, whose products go straight into theta or the momentum."""
 
-    stays = True
+    recordable = True
 
     def __init__(self, theta: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
         self._theta, self._active, self._lr = theta, theta, lr
@@ -79,14 +79,14 @@ class Descent:
             velocity.add_(self._active, alpha=self._decay)
         self._active.add_(velocity, alpha=-self._lr)
 
-    def narrow(self, active: int) -> None:
+    def shrink(self, active: int) -> None:
         self._active = self._theta[:active]
 
 
 class Nesterov:
     """torch.optim.SGD with nesterov=True: a step goes along the gradient and along the momentum that it has become."""
 
-    stays = True
+    recordable = True
 
     def __init__(self, theta: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
         self._theta, self._active, self._lr = theta, theta, lr
@@ -105,14 +105,14 @@ class Nesterov:
         velocity.mul_(self._momentum).add_(found)
         self._active.add_(found.add(velocity, alpha=self._momentum), alpha=-self._lr)
 
-    def narrow(self, active: int) -> None:
+    def shrink(self, active: int) -> None:
         self._active = self._theta[:active]
 
 
 class TorchStepper:
     """A torch.optim optimizer whose one parameter is theta's active lanes."""
 
-    stays = False
+    recordable = False
 
     def __init__(self, theta: Tensor, make: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> None:
         self._theta, self._make = theta, make
@@ -126,7 +126,7 @@ class TorchStepper:
         self._parameter.grad = gradient()
         self._optimizer.step()
 
-    def narrow(self, active: int) -> None:
+    def shrink(self, active: int) -> None:
         lanes = self._parameter.shape[0]
         state = self._optimizer.state[self._parameter]
         self._parameter = nn.Parameter(self._theta[:active])

@@ -7,6 +7,7 @@ layers, lanes that end up alone, and the server's part of a round.
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -180,7 +181,7 @@ def _by_matrices(layer: nn.Module, inputs: Tensor, outputs: Tensor, lanes: int, 
     yield f"{name}: forward", [plain_product(y, x, wt), plain_product(turned, w, xt)], each, numbers
     if to_inputs:
         yield f"{name}: to inputs", [plain_product(dx, y, w)], each, numbers
-    into = [adding_product(w, yt, x, 1.0, 1e-9), adding_product(w, turned, x, 1.0, 1e-9)]
+    into = [functools.partial(adding_product(w, a, x), 1.0, 1e-9) for a in (yt, turned)]
     yield f"{name}: to weights", into, each, numbers + depth * width
 
 

@@ -66,7 +66,7 @@ def test_each_lane_goes_where_torch_leads_it_round_after_round(name: str) -> Non
         for step in range(STEPS):
             if step == 2 and active > 1:  # the last lane has done its work
                 gradient.active = active - 1
-                optimizer.narrow(active - 1)
+                optimizer.shrink(active - 1)
             optimizer.step(gradient)
         for lane in range(LANES):
             steps = 0 if lane >= active else 2 if lane == active - 1 > 0 else STEPS
