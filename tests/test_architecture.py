@@ -18,6 +18,36 @@ ABOVE = {
     "simulations": {"server"},
 }
 
+LAYERS = [
+    {"__init__", "__main__"},
+    {"commands"},
+    {"runs"},
+    {"wire"},
+    {"experiment"},
+    {"round"},
+    {"data", "drift", "channel", "algorithms", "optimizers", "schedules", "models"},
+    {"vectors", "storage"},
+    {
+        "registry",
+        "explain",
+        "section",
+        "family",
+        "errors",
+        "seeding",
+        "device",
+        "precision",
+        "text",
+        "addresses",
+        "task",
+    },
+]
+"""What is in fedopt/, from the top: a file imports from its own layer and from those below it."""
+
+STILL_UPWARD = ["drift/measuring.py imports round", "drift/spread.py imports round"]
+"""Being removed: then the list is empty."""
+
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+
 
 def imported(file: Path) -> set[str]:
     """Every module that a file imports, anywhere in it."""
@@ -35,6 +65,26 @@ def test_no_package_imports_one_above_it(package: str) -> None:
     for file in (ROOT / package).rglob("*.py"):
         tops = {name.partition(".")[0] for name in imported(file)}
         assert not tops & ABOVE[package], file
+
+
+def test_every_file_of_fedopt_has_a_layer() -> None:
+    folders = {path.name for path in (ROOT / "fedopt").iterdir() if any(path.glob("*.py"))}
+    assert (folders | {file.stem for file in (ROOT / "fedopt").glob("*.py")}) <= RANK.keys()
+
+
+def test_no_import_inside_fedopt_goes_back_up() -> None:
+    """Strings do not count: a registry may name a file of any layer."""
+    upward: list[str] = []
+    for file in sorted((ROOT / "fedopt").rglob("*.py")):
+        place = file.relative_to(ROOT / "fedopt")
+        rank = RANK[place.parts[0].removesuffix(".py")]
+        used = {name.split(".")[1] if "." in name else "__init__" for name in imported(file) if _is_of("fedopt", name)}
+        upward += [f"{place} imports {name}" for name in sorted(used & RANK.keys()) if RANK[name] < rank]
+    assert upward == STILL_UPWARD
+
+
+def _is_of(package: str, name: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
 
 
 def test_no_two_files_import_each_other() -> None:
