@@ -181,7 +181,7 @@ def _by_matrices(layer: nn.Module, inputs: Tensor, outputs: Tensor, lanes: int, 
     yield f"{name}: forward", [plain_product(y, x, wt), plain_product(turned, w, xt)], each, numbers
     if to_inputs:
         yield f"{name}: to inputs", [plain_product(dx, y, w)], each, numbers
-    into = [functools.partial(adding_product(w, a, x), 1.0, 1e-9) for a in (yt, turned)]
+    into: list[Callable[[], object]] = [functools.partial(adding_product(w, a, x), 1.0, 1e-9) for a in (yt, turned)]
     yield f"{name}: to weights", into, each, numbers + depth * width
 
 
