@@ -98,7 +98,9 @@ class Workplace:
             experiment.local,
             (samples, targets),
             seed=settings.seed,
-            backend=choose_backend(settings.backend, task, samples, targets, experiment.local.weight_decay).backend,
+            backend=choose_backend(
+                settings.backend, task, samples, targets, experiment.local.optimizer.decays_weights
+            ).backend,
             lanes=1,
             products=settings.products,
         )

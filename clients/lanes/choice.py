@@ -26,7 +26,7 @@ class Choice:
 
 
 def choose_backend(
-    requested: Backend | Literal["auto"], task: Task, x: Tensor, y: Tensor, weight_decay: float = 0.0
+    requested: Backend | Literal["auto"], task: Task, x: Tensor, y: Tensor, decays_weights: bool = False
 ) -> Choice:
     """The backend for this task. `x` [n, ...] and `y` [n] are real samples and targets, with the dtype and device of
     training; a few are enough.
@@ -34,7 +34,7 @@ def choose_backend(
     Depends on model, loss and device only, never on measured time: two backends round differently, and the same
     experiment must always give the same bits. InvalidExperiment if no backend computes what the module does.
     """
-    if weight_decay > 0:
+    if decays_weights:
         _refuse_to_decay_what_is_not_trained(task, x, y)
     if requested == "auto":
         return _automatic(task, x, y)

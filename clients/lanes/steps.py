@@ -13,8 +13,9 @@ from clients.lanes.batches import LaneBatch, LaneBatches
 from clients.lanes.recording import Record, Recordings
 from fedopt.algorithms.base import Algorithm
 from fedopt.errors import InvalidExperiment
+from fedopt.optimizers.base import Gradient, subtract
 from fedopt.optimizers.local import LocalSettings
-from fedopt.optimizers.stepper import Gradient, make_optimizer
+from fedopt.schedules.base import Rate, Rates
 from fedopt.vectors.layout import Vectors
 
 
@@ -26,26 +27,31 @@ class LocalSteps:
     ) -> None:
         """With `record`, a step is recorded once for each shape of batches and replayed from then on."""
         self._gradients, self._algorithm = gradients, algorithm
-        self._optimizer = make_optimizer(local.optimizer, local, gradients.theta)
+        self._optimizer = local.optimizer.build(gradients.theta, gradients.packing)
         self._gradient = CorrectedGradient(gradients, algorithm, local.clip, sums_gradients(algorithm, local))
         self._sums = torch.zeros_like(gradients.theta) if sums_gradients(algorithm, local) else None
-        self._lr = local.lr
+        self._local = local
         # If the mean gradient is computed from the displacement, steps are added up in a displacement and not in theta:
         # theta holds only a few digits of it, which are too few near convergence.
         from_displacement = algorithm.averages_gradients and self._sums is None
         self._displacement = torch.zeros_like(gradients.theta) if from_displacement else None
         self._origin: Tensor | None = None
         self._fixed: dict[str, Tensor] = {}
+        self._rate_now: Rate = 0.0
         self._recordings = None if record is None else Recordings(record, gradients)
+        # A recording contains the numbers that it was made with, so rates that change are read from a tensor.
+        self._rate = None if record is None or local.schedule.is_constant else gradients.theta.new_zeros(())
         if record is not None and not self._optimizer.recordable:
-            raise InvalidExperiment(f"run.cuda_graphs: steps of {local.stepper} cannot be recorded on this device")
+            name = local.optimizer.name
+            raise InvalidExperiment(f"run.cuda_graphs: steps of {name} cannot be recorded; leave it out")
 
-    def take(self, batches: LaneBatches, lanes: int, local: Vectors, x: Tensor) -> StepsTaken:
-        """Takes all steps of the first `lanes` lanes from x [Q], which theta holds already.
+    def take(self, batches: LaneBatches, lanes: int, local: Vectors, x: Tensor, round_: int) -> StepsTaken:
+        """Takes all steps of the first `lanes` lanes in this round from x [Q] or [lanes, Q], which theta holds already.
 
         `local` are the vectors that the algorithm's `begin` returned.
         """
-        self._optimizer.begin(lanes)
+        rates = self._rates(round_, batches.steps)
+        self._optimizer.begin(lanes, rates)
         if self._sums is not None:
             self._sums[:lanes].zero_()
         shift = self._algorithm.shift(local)
@@ -63,6 +69,8 @@ class LocalSteps:
                 active = batch.active
                 self._optimizer.shrink(active)
                 self._gradient.shrink(active)
+            rates.choose(number)
+            self._rate_now = rates.at(number)
             if self._recordings is None:
                 self._step(batch)
             else:
@@ -70,14 +78,23 @@ class LocalSteps:
         return StepsTaken(
             gradients=None if self._sums is None else self._sums[:lanes],
             displacement=None if self._displacement is None else self._displacement[:lanes],
+            rates=x.new_tensor([rates.total(steps) for steps in batches.steps_of_lanes]),
         )
+
+    def _rates(self, round_: int, steps: int) -> Rates:
+        schedule, lr = self._local.schedule, self._local.lr
+        per_step = [schedule.rate(lr, round_, step) for step in range(steps)]
+        return Rates(per_step, self._gradients.theta.dtype, self._rate)
 
     def _step(self, batch: LaneBatch) -> None:
         self._gradient.set_batch(batch)
         if self._displacement is not None:
             assert self._origin is not None
             active = batch.active
-            self._gradient.add_to(self._displacement, 1.0, -self._lr)
+            if isinstance(self._rate_now, Tensor):
+                subtract(self._displacement[:active], self._rate_now, self._gradient())
+            else:
+                self._gradient.add_to(self._displacement, 1.0, -self._rate_now)
             torch.add(self._origin, self._displacement[:active], out=self._gradients.theta[:active])
             return
         self._optimizer.step(self._gradient)
@@ -99,6 +116,8 @@ class StepsTaken:
     """Sums of the raw gradients of the steps, [lanes, Q], if the mean gradient is computed from them."""
     displacement: Tensor | None
     """y - x, [lanes, Q], with more digits than y has, if the mean gradient is computed from it."""
+    rates: Tensor
+    """The sum of the learning rates of each lane's steps, [lanes]."""
 
 
 class CorrectedGradient(Gradient):
@@ -152,11 +171,19 @@ class CorrectedGradient(Gradient):
             active.mul_(keep)
         active.add_(gradient, alpha=scale)
 
+    def add_to_theta(self, scale: float) -> None:
+        self.add_to(self._gradients.theta, 1.0, scale)
+
     def perturbed(self, rho: float) -> Gradient | None:
         if self._perturbs is None or not self._accumulates or self._shift is not None:
             return None
         perturbed = self._perturbs.perturbed(self._batch)
         return None if perturbed is None else _PerturbedGradient(self, perturbed, self._batch, rho, self._first)
+
+    @property
+    def theta(self) -> Tensor:
+        """[lanes, Q]"""
+        return self._gradients.theta
 
     @functools.cached_property
     def buffer(self) -> Tensor:
@@ -183,6 +210,9 @@ class _PerturbedGradient(Gradient):
 
     def add_to(self, target: Tensor, keep: float, scale: float) -> None:
         self._perturbed.accumulate(self._batch, target, keep, scale, self._rho, self._counts)
+
+    def add_to_theta(self, scale: float) -> None:
+        self.add_to(self._at_theta.theta, 1.0, scale)
 
 
 def _shrunk(vector: Tensor, active: int) -> Tensor:

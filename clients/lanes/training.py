@@ -129,7 +129,7 @@ class LaneTrainer:
         local = algorithm.begin(x, down, kept)
         if self._draws is not None:
             self._draws.begin(order.round, [job.order.client for job in jobs], Pass.STEPS)
-        way = self._steps.take(batches, len(jobs), local, x)
+        way = self._steps.take(batches, len(jobs), local, x, order.round)
 
         steps = batches.steps_of_lanes
         taken = theta.new_tensor(steps)[:, None]
@@ -138,7 +138,7 @@ class LaneTrainer:
         if way.gradients is not None:
             mean_gradient = way.gradients / taken
         elif way.displacement is not None:
-            mean_gradient = _mean_gradient_of_descent(displacement, taken * self._local.lr, algorithm.shift(local))
+            mean_gradient = _mean_gradient_of_descent(displacement, way.rates[:, None], algorithm.shift(local))
         losses = self._gradients.losses()[: len(jobs)].tolist()
         full_gradient = functools.cache(lambda: self._full_gradient(x, jobs))
         work = LocalWork(
@@ -212,7 +212,7 @@ class LaneTrainer:
 
 
 def _mean_gradient_of_descent(displacement: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
-    """The mean of the raw g of K steps y <- y - lr (g + shift) that led so far; `scale` is K lr."""
+    """The mean of the raw g of steps y <- y - lr (g + shift) that led so far; `scale` is the sum of their rates."""
     mean = displacement / -scale
     return mean if shift is None else mean.sub_(shift)
 

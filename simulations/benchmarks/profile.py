@@ -18,13 +18,17 @@ from multiprocessing import get_context
 import torch
 from torch import Tensor, nn
 
+from clients.lanes.packing import Packing
 from clients.lanes.storage import Scratch
 from clients.stacked.products import adding_product, in_one_thread, plain_product, rounding
 from fedopt.device import choose_device, threads
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
-from fedopt.optimizers.stepper import Gradient, make_optimizer
+from fedopt.optimizers.base import Gradient
+from fedopt.optimizers.sam import Sam
+from fedopt.optimizers.sgd import Sgd
 from fedopt.precision import on_gpu
+from fedopt.schedules.base import Rates
 from fedopt.vectors.layout import Layout
 from simulations.benchmarks.engine import CLASSES, SAMPLES, SHAPE, Cell, experiment_of, seconds_of
 
@@ -129,11 +133,13 @@ def _parts(experiment: Experiment, cell: Cell, device: torch.device) -> Iterator
             yield Part(what + again, passes * min(map(_seconds, work)) / lanes, count, passes * 4 * numbers)
     theta = torch.zeros(lanes, Layout.of(module).size, device=device)
     size = 4 * theta.shape[1]
-    local = experiment.local
-    if local.stepper != "sgd" or local.momentum:
-        optimizer, given = make_optimizer(local.stepper, local, theta), _Given(torch.rand_like(theta))
-        vectors = 3 if local.stepper == "sgd" else 7  # read and written, the gradient apart where it goes straight in
-        yield Part(f"{local.stepper}: vectors", _seconds(lambda: optimizer.step(given)) / lanes, 0, vectors * size)
+    optimizer = experiment.local.optimizer
+    base = optimizer.base if isinstance(optimizer, Sam) else optimizer
+    if not base.is_plain_descent:
+        stepper, given = base.build(theta, Packing(Layout.of(module), theta)), _Given(torch.rand_like(theta))
+        stepper.begin(lanes, Rates((), theta.dtype, theta.new_full((), experiment.local.lr)))
+        vectors = 3 if isinstance(base, Sgd) else 7  # read and written; SGD adds the gradient to the velocity
+        yield Part(f"{base.name}: vectors", _seconds(lambda: stepper.step(given)) / lanes, 0, vectors * size)
     if cell.optimizer == "scaffold":
         shift = torch.rand_like(theta)
         yield Part("scaffold: vectors", _seconds(lambda: theta.add_(shift, alpha=-0.01)) / lanes, 0, 3 * size)
@@ -210,7 +216,7 @@ def _by_convolution(layer: nn.Module, inputs: Tensor, outputs: Tensor, lanes: in
 
 
 class _Given(Gradient):
-    """A gradient that costs nothing: where products go straight where they belong, none is written down."""
+    """A gradient that costs nothing: where products are added to their targets, it is never written."""
 
     def __init__(self, gradient: Tensor) -> None:
         self._gradient = gradient
@@ -219,6 +225,9 @@ class _Given(Gradient):
         return self._gradient
 
     def add_to(self, target: Tensor, keep: float, scale: float) -> None:
+        pass
+
+    def add_to_theta(self, scale: float) -> None:
         pass
 
 

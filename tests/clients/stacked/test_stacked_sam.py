@@ -94,7 +94,7 @@ def trained(dtype: torch.dtype, base: str, lanes: int) -> dict[int, Tensor]:
     ends = np.cumsum(sizes)
     parts = [np.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     x, y = torch.randn(sum(sizes), 50, dtype=dtype), torch.randint(0, 10, (sum(sizes),))
-    local = LocalSettings(optimizer="sam", base=base, lr=0.05, rho=0.1, epochs=3, batch_size=10)  # type: ignore[arg-type]
+    local = LocalSettings(optimizer="sam", base=base, lr=0.05, rho=0.1, epochs=3, batch_size=10)
     trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=5, backend="stacked", lanes=lanes)
     start = layout.flatten(module)
     jobs = [Job(WorkOrder(2, client, None, start, {}), part, {}) for client, part in enumerate(parts)]
