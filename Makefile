@@ -6,8 +6,10 @@ READY := $(VENV)/.ready
 
 N ?= 300
 SEED ?= 0
+VERSION ?= 1.39.0
+FLOWER := .venv-flower-$(VERSION)
 
-.PHONY: run test test-quick test-slow test-mutations fuzz check format bench clean
+.PHONY: run test test-quick test-slow test-flower test-mutations fuzz check format bench clean
 
 run: $(READY)  ## FedAvg against SCAFFOLD on non-IID digits, in under a minute
 	$(BIN)/fedopt study
@@ -20,6 +22,11 @@ test-quick: $(READY)  ## the same without servers and clients
 
 test-slow: $(READY)  ## what takes minutes: MNIST, CIFAR-10, ResNet-18, 1,000 clients; prints its figures
 	$(BIN)/python -m pytest -n 2 -q -rP -m slow
+
+test-flower: $(FLOWER)/.ready  ## the deployment tests with another Flower: VERSION=1.39.0
+	PYTHONPATH="$(CURDIR)" $(FLOWER)/bin/python -m pytest -n auto --dist worksteal -q -m "not slow" tests/server tests/clients/deployed
+	PYTHONPATH="$(CURDIR)" $(FLOWER)/bin/python -m pytest -n auto --dist worksteal -q -m "deployment and not slow" tests \
+		--ignore tests/server --ignore tests/clients/deployed
 
 test-mutations: $(READY)  ## single-line errors in a copy of the code, one by one: does test-quick notice? ONLY=pattern JOBS=n
 	$(BIN)/python -m tests.mutations $(if $(ONLY),--only '$(ONLY)') $(if $(JOBS),--jobs $(JOBS))
@@ -41,7 +48,7 @@ bench: $(READY)  ## this engine against the plain loop, interleaved; a federatio
 	$(BIN)/fedopt bench federation --stock 4
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-flower-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # A python3 without ensurepip (Debian without python3-venv) still gets its environment: pip installs into it.
 $(READY): pyproject.toml
@@ -50,4 +57,13 @@ $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null \
 		|| { rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV); }
 	$(PYTHON) -m pip --python $(BIN)/python install --quiet --editable '.[dev]'
+	@touch $@
+
+# Flower of that version with its own dependencies; torch and the rest are borrowed from the first environment.
+$(FLOWER)/.ready: $(READY)
+	@test -x $(FLOWER)/bin/python || $(PYTHON) -m venv $(FLOWER) 2>/dev/null \
+		|| { rm -rf $(FLOWER); $(PYTHON) -m venv --without-pip $(FLOWER); }
+	$(PYTHON) -m pip --python $(FLOWER)/bin/python install --quiet 'flwr[simulation]==$(VERSION)'
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$($(FLOWER)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz-borrowed.pth"
 	@touch $@

@@ -1,7 +1,7 @@
 """The Flower ClientApp: the same code in a resident client, a stock SuperNode and Flower's Ray simulation.
 
-A node learns from the server's hello which federation it is in and keeps that in its context; every later order
-is carried out in the workplace that follows from it, which a process that lives on makes only once.
+The server's hello describes the federation. The node stores it in its context, and every later order is carried out
+by the `FederationClient` built from it, which a long-lived process builds only once.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
-from flwr.app.message import Array
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from clients.deployed.bounds import in_simulation
-from clients.deployed.client import Own, Workplace
+from clients.deployed.client import ClientConfig, FederationClient
 from fedopt.errors import FedoptError
 from fedopt.text import plain
 from fedopt.wire import (
@@ -35,10 +34,10 @@ from fedopt.wire import (
 Defaults = Mapping[str, str]
 
 STATE = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state")) / "fedopt"
-"""Where a node keeps its state if nobody says where."""
+"""Where a node stores its state by default."""
 
-PLACES = 64
-"""Workplaces that a process keeps; more clients than this in one process take turns."""
+CACHED_CLIENTS = 64
+"""Clients that a process keeps built; beyond this number, the least recently used is built again."""
 
 
 class NotIntroduced(FedoptError):
@@ -46,79 +45,81 @@ class NotIntroduced(FedoptError):
 
 
 def hello(message: Message, context: Context, defaults: Defaults) -> Message:
-    """Says which client this node is. A client that cannot take part says why instead."""
+    """Replies with this node's client number and samples, or with the reason why it cannot take part."""
     said = Hello.read(_fields(message, "hello"))
-    own = own_of(context, defaults)
+    config = client_config(context, defaults)
     try:
-        greeting = Greeting(own.client, workplace(said, own).samples)
+        greeting = Greeting(config.client, federation_client(said, config).samples)
     except FedoptError as error:
-        greeting = Greeting(own.client, 0, plain(error))
+        greeting = Greeting(config.client, 0, plain(error))
         return Message(RecordDict({"greeting": ConfigRecord(greeting.fields())}), reply_to=message)
     context.state["hello"] = ConfigRecord(said.fields())
     return Message(RecordDict({"greeting": ConfigRecord(greeting.fields())}), reply_to=message)
 
 
 def train(message: Message, context: Context, defaults: Defaults) -> Message:
-    """Carries out one order; whatever prevents it is raised, and reaches the server as the reason."""
-    place = _place(context, defaults)
-    arrays = unpack(_record(message.content, "vectors"), place.like)
-    update = place.carry_out(Order.read(_fields(message, "order"), arrays, place.like))
-    vectors = ArrayRecord({name: Array(array) for name, array in as_arrays(update.up).items()})
-    content = RecordDict({"update": ConfigRecord(update_fields(update)), "vectors": vectors})
+    """Carries out one order. Any error is raised, and its text reaches the server as the reason."""
+    client = _client_of(context, defaults)
+    arrays = unpack(_record(message.content, "vectors"), client.like)
+    order = Order.read(_fields(message, "order"), arrays, client.like)
+    numbers, payload = client.train(order)
+    vectors = ArrayRecord({name: Array(array) for name, array in as_arrays(payload).items()})
+    update = ConfigRecord(update_fields(order.broadcast.round, order.work.client, numbers))
+    content = RecordDict({"update": update, "vectors": vectors})
     return Message(content, reply_to=message)
 
 
 def evaluate(message: Message, context: Context, defaults: Defaults) -> Message:
-    """How the model that came does on this node's own test share."""
-    place = _place(context, defaults)
-    arrays = unpack(_record(message.content, "vectors"), place.like, {"x"})
-    score = place.evaluate(read_model(arrays, place.like))
+    """Evaluates the received model on this node's own test share."""
+    client = _client_of(context, defaults)
+    arrays = unpack(_record(message.content, "vectors"), client.like, {"x"})
+    score = client.evaluate(read_model(arrays, client.like))
     return Message(RecordDict({"score": ConfigRecord(score_fields(score))}), reply_to=message)
 
 
 def farewell(message: Message, context: Context, defaults: Defaults) -> Message:
-    """Acknowledges that the server wants nothing more of this node; a resident client then ends."""
+    """Acknowledges the end of the run; a resident client then ends."""
     Farewell.read(_fields(message, "farewell"))
     return Message(RecordDict(), reply_to=message)
 
 
-def _place(context: Context, defaults: Defaults) -> Workplace:
+def _client_of(context: Context, defaults: Defaults) -> FederationClient:
     if "hello" not in context.state.config_records:
-        raise NotIntroduced("this node has not been told which federation it is in")
-    return workplace(Hello.read(context.state.config_records["hello"]), own_of(context, defaults))
+        raise NotIntroduced("this node has not received the hello of its federation")
+    return federation_client(Hello.read(context.state.config_records["hello"]), client_config(context, defaults))
 
 
-_only_workplace = functools.lru_cache(maxsize=1)(Workplace)
-_workplaces = functools.lru_cache(maxsize=PLACES)(Workplace)
+_only_client = functools.lru_cache(maxsize=1)(FederationClient)
+_clients = functools.lru_cache(maxsize=CACHED_CLIENTS)(FederationClient)
 
 
-def workplace(said: Hello, own: Own) -> Workplace:
-    """That of the hello: the one of before, if it says the same."""
-    return (_only_workplace if own.alone else _workplaces)(said, own)
+def federation_client(hello: Hello, config: ClientConfig) -> FederationClient:
+    """The client for this hello and config; the cached one if both are unchanged."""
+    return (_only_client if config.alone else _clients)(hello, config)
 
 
 def order_bytes(context: Context) -> int | None:
-    """How large the vectors of an order to this node are; None before it is in a federation."""
+    """Bytes of the vectors of an order to this node; None before its hello."""
     if "hello" not in context.state.config_records:
         return None
-    return _place(context, {}).order_bytes
+    return _client_of(context, {}).order_bytes
 
 
-def own_of(context: Context, defaults: Defaults) -> Own:
-    """What this node decides itself, from its node config; where that is silent, from `defaults`."""
+def client_config(context: Context, defaults: Defaults) -> ClientConfig:
+    """This node's own settings, from its node config and, for missing keys, from `defaults`."""
     config = {**defaults, **context.node_config}
     client = config.get("partition-id")
     if not isinstance(client, int) or isinstance(client, bool):
         raise Malformed('this node does not know which client it is: its node config lacks "partition-id"')
     simulated = in_simulation()
     path = config.get("data-path")
-    if path is None and simulated:  # a SuperNode's run config comes from the server, which chooses no paths here
+    if path is None and simulated:  # a SuperNode's run config comes from the server
         path = context.run_config.get("data.path") or None
     own = str(config.get("set", "")).splitlines()
-    set_here = {text.partition("=")[0].strip() for text in own}  # what a machine sets itself stands before the rest
+    set_here = {text.partition("=")[0].strip() for text in own}  # the machine's own --set wins
     overrides = {"data.path": path, "run.device": config.get("device")}
     data = config.get("data")
-    return Own(
+    return ClientConfig(
         client=client,
         state=Path(str(config.get("state", STATE))),
         data=None if data is None else Path(str(data)),
@@ -144,7 +145,7 @@ def _record(content: RecordDict, name: str) -> ArrayRecord:
 
 
 def make_app(defaults: Defaults) -> ClientApp:
-    """The app, for nodes whose config may be silent about what `defaults` says."""
+    """The app; `defaults` holds values for keys that a node config lacks."""
     made = ClientApp()
 
     @made.query("hello")

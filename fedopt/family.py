@@ -31,7 +31,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from fedopt.registry import Registry, UnknownName, nearest, place_of
+from fedopt.imports import place_of
+from fedopt.registry import Registry, UnknownName, nearest
 from fedopt.section import Section, wrong
 
 
@@ -69,6 +70,28 @@ def resolve(registry: Registry, given: Any, key: str) -> type[Family]:
         return cast(type[Family], registry.check_member(kind, place_of(kind)))
     except UnknownName as error:
         raise wrong(key, str(error)) from error
+
+
+def as_member(registry: Registry, default: str) -> Callable[[Any], Any]:
+    """A validator of a section that is itself a member, as [algorithm] is: from its keys to an object of its class."""
+
+    def member(given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        kind = resolve(registry, given.get("name", default), "name")
+        return kind.model_validate(given)
+
+    return member
+
+
+def outside_names(section: Section) -> set[str]:
+    """The names of the members from outside, `package.module:Class`, that the section and those in it hold."""
+    names = {section.name} if isinstance(section, Family) and ":" in section.name else set()
+    for value in section.__dict__.values():
+        for part in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(part, Section):
+                names |= outside_names(part)
+    return names
 
 
 @dataclass(frozen=True)
@@ -138,6 +161,11 @@ class Composite(Section):
         """Keys that were given and that nothing reads, each with the name of the member that does not read it."""
         return {key: unread.by for key, unread in self._unread.items()}
 
+    @property
+    def unread_values(self) -> dict[str, Any]:
+        """The values of the keys that were given and that nothing reads."""
+        return {key: unread.value for key, unread in self._unread.items()}
+
     def notes(self, section: str) -> list[str]:
         """One sentence for each key of `unread` whose value is not the default of a member that would read it."""
         return [
@@ -162,7 +190,7 @@ class Composite(Section):
         if not update:
             return super().model_copy(deep=deep)
         changes = _by_key(type(self), update)
-        idle = {key: unread.value for key, unread in self._unread.items()}
+        idle = self.unread_values
         before = idle | self.given()
         for family in self.families:
             if isinstance(changes.get(family.key), Family):  # an object comes with all of its keys

@@ -1,3 +1,3 @@
-"""The server's side: the Federation over a Flower Grid, a SuperLink of its own, keys and certificates."""
+"""The server's side: the Federation over a Flower Grid, our own SuperLink, keys and certificates."""
 
-import fedopt  # noqa: F401 (first of all it keeps Flower, which is imported below, off the network)
+import fedopt  # noqa: F401 (imported first: it keeps Flower, which is imported below, off the network)

@@ -1,8 +1,8 @@
 """The Flower ServerApp: `flwr run .` on a stock SuperLink, or in Flower's Ray simulation.
 
-Run config keys say what `fedopt server` says by options: `experiment` is a TOML file on the server's machine,
+Run config keys correspond to the options of `fedopt server`: `experiment` is a TOML file on the server's machine,
 `set` holds section.key=value overrides separated by spaces, `out` or `resume` name the run's directory, and
-every key of an experiment can be given by its own name. What is "" is silent.
+every key of an experiment can be given by its own name. A key with the value "" is not set.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ import logging
 import shlex
 from pathlib import Path
 
-from flwr.app import Context
-from flwr.app.user_config import UserConfig
+from flwr.app import Context, UserConfig
 from flwr.serverapp import Grid, ServerApp
 
 from fedopt.errors import FedoptError
 from fedopt.experiment.file import read_experiment
 from fedopt.runs.history import RoundRecord
 from server.deployment import conduct, open_run
-from server.links import PolledLine
+from server.links import PolledLink
 
 app = ServerApp()
 
@@ -29,8 +28,8 @@ OPTIONS = ("experiment", "set", "out", "resume")
 log = logging.getLogger("flwr")
 
 
-class Logged:
-    """A run's progress as lines of Flower's log. Implements `fedopt.runs.runner.Observer`."""
+class ProgressLog:
+    """Writes a run's progress to Flower's log. Implements `fedopt.runs.runner.Observer`."""
 
     def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
         log.info("rounds %s to %s", rounds_done + 1, rounds)
@@ -57,10 +56,10 @@ def main(grid: Grid, context: Context) -> None:
             history = conduct(
                 directory,
                 setup,
-                PolledLine(grid),
+                PolledLink(grid),
                 owners={},
-                tell=log.info,
-                observers=[Logged()],
+                report=log.info,
+                observers=[ProgressLog()],
                 command="flwr run . --run-config resume=DIR, or fedopt server",
             )
         except FedoptError as error:
@@ -71,7 +70,7 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def overrides_in(config: UserConfig) -> list[str]:
-    """section.key=value for every key of an experiment that the run config gives."""
+    """section.key=value for every key of an experiment that the run config sets."""
     given = [
         f"{key}={str(value).lower() if isinstance(value, bool) else value}"
         for key, value in config.items()

@@ -1,7 +1,7 @@
-"""Seconds a round of a deployed federation on this machine, with trivial clients: what the federation itself costs.
+"""Measures the seconds per round of a deployed federation with trivial clients: the cost of the federation itself.
 
-Resident clients are those of `fedopt federation`; the stock way is Flower's own, `flwr run` on a SuperLink with
-SuperNodes, of the same app and the same experiment.
+Resident clients are those of `fedopt federation`. Stock clients are Flower's own: `flwr run` on a SuperLink with
+SuperNodes, with the same app and experiment.
 """
 
 from __future__ import annotations
@@ -24,10 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedopt.errors import RunStopped
+from fedopt.flower_version import flower_version
 from fedopt.runs.history import RoundRecord
 from server.superlink import app_bundle
 
 STOCK_ROUNDS, STOCK_SECONDS = 3, 300.0
+
+STOCK_NODES_SPEAK_HTTP = (1, 40)
+"""From this version of Flower, stock SuperNodes speak HTTP and connect to the one port of a stock SuperLink."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +42,17 @@ class Cell:
     nodes: str
     """resident, or stock."""
     round_seconds: float
-    """Median over rounds, the first aside."""
+    """The median over rounds without the first."""
     round_min: float
     round_max: float
     first_round_seconds: float
     """From the command's start until the first round is done."""
     server_mib: float | None
-    """The server's peak memory; for resident clients alone."""
+    """The server's peak memory, measured for resident clients only."""
 
 
 def measure_resident(clients: int, rounds: int) -> Cell:
-    """`fedopt federation`, as a user starts it."""
+    """Measures `fedopt federation` as a user starts it."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         arguments = [f"--set={key}" for key in _settings(clients, rounds)]
@@ -69,7 +73,7 @@ def measure_resident(clients: int, rounds: int) -> Cell:
 
 
 def measure_stock(clients: int) -> Cell:
-    """Flower's SuperLink, SuperNodes and `flwr run`, of the same app and experiment."""
+    """Measures Flower's SuperLink, SuperNodes and `flwr run` with the same app and experiment."""
     with tempfile.TemporaryDirectory() as folder, stock_processes(Path(folder), clients) as environment:
         run, app = Path(folder) / "run", Path(folder) / "app"
         config = " ".join([f'out="{run}"', f"set='{' '.join(_settings(clients, STOCK_ROUNDS))}'"])
@@ -80,7 +84,9 @@ def measure_stock(clients: int) -> Cell:
             if first is None and _records(run):
                 first = time.monotonic() - start
             if time.monotonic() - start > STOCK_SECONDS:
-                raise RunStopped(f"{clients} stock SuperNodes did not get {STOCK_ROUNDS} rounds done")
+                raise RunStopped(
+                    f"{clients} stock SuperNodes did not complete {STOCK_ROUNDS} rounds in {STOCK_SECONDS:g} s"
+                )
             time.sleep(0.1)
         return _cell(clients, "stock", run, first or time.monotonic() - start, None)
 
@@ -108,11 +114,12 @@ def _cell(clients: int, nodes: str, run: Path, first: float, mib: float | None) 
 def stock_processes(
     folder: Path, clients: int, superlink: str | None = None, keys: Path | None = None, node_config: str = ""
 ) -> Iterator[dict[str, str]]:
-    """SuperNodes as their manual has them, of the SuperLink at that address, or of one of their own.
+    """Starts stock SuperNodes, connected to the SuperLink at the given address or to a stock one that it starts too.
 
-    With `keys`, a folder that `fedopt keys` made, they speak TLS and prove who they are. `node_config` is added to
-    every node's. Yields the environment in which `flwr` finds a SuperLink of their own as "bench".
+    With `keys`, a folder made by `fedopt keys`, they use TLS and client keys. `node_config` is added to each node's.
+    Yields the environment in which `flwr` finds the stock SuperLink as "bench".
     """
+    http = flower_version() >= STOCK_NODES_SPEAK_HTTP
     control, fleet, *own = (_free_port() for _ in range(clients + 2))
     binaries = Path(sys.executable).parent
     environment = {**os.environ, "FLWR_HOME": str(folder / "home"), "PATH": f"{binaries}:{os.environ.get('PATH', '')}"}
@@ -130,12 +137,13 @@ def stock_processes(
 
     try:
         if superlink is None:
-            superlink = f"127.0.0.1:{fleet}"
+            superlink = f"127.0.0.1:{control if http else fleet}"
             start(
                 *("flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(control)),
-                *("--fleet-api-address", f"127.0.0.1:{fleet}", "--disable-runtime-dependency-installation"),
+                *(() if http else ("--fleet-api-address", superlink)),
+                "--disable-runtime-dependency-installation",
             )
-            _until(lambda: _listens(control) and _listens(fleet), "SuperLink")
+            _until(lambda: _listens(control) and (http or _listens(fleet)), "SuperLink")
         for client, port in enumerate(own):
             security = ["--insecure"]
             if keys is not None:
@@ -147,7 +155,7 @@ def stock_processes(
             )
         yield environment
     finally:
-        family = [child for process in processes for child in descendants(process.pid)]  # some in sessions of their own
+        family = [child for process in processes for child in descendants(process.pid)]  # some run in their own session
         for process in processes:
             process.terminate()
         for process in processes:
@@ -162,7 +170,7 @@ def stock_processes(
 
 
 def descendants(pid: int) -> set[int]:
-    """Processes below `pid`, where the system tells."""
+    """All descendants of the process `pid`; empty on systems without /proc."""
     parents: dict[int, int] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -174,7 +182,7 @@ def descendants(pid: int) -> set[int]:
 
 
 def _peak_mib(pid: int) -> float | None:
-    """The most memory a process has had, where the system tells."""
+    """The peak memory of a process; None on systems without /proc."""
     with suppress(OSError):
         found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
         return int(found[1]) / 1024 if found else None

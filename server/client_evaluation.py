@@ -1,67 +1,72 @@
-"""Asks clients how a model does on their own test shares."""
+"""Evaluates a model on the clients' own test shares."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from flwr.app import ArrayRecord, Message, RecordDict
-from flwr.app.message import Array
+from flwr.app import Array, ArrayRecord, Message, RecordDict
 from torch import Tensor
 
 from fedopt.round.federation import Score
 from fedopt.text import plain
 from fedopt.wire import EVALUATE, Malformed, as_arrays, read_score
-from server.links import Line
-from server.roster import Place, Roster
+from server.links import Link
+from server.roster import ClientConnection, Roster
 
 
-class Census:
-    """One question to some clients. Who is gone, fails or is late has no score; the run goes on without."""
+class ClientEvaluation:
+    """One evaluation by some clients. A client that disconnects, fails or is late has no score; the run continues."""
 
     def __init__(
         self,
-        line: Line,
+        link: Link,
         roster: Roster,
-        places: Mapping[int, Place],
+        connections: Mapping[int, ClientConnection],
         *,
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         largest_loss: float,
     ) -> None:
-        self._line, self._roster, self._places, self._tell = line, roster, places, tell
+        self._link, self._roster, self._connections, self._report = link, roster, connections, report
         self._largest_loss = largest_loss
 
-    def take(self, x: Tensor, round_: int, deadline: float, check: Callable[[], None]) -> Sequence[Score]:
-        """Scores in the order of the clients, within `deadline` seconds; `check` may raise what ends the wait."""
+    def run(self, x: Tensor, round_: int, deadline: float, check: Callable[[], None]) -> Sequence[Score]:
+        """Scores sorted by client, collected for at most `deadline` seconds. `check` may raise to end the wait."""
         until, scores = time.monotonic() + deadline, list[Score]()
         vectors = ArrayRecord({name: Array(array) for name, array in as_arrays({"x": x}).items()})
         messages = [
-            Message(RecordDict({"vectors": vectors}), place.node, EVALUATE, ttl=2 * deadline, group_id=str(round_))
-            for place in self._places.values()
+            Message(RecordDict({"vectors": vectors}), connection.node, EVALUATE, ttl=2 * deadline, group_id=str(round_))
+            for connection in self._connections.values()
         ]
-        identifiers = self._line.push(messages)
-        open_ = {identifier: client for identifier, client in zip(identifiers, self._places, strict=True) if identifier}
+        identifiers = self._link.push(messages)
+        open_ = {
+            identifier: client for identifier, client in zip(identifiers, self._connections, strict=True) if identifier
+        }
         try:
             while open_ and time.monotonic() < until:
-                for reply in self._line.pull(list(open_)):
+                for reply in self._link.pull(list(open_)):
                     client = open_.pop(reply.metadata.reply_to_message_id, None)
                     score = None if client is None else self._read(reply, client)
                     scores += [score] if score is not None else []
                 self._roster.update()
-                gone = [key for key, client in open_.items() if self._roster.place_of(client) != self._places[client]]
-                self._line.discard(gone)
+                gone = [
+                    key
+                    for key, client in open_.items()
+                    if self._roster.connection_of(client) != self._connections[client]
+                ]
+                self._link.discard(gone)
                 for key in gone:
                     del open_[key]
                 if open_:
                     check()
-                    self._line.wait(max(0.0, until - time.monotonic()))
+                    self._link.wait(max(0.0, until - time.monotonic()))
         finally:
-            self._line.discard(list(open_))
+            self._link.discard(list(open_))
         return sorted(scores, key=lambda score: score.client)
 
     def _read(self, reply: Message, client: int) -> Score | None:
         if reply.has_error():
-            self._tell(f"client {client} could not evaluate the model: {plain(reply.error.reason)}")
+            self._report(f"client {client} could not evaluate the model: {plain(reply.error.reason)}")
             return None
         try:
             if "score" not in reply.content.config_records:
@@ -72,9 +77,9 @@ class Census:
             if score is not None and abs(score.loss) > self._largest_loss:
                 raise Malformed(f"its loss is {score.loss:.3g} (admission.largest_loss)")
         except Malformed as error:
-            self._tell(f"client {client}'s score was refused: {plain(error)}")
+            self._report(f"client {client}'s score was refused: {plain(error)}")
             return None
-        except Exception as error:  # a stranger's reply: whatever reading it raises, it ends no run
-            self._tell(f"client {client}'s score was refused: reading it raised {type(error).__name__}")
+        except Exception as error:  # an untrusted reply may raise anything when it is read; it must not end the run
+            self._report(f"client {client}'s score was refused: reading it raised {type(error).__name__}")
             return None
         return score

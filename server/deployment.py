@@ -1,4 +1,4 @@
-"""A deployed run: the same round loop as a simulation, over clients behind a Flower Grid."""
+"""A deployed run: the round loop of a simulation, with clients behind a Flower Grid."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedopt.algorithms.base import names_up
 from fedopt.data.fingerprint import Fingerprint
+from fedopt.data.label_skew import LabelSpread
 from fedopt.device import threads
-from fedopt.drift.records import LabelSpread
 from fedopt.experiment.experiment import Experiment
-from fedopt.round.loop import Terms
+from fedopt.round.selection import Terms
 from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory, check_unused
 from fedopt.runs.history import History
@@ -21,14 +20,14 @@ from fedopt.runs.runner import Observer, Run
 from fedopt.runs.setup import Setup, set_up
 from fedopt.wire import Hello
 from server.grid_federation import GridFederation, read_known
-from server.links import Line
+from server.links import Link
 from server.roster import Roster
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def terms_of(experiment: Experiment) -> Terms:
-    """In a deployed federation machines come and go: half of the cohort will do unless the experiment says more."""
+    """How many clients a round asks and needs. Half of the cohort is enough unless run.min_replies says otherwise."""
     cohort = experiment.cohort_size
     return Terms(experiment.asked_size, cohort, experiment.run.min_replies or math.ceil(cohort / 2))
 
@@ -37,11 +36,11 @@ def terms_of(experiment: Experiment) -> Terms:
 def open_run(
     experiment: Experiment | None, out: Path | None, resume: Path | None, overrides: list[str]
 ) -> Iterator[tuple[RunDirectory, Setup]]:
-    """The run's directory, new or reopened, and what the run stands on; nothing is written if that fails."""
+    """The run's directory, new or reopened, and its set-up. Nothing is written if the set-up fails."""
     if resume is not None:
         directory = RunDirectory.reopen(resume, overrides)
         try:
-            # Before the data are compared: other settings may be why they differ.
+            # Before the data are compared: if settings differ, they may be why the data differ.
             Checkpoints(resume / "checkpoint", directory.experiment).check()
             with threads(directory.experiment.run.threads):
                 setup = set_up(directory.experiment)
@@ -66,18 +65,18 @@ def open_run(
 def conduct(
     directory: RunDirectory,
     setup: Setup,
-    line: Line,
+    link: Link,
     *,
     owners: Mapping[int, int],
-    tell: Tell,
+    report: Report,
     observers: Sequence[Observer],
     command: str,
     name: str = "flower",
     check: Callable[[], None] = lambda: None,
 ) -> History:
-    """Waits for the clients, plays the rounds that are left, and sends the clients home.
+    """Waits for the clients, runs the remaining rounds, and dismisses the clients.
 
-    `check` is called now and then while the server waits, and may raise what makes that pointless.
+    `check` is called repeatedly while the server waits. It may raise to end the wait.
     """
     experiment = directory.experiment
     clients, terms = experiment.data.clients, terms_of(experiment)
@@ -89,30 +88,29 @@ def conduct(
     dataset = setup.dataset
     names = dataset.class_names or tuple(str(label) for label in range(dataset.classes))
     hello = Hello.of(federation_name, experiment, dataset.sample_shape, names)
-    roster = Roster(line, hello, clients, owners, tell, experiment.admission)
+    roster = Roster(link, hello, clients, owners, report, experiment.admission)
     roster.samples |= samples
     federation = GridFederation(
-        line,
+        link,
         roster,
         experiment.run,
         experiment.admission,
         clients=clients,
         least=terms.least,
-        names=names_up(experiment.algorithm),
-        tells=experiment.algorithm.tells,
+        method=experiment.method,
         federation=federation_name,
-        tell=tell,
+        report=report,
         check=check,
         name=name,
     )
     for sentence in dataset.notes:
-        tell(f"note: {sentence}")
+        report(f"note: {sentence}")
     if experiment.metrics.divergence:
-        tell("note: metrics.divergence is left out: the centralised run it needs exists in fedopt run alone")
+        report("note: metrics.divergence is left out: it needs a centralized run, which only fedopt run has")
     run = Run(directory, setup.task, federation, setup.evaluator, observers, terms, command)
     run.resume()
     with run.resumable():
-        federation.gather()
+        federation.wait_for_clients()
     run.write_partition(LabelSpread(classes=list(names), sizes=list(federation.samples)))
     history = run.complete()
     federation.dismiss(f"the run is complete: {history.summary.rounds} rounds")

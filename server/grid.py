@@ -1,7 +1,7 @@
 """A Flower Grid in the SuperLink's own process: no HTTP between them, and no polling.
 
-Flower's HttpGrid asks its SuperLink every so often and fetches objects one by one; this one reads the same link
-state and object store directly, and waits until the servicer says that something has come.
+Flower's HttpGrid polls its SuperLink and fetches objects one by one. This Grid reads the link state and object store
+directly, and waits until the servicer reports a change.
 """
 
 from __future__ import annotations
@@ -11,41 +11,41 @@ import time
 from collections.abc import Iterable, Iterator
 
 from flwr.app import Error, Message, RecordDict
-from flwr.app.message import make_message, remove_content_from_message
-from flwr.common.constant import ErrorCode
-from flwr.proto.message_pb2 import ObjectTree
-from flwr.server.superlink.linkstate import InMemoryLinkState
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_object import (
+
+from fedopt.text import plain
+from server.flower_internals import (
+    ErrorCode,
+    InMemoryLinkState,
+    NoObjectInStoreError,
+    ObjectTree,
+    Run,
     get_all_nested_objects,
     get_object_tree,
     iterate_object_tree,
+    make_message,
     no_object_id_recompute,
+    remove_content_from_message,
 )
-from flwr.supercore.object_store import NoObjectInStoreError
-from flwr.supercore.run import Run
-
-from fedopt.text import plain
 from server.limits import ReplyLimit
-from server.mailbox import Post
+from server.mailbox import Mailbox
 from server.replies import TooLarge, read_reply
 
 LOOK = 1.0
-"""Seconds between looks for messages that will not be answered: their nodes are gone, or their time is over."""
-
+"""Seconds between checks for messages that will not be answered because their nodes have disconnected."""
 
 REFUSED = 1001
-"""The code of an error reply that stands for one that was not taken; Flower's own codes are below 100."""
+"""The error code of a reply that was refused. Flower's own codes are below 100."""
 
 log = logging.getLogger("fedopt")
 
 
 class DirectGrid(Grid):
-    """A Grid over a link state in this process."""
+    """A Grid over the link state of this process."""
 
-    def __init__(self, state: InMemoryLinkState, run: Run, post: Post) -> None:
-        self._state, self._run, self._post = state, run, post
-        self._news, self._looked = 0, 0.0
+    def __init__(self, state: InMemoryLinkState, run: Run, mailbox: Mailbox) -> None:
+        self._state, self._run, self._mailbox = state, run, mailbox
+        self._changes, self._looked = 0, 0.0
 
     def set_run(self, run: Run) -> None:
         self._run = run
@@ -63,7 +63,7 @@ class DirectGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Their ids, "" for those that cannot be sent: their node is not there."""
+        """Sends messages. Returns their ids, "" for a message whose node is offline."""
         ids: list[str] = []
         with no_object_id_recompute():
             for message in messages:
@@ -77,19 +77,19 @@ class DirectGrid(Grid):
                     self._state.store_object(self._run.run_id, session, object_id, objects[object_id].deflate())
                 ids.append(message.metadata.message_id if stored else "")
                 if stored:
-                    self._post.post(message.metadata.dst_node_id, message.metadata.message_id)
+                    self._mailbox.add_message(message.metadata.dst_node_id, message.metadata.message_id)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
-        """Replies that are whole, one by one: the next is read when the one before has been dealt with."""
+        """Yields complete replies one by one, so that only one is in memory."""
         ids = set(message_ids)
-        yield from self._read(self._post.take_whole(ids))
+        yield from self._read(self._mailbox.take_complete(ids))
         if time.monotonic() - self._looked > LOOK:
             self._looked = time.monotonic()
-            yield from self._read(self._hopeless(ids))
+            yield from self._read(self._unanswerable(ids))
 
-    def _hopeless(self, ids: set[str]) -> list[str]:
-        """Those whose nodes are gone, for which the link state makes up error replies."""
+    def _unanswerable(self, ids: set[str]) -> list[str]:
+        """Messages whose nodes are offline. The link state makes error replies for them."""
         online = self._state.get_nodes(self._run.run_id)
         orders = {message_id: self._state.message_ins_store.get(message_id) for message_id in ids}
         return [
@@ -101,40 +101,40 @@ class DirectGrid(Grid):
     def _read(self, ids: Iterable[str]) -> Iterator[Message]:
         for message_id in ids:
             try:
-                reason = self._post.refusal(message_id)
+                reason = self._mailbox.refusal(message_id)
                 order = self._state.message_ins_store.get(message_id)
                 if reason and order is not None:
                     yield Message(Error(REFUSED, reason), reply_to=order)
                     continue
                 for header in self._state.get_message_res(message_ids={message_id}, run_id=self._run.run_id):
                     yield self._with_content(header)
-            finally:  # the reader may stop here
+            finally:  # the caller may stop iterating here
                 self.discard([message_id])
 
     def _with_content(self, header: Message) -> Message:
-        """The reply with what was uploaded for it; an error reply where that cannot be read."""
+        """The reply with its uploaded content; an error reply if the content cannot be read."""
         if header.has_error():
             return header
         try:
-            reply = self._put_together(header.metadata.message_id)
+            reply = self._assemble(header.metadata.message_id)
         except NoObjectInStoreError:
             return make_message(
                 header.metadata, error=Error(ErrorCode.REPLY_MESSAGE_UNAVAILABLE, "its reply is incomplete")
             )
         except TooLarge as error:
             return make_message(header.metadata, error=Error(REFUSED, str(error)))
-        except Exception as error:  # a stranger's bytes: whatever they raise in Flower's reader, they end no run
+        except Exception as error:  # untrusted bytes may raise anything in Flower's reader; they must not end the run
             kind = type(error).__name__
             log.warning("a reply of node %s is malformed: %s: %s", header.metadata.src_node_id, kind, plain(error))
             return make_message(header.metadata, error=Error(REFUSED, f"it is malformed ({kind})"))
-        # Of the two, the link state has checked the header's metadata alone.
+        # Only the header's metadata were checked by the link state, not those of the uploaded message.
         return make_message(header.metadata, content=reply.content)
 
-    def _put_together(self, message_id: str) -> Message:
+    def _assemble(self, message_id: str) -> Message:
         store = self._state.object_store
         tree: ObjectTree = store.get_object_tree(message_id)
         contents = {node.object_id: store.get(node.object_id) or b"" for node in iterate_object_tree(tree)}
-        return read_reply(message_id, contents, self._post.limit.bytes)
+        return read_reply(message_id, contents, self._mailbox.limit.bytes)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         until = None if timeout is None else time.monotonic() + timeout
@@ -147,14 +147,14 @@ class DirectGrid(Grid):
                 replies.append(reply)
         return replies
 
-    # Beyond Flower's Grid
+    # What Flower's Grid lacks
 
     def wait(self, seconds: float) -> None:
-        """Until there may be something new to pull, or a node has come or gone."""
-        self._news = self._post.await_news(self._news, min(seconds, LOOK))
+        """Waits until there may be a reply to pull, or a node has connected or disconnected."""
+        self._changes = self._mailbox.wait_for_change(self._changes, min(seconds, LOOK))
 
     def discard(self, message_ids: Iterable[str]) -> None:
-        """Forgets messages and what has come in answer; later answers are refused."""
+        """Forgets messages and their replies; later replies are refused."""
         for message_id in message_ids:
             order = self._state.message_ins_store.get(message_id)
             answer = self._state.message_ins_id_to_message_res_id.get(message_id)
@@ -162,24 +162,24 @@ class DirectGrid(Grid):
             for root in (message_id, answer):
                 if root is not None:
                     self._delete_objects(root)
-            self._post.dealt_with(message_id)
+            self._mailbox.forget(message_id)
             if order is not None:
-                self._post.fetched(order.metadata.dst_node_id, message_id)
+                self._mailbox.message_fetched(order.metadata.dst_node_id, message_id)
 
     def _delete_objects(self, root: str) -> None:
         try:
             self._state.object_store.delete(root)
-        except (RecursionError, KeyError) as error:  # a stranger may nest and share objects as deeply as it likes
+        except (RecursionError, KeyError) as error:  # an untrusted client may nest objects as deeply as it likes
             log.warning("objects of a reply could not be deleted (%s)", type(error).__name__)
 
-    def make_room(self, slots: int, reply_bytes: int) -> None:
-        """How many answers to orders may be here at once, and how large the vectors of one are."""
-        self._post.make_room(slots, ReplyLimit.of(reply_bytes))
+    def limit_replies(self, slots: int, reply_bytes: int) -> None:
+        """Limits how many replies to orders are on the server at once; `reply_bytes` is the size of one's vectors."""
+        self._mailbox.limit_replies(slots, ReplyLimit.of(reply_bytes))
 
-    def arrivals(self, node: int) -> int:
-        """How often the node has come on line."""
-        return self._post.arrivals(node)
+    def connects(self, node: int) -> int:
+        """How often the node has come online."""
+        return self._mailbox.connects(node)
 
     def traffic(self, node: int) -> tuple[int, int]:
-        """Bytes of the node's calls so far, to it and from it."""
-        return self._post.traffic(node)
+        """Bytes sent to the node and received from it so far."""
+        return self._mailbox.traffic(node)

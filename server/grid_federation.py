@@ -1,8 +1,8 @@
 """The Federation behind a Flower Grid: work orders leave as messages to nodes, updates come back as replies.
 
-A client that fails is left out. One that is lost gets its order again if it is back while the round is still open,
-that is, until every other client has answered and there are enough updates, or until the deadline. A round that has too
-few updates by then waits for those that are late or lost as long as its patience lasts.
+A client that fails is left out. A client that loses its connection gets its order again if it reconnects while the
+round is open: until every other client has answered and there are enough updates, or until the deadline. A round with
+too few updates at the deadline waits for late and disconnected clients for at most `run.patience` seconds.
 """
 
 from __future__ import annotations
@@ -15,53 +15,53 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.app.message import Array
-from flwr.common.constant import ErrorCode
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from torch import Tensor
 
+from fedopt.channel.base import BadPayload
+from fedopt.channel.channel import payload_bytes
 from fedopt.drift.gradients import GRADIENT
 from fedopt.errors import BrokenRun, RunStopped
 from fedopt.experiment.experiment import RunSettings
-from fedopt.round.federation import Absence, Score, Update, WorkOrder
+from fedopt.round.federation import Absence, Broadcast, Score, Update, WorkOrder
+from fedopt.round.method import Method
 from fedopt.round.plausibility import AdmissionSettings
 from fedopt.storage.files import replace_file
 from fedopt.text import plain
-from fedopt.wire import TRAIN, Malformed, Order, as_arrays, read_update, unpack
-from server.client_evaluation import Census
+from fedopt.vectors.layout import Vectors
+from fedopt.wire import TRAIN, Malformed, Order, as_arrays, read_update, read_vectors, unpack, unpack_payload
+from server.client_evaluation import ClientEvaluation
+from server.flower_internals import ErrorCode
 from server.grid import REFUSED
-from server.links import Line
-from server.roster import Place, Roster
-from server.unresponsive import Silence
+from server.links import Link
+from server.roster import ClientConnection, Roster
+from server.unresponsive import UnresponsiveClients
 
 LOST = {ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE}
-"""Errors that say nothing about the client but that its answer did not arrive."""
+"""Error codes that mean only that the client's answer did not arrive."""
 
 LOST_CONNECTION = "its connection was lost"
 
 log = logging.getLogger("fedopt")
 
 ATTEMPTS = 3
-"""How often a client that is lost and comes back gets the same order."""
+"""How often a client that reconnects gets the same order."""
 
 
 @dataclass
 class OpenRound:
-    """A round under way."""
+    """The state of one round while it runs."""
 
+    broadcast: Broadcast
     orders: dict[int, WorkOrder]
-    sent: dict[str, tuple[int, Place]] = field(default_factory=dict)
-    """Messages without an answer: which client each is for, and where it went."""
+    sent: dict[str, tuple[int, ClientConnection]] = field(default_factory=dict)
+    """Unanswered messages by id: the client, and the connection that the message went to."""
     before: dict[int, tuple[int, int] | None] = field(default_factory=dict)
-    """The traffic of each client when its order left."""
+    """The traffic of each client when its order was sent."""
     lost: dict[int, str] = field(default_factory=dict)
-    """Clients that are not there, and why: they may come back."""
+    """Clients without an open order, and why. They may reconnect."""
     attempts: dict[int, int] = field(default_factory=dict)
     updates: int = 0
-
-    @property
-    def number(self) -> int:
-        return next(iter(self.orders.values())).round
 
 
 class GridFederation:
@@ -71,45 +71,46 @@ class GridFederation:
 
     def __init__(
         self,
-        line: Line,
+        link: Link,
         roster: Roster,
         run: RunSettings,
         admission: AdmissionSettings,
         *,
         clients: int,
         least: int,
-        names: set[str],
-        tells: frozenset[str],
+        method: Method,
         federation: str,
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         check: Callable[[], None],
         name: str,
     ) -> None:
-        """`least` updates are needed, of vectors with these `names`, and with numbers of those that it `tells`.
+        """`least` updates are needed, of the vectors and numbers that `method` sends.
 
-        `federation` names the run to its clients.
+        `federation` identifies the run to its clients.
         """
         self.name = name
-        self._line, self._roster, self._run = line, roster, run
-        self._tell, self._check = tell, check
-        self._clients, self._least, self._names = clients, least, names
-        self._tells = tells
+        self._link, self._roster, self._run = link, roster, run
+        self._report, self._check = report, check
+        self._clients, self._least = clients, least
+        self._channel, self._vectors = method.channel, method.algorithm.sends_up
+        record = method.algorithm.record
+        self._numbers = {*method.algorithm.sends_numbers, *(record.model_fields if record is not None else ())}
         self._largest_loss = admission.largest_loss
         self._federation = federation
         self._saved: dict[int, int] = {}
-        self._silence = Silence(line, roster)
+        self._unresponsive = UnresponsiveClients(link, roster)
         self._round: OpenRound | None = None
 
     @property
     def samples(self) -> Sequence[int]:
         return [self._roster.samples[client] for client in range(self._clients)]
 
-    def gather(self) -> None:
-        """Waits until every client has been here once, so that all n_i are known, and all are here if possible.
+    def wait_for_clients(self) -> None:
+        """Waits until all clients are connected, for at most `run.patience` seconds.
 
-        RunStopped, with those that are missing, when the patience is over.
+        Raises RunStopped if a client has never connected by then, because its number of samples is unknown.
         """
-        until, told = time.monotonic() + self._run.patience, False
+        until, reported = time.monotonic() + self._run.patience, False
         while True:
             self._roster.update()
             missing = self._roster.missing()
@@ -117,71 +118,71 @@ class GridFederation:
                 return
             if time.monotonic() >= until:
                 break
-            if not told:
-                self._tell(f"waiting for {_clients(missing)}, at most {self._run.patience:g} s")
-                told = True
+            if not reported:
+                self._report(f"waiting for {_clients(missing)}, at most {self._run.patience:g} s")
+                reported = True
             self._wait(until)
         unknown = [client for client in missing if client not in self._roster.samples]
         if unknown:
             raise RunStopped(
                 f"{_clients(unknown)} did not come within {self._run.patience:g} s (run.patience); nothing was trained"
             )
-        self._tell(f"going on without {_clients(missing)}")
+        self._report(f"going on without {_clients(missing)}")
 
-    def train(self, orders: Sequence[WorkOrder]) -> Generator[Update | Absence, None, None]:
-        round_ = OpenRound({order.client: order for order in orders})
+    def train(self, broadcast: Broadcast, orders: Sequence[WorkOrder]) -> Generator[Update | Absence, None, None]:
+        round_ = OpenRound(broadcast, {order.client: order for order in orders})
         round_.lost = {order.client: "it is not connected" for order in orders}
         self._round = round_
-        self._line.make_room((len(self._names) + orders[0].gradient) * orders[0].x.nbytes)
+        self._link.expect_replies(self._vector_bytes(broadcast))
         try:
-            self._await_enough(round_)
-            yield from self._until_answered(round_)
+            self._wait_for_enough(round_)
+            yield from self._collect(round_)
             yield from (Absence(client, reason) for client, reason in round_.lost.items())
         finally:
-            self._line.discard(round_.sent)
+            self._link.discard(round_.sent)
 
-    def _until_answered(self, round_: OpenRound) -> Iterator[Update | Absence]:
-        """Answers as they come, until none is worth waiting for. RunStopped when patience is over."""
+    def _collect(self, round_: OpenRound) -> Iterator[Update | Absence]:
+        """Yields answers as they arrive, until no more are needed. RunStopped if `run.patience` runs out."""
         deadline, patience = time.monotonic() + self._run.deadline, math.inf
         while True:
-            if self._send_to_those_present(round_) and patience < math.inf:
-                # Who has come back has all its time.
+            if self._send_to_connected(round_) and patience < math.inf:
+                # A client that reconnected gets the full deadline.
                 deadline, patience = max(deadline, time.monotonic() + self._run.deadline), math.inf
             yield from self._answers(round_)
             now, short = time.monotonic(), round_.updates < self._least
             if not round_.sent and not (short and self._may_return(round_)):
                 return
             if now >= deadline and not short:
-                self._leave_out_the_late(round_)
+                self._drop_late(round_)
                 return
             if short and patience == math.inf and (now >= deadline or not round_.sent):
                 patience = now + self._run.patience
-                waited = _clients(self._awaited(round_))
-                self._tell(f"too few updates: waiting for {waited}, at most {self._run.patience:g} s")
+                waited = _clients(self._pending(round_))
+                self._report(f"too few updates: waiting for {waited}, at most {self._run.patience:g} s")
             if now >= patience:
                 raise RunStopped(
-                    f"round {round_.number} has {round_.updates} of the {self._least} updates it needs "
-                    f"(run.min_replies), and {_clients(self._awaited(round_))} did not answer within "
+                    f"round {round_.broadcast.round} has {round_.updates} of the {self._least} updates it needs "
+                    f"(run.min_replies), and {_clients(self._pending(round_))} did not answer within "
                     f"{self._run.patience:g} s more (run.patience); the model of the round before is kept"
                 )
             self._wait(deadline if patience == math.inf else patience)
             self._roster.update()
-            self._silence.update()
-            self._give_up_on_the_gone(round_)
+            self._unresponsive.update()
+            self._drop_disconnected(round_)
 
-    def _leave_out_the_late(self, round_: OpenRound) -> None:
+    def _drop_late(self, round_: OpenRound) -> None:
         late = f"it did not answer within {self._run.deadline:g} s (run.deadline)"
-        for client, place in round_.sent.values():
+        for client, connection in round_.sent.values():
             round_.lost[client] = late
-            self._silence.late(client, place, round_.number)
+            self._unresponsive.missed_deadline(client, connection, round_.broadcast.round)
 
-    def _await_enough(self, round_: OpenRound) -> None:
-        """Until as many of the cohort are here as there must be updates. RunStopped when patience is over."""
-        until, told = time.monotonic() + self._run.patience, False
+    def _wait_for_enough(self, round_: OpenRound) -> None:
+        """Waits until enough of the cohort is connected for the round. RunStopped if `run.patience` runs out."""
+        until, reported = time.monotonic() + self._run.patience, False
         while True:
             self._roster.update()
-            self._silence.update()
-            missing = [client for client in round_.orders if self._absent(client)]
+            self._unresponsive.update()
+            missing = [client for client in round_.orders if self._unreachable(client)]
             if len(round_.orders) - len(missing) >= self._least:
                 return
             if time.monotonic() >= until:
@@ -190,80 +191,82 @@ class GridFederation:
                     f"{self._run.patience:g} s (run.patience), and {self._least} are needed (run.min_replies); "
                     "the model of the round before is kept"
                 )
-            if not told:
-                self._tell(f"too few clients: waiting for {_clients(missing)}, at most {self._run.patience:g} s")
-                told = True
+            if not reported:
+                self._report(f"too few clients: waiting for {_clients(missing)}, at most {self._run.patience:g} s")
+                reported = True
             self._wait(until)
 
     def _wait(self, until: float) -> None:
         self._check()
-        self._line.wait(max(0.0, until - time.monotonic()))
+        self._link.wait(max(0.0, until - time.monotonic()))
 
-    def _absent(self, client: int) -> bool:
-        """Whether an order to the client would be pointless."""
-        return self._roster.place_of(client) is None or bool(self._silence.reason(client))
+    def _unreachable(self, client: int) -> bool:
+        """Whether the client is disconnected or does not respond, so that an order to it would be useless."""
+        return self._roster.connection_of(client) is None or bool(self._unresponsive.reason(client))
 
-    def _send_to_those_present(self, round_: OpenRound) -> bool:
-        """Whether an order was sent."""
+    def _send_to_connected(self, round_: OpenRound) -> bool:
+        """Sends open orders to connected clients. Returns whether any was sent."""
         for client in round_.lost:
-            round_.lost[client] = self._silence.reason(client) or round_.lost[client]
+            round_.lost[client] = self._unresponsive.reason(client) or round_.lost[client]
         ready = [
-            (client, place)
+            (client, connection)
             for client in list(round_.lost)
-            if (place := self._roster.place_of(client)) is not None
+            if (connection := self._roster.connection_of(client)) is not None
             and round_.attempts.get(client, 0) < ATTEMPTS
-            and not self._silence.reason(client)
+            and not self._unresponsive.reason(client)
         ]
         if not ready:
             return False
-        shared: dict[str, Array] = {}  # one object for all clients, and so one upload
+        shared: dict[str, Array] = {}  # one object for all clients, so it is stored once
         messages = []
-        for client, place in ready:
-            order = Order(round_.orders[client], self._saved.get(client))
+        for client, connection in ready:
+            order = Order(round_.broadcast, round_.orders[client], self._saved.get(client))
             for name, array in as_arrays({k: v for k, v in order.vectors.items() if k not in shared}).items():
                 shared[name] = Array(array)
             content = RecordDict({"order": ConfigRecord(dict(order.fields())), "vectors": ArrayRecord(shared)})
-            group = str(order.work.round)
-            messages.append(Message(content, place.node, TRAIN, ttl=2 * self._run.deadline + 60, group_id=group))
-            round_.before[client] = self._line.traffic(place.node)
-        for (client, place), message_id in zip(ready, self._line.push(messages), strict=True):
+            group = str(round_.broadcast.round)
+            messages.append(Message(content, connection.node, TRAIN, ttl=2 * self._run.deadline + 60, group_id=group))
+            round_.before[client] = self._link.traffic(connection.node)
+        for (client, connection), message_id in zip(ready, self._link.push(messages), strict=True):
             round_.attempts[client] = round_.attempts.get(client, 0) + 1
             if message_id:
-                round_.sent[message_id] = (client, place)
+                round_.sent[message_id] = (client, connection)
                 del round_.lost[client]
         return True
 
-    def _give_up_on_the_gone(self, round_: OpenRound) -> None:
-        """Clients that are not where their orders went: they are gone, or have come back and know nothing of them."""
-        gone = [key for key, (client, place) in round_.sent.items() if self._roster.place_of(client) != place]
-        self._line.discard(gone)
+    def _drop_disconnected(self, round_: OpenRound) -> None:
+        """Withdraws orders whose connections have ended. A client that reconnected does not know its old order."""
+        gone = [
+            key for key, (client, connection) in round_.sent.items() if self._roster.connection_of(client) != connection
+        ]
+        self._link.discard(gone)
         for key in gone:
             client, _ = round_.sent.pop(key)
             round_.lost[client] = LOST_CONNECTION
 
     def _answers(self, round_: OpenRound) -> Iterator[Update | Absence]:
-        for reply in self._line.pull(list(round_.sent)):
+        for reply in self._link.pull(list(round_.sent)):
             answered = round_.sent.pop(reply.metadata.reply_to_message_id, None)
             if answered is None:
                 continue  # a second answer to one order
-            client, place = answered
+            client, connection = answered
             if reply.has_error():
                 if reply.error.code in LOST:
                     round_.lost[client] = LOST_CONNECTION
                 elif reply.error.code == REFUSED:
-                    self._silence.heard(client)
+                    self._unresponsive.responded(client)
                     yield Absence(client, plain(f"its update was refused: {reply.error.reason}"))
                 else:
-                    self._silence.heard(client)
+                    self._unresponsive.responded(client)
                     yield Absence(client, plain(f"it failed: {reply.error.reason}"))
                 continue
-            self._silence.heard(client)
+            self._unresponsive.responded(client)
             try:
-                update = self._read(reply, client, place, round_)
+                update = self._read(reply, client, connection, round_)
             except Malformed as error:
                 yield Absence(client, plain(f"its update was refused: {error}"))
                 continue
-            except Exception as error:  # a stranger's reply: whatever reading it raises, it ends no run
+            except Exception as error:  # an untrusted reply may raise anything when it is read; it must not end the run
                 kind = type(error).__name__
                 log.warning("reading the update of client %s raised %s: %s", client, kind, plain(error))
                 yield Absence(client, f"its update was refused: reading it raised {kind}")
@@ -271,90 +274,104 @@ class GridFederation:
             round_.updates += 1
             yield update
 
-    def _read(self, reply: Message, client: int, place: Place, round_: OpenRound) -> Update:
+    def _read(self, reply: Message, client: int, connection: ClientConnection, round_: OpenRound) -> Update:
         content = reply.content
         if "update" not in content.config_records or "vectors" not in content.array_records:
             raise Malformed("it lacks its update or its vectors")
-        order = round_.orders[client]
-        names = self._names | ({GRADIENT} if order.gradient else set())
-        arrays = unpack(content.array_records["vectors"], order.x, names)
-        update = read_update(
-            content.config_records["update"],
-            arrays,
-            order.x,
-            names=names,
-            tells=self._tells,
-            traffic=self._traffic(client, place, round_, arrays),
-        )
+        packed = content.array_records["vectors"]
+        up = self._receive(packed, round_.broadcast)
+        traffic = self._traffic(client, connection, round_, sum(len(array.data) for array in packed.values()))
+        update = read_update(content.config_records["update"], up, self._numbers, traffic)
         if update.client != client:
             raise Malformed(f"it says it is client {update.client}")
         return update
 
-    def _traffic(self, client: int, place: Place, round_: OpenRound, arrays: Mapping[str, object]) -> tuple[int, int]:
-        """Bytes of the client's calls since its order left; where nobody counts, those of the vectors alone."""
-        before, now = round_.before[client], self._line.traffic(place.node)
+    def _receive(self, packed: Mapping[str, Array], broadcast: Broadcast) -> Vectors:
+        """The vectors that arrived, through the channel if it has stages. Malformed if they do not fit the model."""
+        measured = [GRADIENT] if broadcast.gradient else []
+        if not self._channel:
+            names = {*self._vectors, *measured}
+            return read_vectors(unpack(packed, broadcast.x, names), broadcast.x, names)
+        dense = {name: array for name, array in packed.items() if name in measured}
+        up = read_vectors(unpack(dense, broadcast.x, measured), broadcast.x, measured)
+        payload = unpack_payload(
+            {name: array for name, array in packed.items() if name not in measured}, self._vector_bytes(broadcast)
+        )
+        payload = {name: array.to(broadcast.x.device) for name, array in payload.items()}
+        try:
+            return {**self._channel.receive(payload, dict.fromkeys(self._vectors, broadcast.x)), **up}
+        except BadPayload as error:
+            raise Malformed(str(error)) from error
+
+    def _vector_bytes(self, broadcast: Broadcast) -> int:
+        """Bytes of a client's vectors without a channel; a payload has no reason to be larger."""
+        return (len(self._vectors) + broadcast.gradient) * broadcast.x.nbytes
+
+    def _traffic(self, client: int, connection: ClientConnection, round_: OpenRound, up: int) -> tuple[int, int]:
+        """Bytes to and from the client since its order was sent; the vectors' bytes where the link does not count."""
+        before, now = round_.before[client], self._link.traffic(connection.node)
         if before is None or now is None:
-            order = round_.orders[client]
-            down = order.x.nbytes + sum(vector.nbytes for vector in order.down.values())
-            return down, len(arrays) * order.x.nbytes
+            return payload_bytes({"x": round_.broadcast.x}, round_.broadcast.down), up
         return now[0] - before[0], now[1] - before[1]
 
     def _may_return(self, round_: OpenRound) -> list[int]:
-        """Lost clients whose answer would still count."""
+        """Clients without an open order that would get it again if they reconnected."""
         return [client for client in round_.lost if round_.attempts.get(client, 0) < ATTEMPTS]
 
-    def _awaited(self, round_: OpenRound) -> list[int]:
+    def _pending(self, round_: OpenRound) -> list[int]:
         """Clients from which an update may still come."""
         return sorted([*self._may_return(round_), *(client for client, _ in round_.sent.values())])
 
     def refused(self, client: int) -> None:
-        """The update that just came of this client is not used: the round may need another in its place."""
+        """The client's last update is not used, so the round may need another."""
         if self._round is not None:
             self._round.updates -= 1
 
-    def evaluate(self, x: Tensor, round_: int) -> Sequence[Score]:
-        """Asks every client that is there and answers."""
-        self._silence.update()
+    def evaluate(self, x: Tensor, round_: int, accepted: Mapping[int, int]) -> Sequence[Score]:
+        """Asks every client that is connected and responds."""
+        self._unresponsive.update()
         present = {
-            client: place
+            client: connection
             for client in range(self._clients)
-            if (place := self._roster.place_of(client)) is not None and not self._silence.reason(client)
+            if (connection := self._roster.connection_of(client)) is not None and not self._unresponsive.reason(client)
         }
-        census = Census(self._line, self._roster, present, tell=self._tell, largest_loss=self._largest_loss)
-        return census.take(x, round_, self._run.deadline, self._check)
+        evaluation = ClientEvaluation(
+            self._link, self._roster, present, report=self._report, largest_loss=self._largest_loss
+        )
+        return evaluation.run(x, round_, self._run.deadline, self._check)
 
-    def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> None:
-        """Out of sight: clients keep their own."""
+    def mean_state(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> None:
+        """Unknown: each client stores its own state."""
 
-    def settle(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
-        """Nothing: each order tells its client."""
+    def commit(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
+        """Does nothing: each order tells its client which round was accepted."""
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
-        """Clients keep their own; the server keeps what it must know to find them again."""
+        """Stores the federation's name and all n_i. Clients store their own state."""
         folder.mkdir(exist_ok=True)
         known = {"federation": self._federation, "samples": dict(enumerate(self.samples))}
         replace_file(folder / "federation.json", (json.dumps(known) + "\n").encode())
 
     def prune(self, folder: Path, accepted: Mapping[int, int]) -> None:
-        """The checkpoint counts from now on: states of rounds before it may go."""
+        """The checkpoint is complete: clients may delete states of earlier rounds."""
         self._saved = dict(accepted)
 
     def restore(self, folder: Path, accepted: Mapping[int, int]) -> None:
         self._saved = dict(accepted)
 
     def dismiss(self, reason: str) -> None:
-        """Tells the clients that are there that the run is over, and gives them a moment to hear it."""
+        """Tells connected clients that the run is over, and waits up to 3 seconds for their answers."""
         waiting = {message_id for message_id in self._roster.dismiss(reason) if message_id}
         until = time.monotonic() + 3.0
         while waiting and time.monotonic() < until:
-            for reply in self._line.pull(list(waiting)):
+            for reply in self._link.pull(list(waiting)):
                 waiting.discard(reply.metadata.reply_to_message_id)
             if waiting:
-                self._line.wait(until - time.monotonic())
+                self._link.wait(until - time.monotonic())
 
 
 def read_known(folder: Path) -> tuple[str, dict[int, int]]:
-    """What `save` stored: the federation's name, and n_i of its clients."""
+    """What `save` stored: the federation's name, and n_i of each client."""
     file = folder / "federation.json"
     try:
         known = json.loads(file.read_bytes())

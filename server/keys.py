@@ -1,4 +1,4 @@
-"""Makes an authority, a server certificate and client keys: what a federation needs to start safely."""
+"""Makes a certificate authority, a server certificate and client keys."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
 def make_keys(folder: Path, clients: int, hosts: list[str], days: int, starts: datetime | None = None) -> None:
-    """Fills a new `folder`, whole or not at all; certificates are valid for `days` from `starts`, or from now."""
+    """Fills a new `folder`, completely or not at all. Certificates are valid for `days` from `starts`, or from now."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidExperiment(f"{folder} is there already; keys are never written over others")
+        raise InvalidExperiment(f"{folder} exists already, and keys are never overwritten; give a new directory")
     draft = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.draft")
     try:
         draft.mkdir(parents=True, mode=0o700)
@@ -32,7 +32,7 @@ def make_keys(folder: Path, clients: int, hosts: list[str], days: int, starts: d
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
-        raise InvalidExperiment(f"{folder} cannot be made: {error.strerror}") from error
+        raise InvalidExperiment(f"{folder} cannot be created: {error.strerror}") from error
 
 
 def _fill(folder: Path, clients: int, hosts: list[str], days: int, starts: datetime) -> None:
@@ -50,7 +50,7 @@ def _fill(folder: Path, clients: int, hosts: list[str], days: int, starts: datet
     _write_private(folder / "server.key", server_key)
     for client in range(clients):
         key = _new_key()
-        # OpenSSH form, the only one that a stock SuperNode and `flwr supernode register` read.
+        # OpenSSH form is the only form that stock SuperNodes and `flwr supernode register` read.
         _write_private(folder / f"client-{client}.key", key, serialization.PrivateFormat.OpenSSH)
         public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         (folder / f"client-{client}.pub").write_bytes(public + f" fedopt-client-{client}\n".encode())

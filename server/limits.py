@@ -1,32 +1,32 @@
-"""How much a client may send, from the size of the model: checked before it is read or stored."""
+"""Limits on what a client may send, computed from the size of the model and checked before anything is stored."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flwr.common.constant import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
+from server.flower_internals import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE
 
 SMALL = 2**16
-"""Bytes beside vectors that any reply may have: its fields and headers, or the reason why there is none."""
+"""Bytes that any reply may have in addition to its vectors: fields, headers, or the reason of an error."""
 
 READ_AT_ONCE = 2**28
-"""Bytes of messages that the server reads at once, of all connections together."""
+"""Bytes of messages that the server reads at once over all connections."""
 
 FEW = 16
-"""Objects beside arrays that any reply may have."""
+"""Objects that any reply may have in addition to its arrays."""
 
 
 @dataclass(frozen=True)
 class ReplyLimit:
-    """What one reply may amount to."""
+    """The limits of one reply."""
 
     bytes: int
     objects: int
 
     @classmethod
     def of(cls, vector_bytes: int) -> ReplyLimit:
-        """For a reply whose vectors are so large in all; 0 for a reply without any."""
-        # Each object has a head, and its id stands in its parent's: less than a thousandth of a whole chunk.
+        """The limits of a reply whose vectors have `vector_bytes` in total; 0 for a reply without vectors."""
+        # Each object has a header and its id is in its parent: together less than 1/1000 of a full chunk.
         return cls(
             vector_bytes + vector_bytes // 1024 + SMALL,
             FEW + 4 * (vector_bytes // FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE + FEW),
@@ -35,16 +35,16 @@ class ReplyLimit:
 
 @dataclass(frozen=True)
 class MessageLimit:
-    """What one gRPC message may amount to."""
+    """The limits of one gRPC message."""
 
     call: int
-    """Bytes of any call but the one that uploads an object."""
+    """Bytes of any call that does not upload an object."""
     upload: int
-    """Bytes of the one that does."""
+    """Bytes of a call that uploads an object."""
 
     @classmethod
     def of(cls, vector_bytes: int) -> MessageLimit:
-        """For a model of so many bytes. Arrays travel in chunks; a reply's header lists the ids of all of them."""
+        """For a model of `vector_bytes`. Arrays travel in chunks, and a reply's header lists the ids of all chunks."""
         ids = vector_bytes // 1024
         return cls(SMALL + ids, min(vector_bytes, FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE) + SMALL + ids)
 
@@ -54,5 +54,5 @@ class MessageLimit:
 
     @property
     def readers(self) -> int:
-        """How many messages may be read at once."""
+        """The number of messages that may be read at once."""
         return max(4, READ_AT_ONCE // self.largest)

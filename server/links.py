@@ -1,7 +1,7 @@
-"""Lines to the nodes: a Flower Grid, and what is needed beside Flower's Grid API.
+"""Links to the nodes: a Flower Grid, and operations that Flower's Grid API lacks.
 
-Over Flower's own Grids one can only ask again after a while; a Grid in the SuperLink's process says when there is
-something, forgets what is no longer wanted, and knows the bytes that travelled.
+Flower's own Grids must be polled. A Grid in the SuperLink's process can also wait for messages, discard messages and
+report the bytes that travelled.
 """
 
 from __future__ import annotations
@@ -21,57 +21,59 @@ from server.grid import DirectGrid
 log = logging.getLogger("fedopt")
 
 POLL = 0.1
-"""Seconds between questions to a Grid that cannot say when there is something new."""
+"""Seconds between polls of a Grid that has no way to wait for messages."""
 
 LEAST_ROOM, ROOM_BYTES = 4, 2**26
-"""Answers that may be on the server at once, uploaded or on their way: four, or as many as fit 64 MiB."""
+"""Replies that may be on the server at once, uploaded or uploading: four, or as many as fit in 64 MiB."""
 
 AT_ONCE = 16
-"""Replies read into memory at once from a Grid that reads all it is asked for."""
+"""Replies read into memory at once from a Grid that reads all requested replies."""
 
 
 UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, DecodeError, RecursionError, MemoryError)
-"""What a malformed reply makes Flower's reader raise; a SuperLink that is gone is another matter."""
+"""What Flower's reader raises for a malformed reply. It raises others if the SuperLink cannot be reached."""
 
 
-class Line(Protocol):
+class Link(Protocol):
+    """Messages to and from the nodes."""
+
     def nodes(self) -> Mapping[int, int]:
-        """The nodes that are on line, and for each how often it has come: a node may leave and return unseen."""
+        """Online nodes, and how often each has connected: a node may reconnect between two calls."""
         ...
 
     def push(self, messages: Iterable[Message]) -> list[str]:
-        """Sends messages; their ids, "" for one that cannot be sent."""
+        """Sends messages. Returns their ids, "" for a message that cannot be sent."""
         ...
 
     def pull(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The replies that are there."""
+        """The replies that have arrived to these messages."""
         ...
 
     def wait(self, seconds: float) -> None:
-        """Until there may be something new."""
+        """Waits until something may have changed, at most `seconds`."""
         ...
 
-    def make_room(self, reply_bytes: int) -> None:
-        """Answers of this size are coming; no more of them should be held at once than there is room for."""
+    def expect_replies(self, reply_bytes: int) -> None:
+        """Replies of this size are coming: limits how many are on the server at once."""
         ...
 
     def discard(self, message_ids: Iterable[str]) -> None:
-        """No answer to these is wanted any more."""
+        """Forgets these messages and their replies."""
         ...
 
     def traffic(self, node: int) -> tuple[int, int] | None:
-        """Bytes that have travelled to the node and from it; None where nobody counts."""
+        """Bytes sent to the node and received from it; None if they are not counted."""
         ...
 
 
-class PolledLine:
-    """Over any Grid."""
+class PolledLink:
+    """A link over any Grid."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
 
     def nodes(self) -> Mapping[int, int]:
-        return dict.fromkeys(self._grid.get_node_ids(), 1)  # Flower's SuperLink says no more
+        return dict.fromkeys(self._grid.get_node_ids(), 1)  # Flower's SuperLink reports only which nodes are online
 
     def push(self, messages: Iterable[Message]) -> list[str]:
         return [message_id or "" for message_id in self._grid.push_messages(messages)]
@@ -82,20 +84,20 @@ class PolledLine:
             yield from self._pull(ids[start : start + AT_ONCE])
 
     def _pull(self, ids: list[str]) -> Iterable[Message]:
-        """Replies as Flower's own Grid reads them; a malformed one ends no run."""
+        """Replies as Flower's own Grid reads them. A malformed reply is logged and skipped."""
         try:
             return list(self._grid.pull_messages(ids))
         except UNREADABLE as error:
             if len(ids) > 1:
                 return [message for message_id in ids for message in self._pull([message_id])]
             log.warning("a reply could not be read: %s: %s", type(error).__name__, plain(error))
-            return []  # its client is late, then
+            return []  # its client will miss the deadline
 
     def wait(self, seconds: float) -> None:
         time.sleep(min(seconds, POLL))
 
-    def make_room(self, reply_bytes: int) -> None:
-        pass  # Flower's SuperLink takes what comes
+    def expect_replies(self, reply_bytes: int) -> None:
+        pass  # Flower's SuperLink has no such limit
 
     def discard(self, message_ids: Iterable[str]) -> None:
         pass  # Flower lets them expire
@@ -104,15 +106,15 @@ class PolledLine:
         return None
 
 
-class DirectLine(PolledLine):
-    """Over a Grid in the SuperLink's own process."""
+class DirectLink(PolledLink):
+    """A link over a Grid in the SuperLink's own process."""
 
     def __init__(self, grid: DirectGrid) -> None:
         super().__init__(grid)
         self._direct = grid
 
     def nodes(self) -> Mapping[int, int]:
-        return {node: self._direct.arrivals(node) for node in self._direct.get_node_ids()}
+        return {node: self._direct.connects(node) for node in self._direct.get_node_ids()}
 
     def pull(self, message_ids: Iterable[str]) -> Iterable[Message]:
         return self._direct.pull_messages(message_ids)
@@ -120,8 +122,8 @@ class DirectLine(PolledLine):
     def wait(self, seconds: float) -> None:
         self._direct.wait(seconds)
 
-    def make_room(self, reply_bytes: int) -> None:
-        self._direct.make_room(max(LEAST_ROOM, ROOM_BYTES // max(1, reply_bytes)), reply_bytes)
+    def expect_replies(self, reply_bytes: int) -> None:
+        self._direct.limit_replies(max(LEAST_ROOM, ROOM_BYTES // max(1, reply_bytes)), reply_bytes)
 
     def discard(self, message_ids: Iterable[str]) -> None:
         self._direct.discard(message_ids)

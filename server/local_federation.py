@@ -1,4 +1,4 @@
-"""A whole federation on this machine: the server in this process, its clients in processes of their own."""
+"""A whole federation on this machine: the server in this process, each client in its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fedopt.runs.history import History
 from fedopt.runs.runner import Observer
 from fedopt.runs.setup import Setup
 from server.deployment import conduct
-from server.local_clients import Nursery
+from server.local_clients import LocalClients
 from server.server_log import LeftOut, journal
 from server.superlink import SuperLink
 
@@ -17,25 +17,25 @@ HOST = "127.0.0.1"
 
 
 def run_locally(
-    nursery: Nursery,
+    local_clients: LocalClients,
     directory: RunDirectory,
     setup: Setup,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
     observers: Sequence[Observer],
 ) -> History:
-    """Starts server and clients, and plays the run."""
+    """Starts the server and the clients, and completes the run."""
     with (
         journal(directory.path / "server.log"),
-        SuperLink(f"{HOST}:0", None, None, tell, setup.vector_bytes) as superlink,
+        SuperLink(f"{HOST}:0", None, None, report, setup.vector_bytes) as superlink,
     ):
-        nursery.start(directory, f"{HOST}:{superlink.port}")
+        local_clients.start(directory, f"{HOST}:{superlink.port}")
         return conduct(
             directory,
             setup,
-            superlink.line,
+            superlink.link,
             owners={},
-            tell=tell,
+            report=report,
             observers=[*observers, LeftOut()],
             command="fedopt federation",
-            check=nursery.check,
+            check=local_clients.check,
         )

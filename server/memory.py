@@ -1,4 +1,4 @@
-"""What the allocator does with large blocks that have been freed."""
+"""Makes the allocator return large freed blocks to the system."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ LARGE = 2**20
 
 
 def return_large_blocks() -> None:
-    """Has blocks from 1 MB given back to the system when they are freed.
+    """Makes glibc return freed blocks of 1 MiB or more to the system at once.
 
-    glibc raises that limit with the first large block it sees freed and keeps later ones in the heap of the thread
-    that asked for them; over the threads of a gRPC server that adds up (measured: three times the memory, growing
-    with the cohort). Where the C library is another one, nothing is changed.
+    By default glibc raises this threshold when the first large block is freed, and keeps later blocks in the heap of
+    the thread that allocated them. Over the threads of a gRPC server this adds up (measured: three times the memory,
+    growing with the cohort). With another C library this function does nothing.
     """
     if sys.platform != "linux":
         return

@@ -1,6 +1,6 @@
-"""The experiment in Flower's own simulation, on Ray: the backend to a cluster of machines that share their files.
+"""Runs the experiment in Flower's own simulation on Ray, for a cluster of machines that share their files.
 
-The same ServerApp loop and the same ClientApp as in a deployment; Ray's actors play the clients in turn. On one
+It uses the same ServerApp loop and the same ClientApp as a deployment; Ray's actors play the clients in turn. On one
 machine the embedded engine is many times faster (README).
 """
 
@@ -29,14 +29,14 @@ from fedopt.runs.history import History
 from fedopt.runs.runner import Observer
 from fedopt.runs.setup import Setup
 from server.deployment import conduct, open_run
-from server.links import PolledLine
+from server.links import PolledLink
 from server.server_log import LeftOut, log_to
 
 CLIENT_APP = "clients.app:make_app"
-"""By name, as in pyproject.toml: the server's side imports nothing of the clients'."""
+"""Loaded by name, as in pyproject.toml, because server/ does not import clients/."""
 
 GPU_SHARE = 0.25
-"""Of a GPU, for each actor where there is one."""
+"""The share of a GPU for each actor, on machines with a GPU."""
 
 
 def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Observer] = ()) -> History:
@@ -55,7 +55,7 @@ def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ())
 
 def _check_ray() -> None:
     if importlib.util.find_spec("ray") is None:
-        raise InvalidExperiment("--engine ray: Ray is not installed; get it with pip install 'fedopt[ray]'")
+        raise InvalidExperiment("--engine ray: Ray is not installed; install it with pip install 'fedopt[ray]'")
 
 
 def _simulate(directory: RunDirectory, setup: Setup, observers: Sequence[Observer]) -> History:
@@ -70,9 +70,9 @@ def _simulate(directory: RunDirectory, setup: Setup, observers: Sequence[Observe
             history = conduct(
                 directory,
                 setup,
-                PolledLine(grid),
+                PolledLink(grid),
                 owners={},
-                tell=lambda line: None,
+                report=lambda line: None,
                 observers=[*observers, LeftOut()],
                 command="fedopt run --engine ray",
                 name="ray",
@@ -87,18 +87,20 @@ def _simulate(directory: RunDirectory, setup: Setup, observers: Sequence[Observe
                 num_supernodes=directory.experiment.data.clients,
                 backend_config=_backend(directory.experiment),
             )
-        except RuntimeError as error:  # what Flower makes of anything that goes wrong with Ray
-            raise RunStopped(f"Flower's simulation on Ray failed; why is in {directory.path / 'server.log'}") from error
+        except RuntimeError as error:  # Flower raises RuntimeError for anything that goes wrong with Ray
+            raise RunStopped(
+                f"Flower's simulation on Ray failed; see {directory.path / 'server.log'} for the reason"
+            ) from error
     return histories[0]
 
 
 def _client_app(directory: RunDirectory) -> ClientApp:
-    """The app with its places built in, so that they reach the actors of a cluster too."""
+    """The app with its paths as defaults, so that they also reach the actors of a cluster."""
     make_app = cast(Callable[[Mapping[str, str]], ClientApp], load_attribute(CLIENT_APP))
     return make_app(
         {
             "state": str(directory.path.absolute() / "client-state"),
-            "data-path": str(directory.experiment.data.path),
+            **({} if directory.experiment.data.path is None else {"data-path": str(directory.experiment.data.path)}),
             "device": directory.experiment.run.device,
         }
     )
@@ -115,7 +117,7 @@ def _backend(experiment: Experiment) -> dict[str, Any]:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], None]]:
-    """Hands Ctrl-C over to the thread in which Flower runs the server: what is yielded raises it there."""
+    """Passes Ctrl-C on to the thread in which Flower runs the server: the yielded function raises it there."""
     stop = threading.Event()
 
     def check() -> None:
@@ -129,5 +131,5 @@ def _interruptible() -> Iterator[Callable[[], None]]:
     try:
         yield check
     finally:
-        stop.set()  # should Ray have failed, the server's thread must not wait for clients any longer
+        stop.set()  # if Ray has failed, the server's thread must stop waiting for clients
         signal.signal(signal.SIGINT, before or signal.default_int_handler)

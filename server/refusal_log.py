@@ -1,4 +1,4 @@
-"""Refusals, reported so that who is refused a million times does not fill the log."""
+"""Reports refusals without filling the log when a client is refused a million times."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 
 KINDS = 1000
-"""Kinds of refusals that are counted apart."""
+"""Kinds of refusals that are counted separately."""
 
 
-class Complaints:
+class RefusalLog:
     """Reports the first refusal of a kind, and then the 10th, the 100th and so on."""
 
     def __init__(self, report: Callable[[str], None]) -> None:

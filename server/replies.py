@@ -1,7 +1,7 @@
-"""A reply, put together from the objects that were uploaded for it.
+"""Assembles a reply from its uploaded objects.
 
-An object names its parts by their hashes, so that a small upload can describe a large reply: an array may repeat one
-chunk a million times. What the arrays amount to is added up before Flower puts them together.
+An object names its parts by their hashes, so a small upload can describe a huge reply: an array may repeat one chunk a
+million times. The total size of the arrays is therefore computed before Flower assembles them.
 """
 
 from __future__ import annotations
@@ -9,24 +9,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from flwr.app import Message
-from flwr.app.message import Array
-from flwr.supercore.inflatable.inflatable_object import get_object_body, get_object_head_values_from_object_content
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.app import Array, Message
+
+from server.flower_internals import (
+    get_object_body,
+    get_object_head_values_from_object_content,
+    inflate_object_from_contents,
+)
 
 
 class TooLarge(ValueError):
-    """The arrays of a reply amount to more than it may bring."""
+    """The arrays of a reply exceed its limit."""
 
 
 def read_reply(root: str, contents: Mapping[str, bytes], most_bytes: int) -> Message:
-    """The reply whose message is the object `root`; its arrays have at most `most_bytes`.
+    """The reply whose message is the object `root`. Raises TooLarge if its arrays exceed `most_bytes`.
 
-    The objects come from a stranger, and Flower's reader raises whatever they make it raise: catch Exception.
+    The objects are untrusted and may raise anything in Flower's reader: catch Exception.
     """
     total = sum(_array_bytes(content, contents) for content in contents.values())
     if total > most_bytes:
-        raise TooLarge(f"its arrays have {total} bytes, where at most {most_bytes} belong")
+        raise TooLarge(f"its arrays have {total} bytes, and at most {most_bytes} are allowed")
     found = inflate_object_from_contents(root, dict(contents))
     if not isinstance(found, Message) or not found.has_content():
         raise TypeError("not a message with content")

@@ -1,4 +1,4 @@
-"""The server's log: what happens to its clients, why the server ended, and what Flower says about it."""
+"""The server's log file: events of its clients, why the server ended, and Flower's own log."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ log = logging.getLogger("fedopt")
 
 
 class OneLine(logging.Formatter):
-    """Escapes what clients may have put into a message. Flower and gRPC log what they were sent, and tracebacks of
-    it; of theirs a line of limited length is kept."""
+    """Writes each record as one line and escapes what clients may have put into it.
+
+    Flower and gRPC log data from clients, with tracebacks; their records are cut to a limited length.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         record = logging.makeLogRecord(record.__dict__)
@@ -31,8 +33,13 @@ class OneLine(logging.Formatter):
         return super().format(record)
 
 
+def _no_line_per_reply(record: logging.LogRecord) -> bool:
+    """A filter without Flower's line for every reply, which would fill the log."""
+    return not (record.name == "flwr" and str(record.msg).startswith("[Fleet.PushMessages]"))
+
+
 class LogFile(logging.FileHandler):
-    """A log file whose disk may fill up: that is said once, and the server goes on without it."""
+    """A log file whose disk may fill up: this is reported once, and the server continues without it."""
 
     _broken = False
 
@@ -46,13 +53,13 @@ class LogFile(logging.FileHandler):
 
     def close(self) -> None:
         try:
-            super().close()  # which writes what could not be written before
+            super().close()  # flushes, which may fail again
         except OSError:
             self._broken = True
 
 
 class LeftOut:
-    """Logs each client that was left out of a round: failed, refused or late. An observer of a run."""
+    """Logs each client that was left out of a round (failed, refused or late). An observer of a run."""
 
     def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
         log.info("rounds %s to %s", rounds_done + 1, rounds)
@@ -67,7 +74,7 @@ class LeftOut:
 
 @contextmanager
 def journal(file: Path) -> Iterator[None]:
-    """Within, the log goes to `file`; how the block ended, for a crash with its traceback, is the last entry."""
+    """Logs to `file` within the block. The last entry says how the block ended, with the traceback of a crash."""
     log_to(file)
     try:
         yield
@@ -84,8 +91,9 @@ def journal(file: Path) -> Iterator[None]:
 
 
 def log_to(file: Path) -> None:
-    """From here on the log goes to `file`, and Flower's to the terminal no more: its users read our lines there."""
+    """Sends the log to `file`, and Flower's log away from the terminal, which shows only our own lines."""
     handler = LogFile(file)
+    handler.addFilter(_no_line_per_reply)
     handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
     for name in LOGGERS:
         logger = logging.getLogger(name)

@@ -1,7 +1,7 @@
 """A SuperLink in this process: Flower's link state and object store behind its Fleet API over gRPC.
 
-Nodes cannot tell it from `flower-superlink`; a stock SuperNode joins it too, for which a bundle of the app is at
-hand. One process means that a run starts at once and that nothing is left when it ends.
+To nodes it looks like `flower-superlink`. A stock SuperNode that speaks gRPC can join too and gets a bundle of the
+app. Because it is part of the server's process, a run starts at once and leaves no process behind.
 """
 
 from __future__ import annotations
@@ -17,40 +17,46 @@ from types import TracebackType
 
 import grpc
 import tomli_w
-from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SUPERLINK_NODE_ID, SubStatus
-from flwr.proto.fleet_pb2_grpc import add_FleetServicer_to_server
-from flwr.server.superlink.fleet.grpc_rere.node_auth_server_interceptor import NodeAuthServerInterceptor
-from flwr.server.superlink.linkstate import InMemoryLinkState, LinkStateFactory
-from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME, NOOP_FEDERATION_ID, TaskType
-from flwr.supercore.fab import Fab
-from flwr.supercore.heartbeat import HeartbeatSender
-from flwr.supercore.interceptors import (
-    RpcErrorTranslationServerInterceptor,
-    create_fleet_runtime_version_server_interceptor,
-)
-from flwr.supercore.object_store import ObjectStoreFactory
-from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.federation import NoOpFederationManager
 
 from fedopt.addresses import split_address
 from fedopt.errors import InvalidExperiment
-from server.call_guard import Gate
+from server.call_guard import CallGuard
+from server.flower_internals import (
+    FLWR_IN_MEMORY_DB_NAME,
+    NOOP_ACCOUNT_NAME,
+    NOOP_FEDERATION_ID,
+    NOOP_FLWR_AID,
+    SUPERLINK_NODE_ID,
+    Fab,
+    HeartbeatSender,
+    InMemoryLinkState,
+    LinkStateFactory,
+    NodeAuthServerInterceptor,
+    NoOpFederationManager,
+    ObjectStoreFactory,
+    RpcErrorTranslationServerInterceptor,
+    SubStatus,
+    TaskIdentity,
+    TaskType,
+    add_FleetServicer_to_server,
+    create_fleet_runtime_version_server_interceptor,
+)
 from server.grid import DirectGrid
 from server.limits import MessageLimit
-from server.links import DirectLine
-from server.mailbox import Post
+from server.links import DirectLink
+from server.mailbox import Mailbox
 from server.memory import return_large_blocks
-from server.refusal_log import Complaints
-from server.servicer import PromptFleetServicer
+from server.refusal_log import RefusalLog
+from server.servicer import LongPollServicer
 from server.tls import ServerIdentity
 
 THREADS = 4000
-"""At most; they are made when needed. Two are held for each client."""
+"""The most threads, started when needed. Each client holds two."""
 
 OPTIONS = [
     ("grpc.max_concurrent_streams", THREADS),
     ("grpc.max_send_message_length", -1),
-    ("grpc.keepalive_time_ms", 30_000),  # finds out within a minute that a machine is gone without a word
+    ("grpc.keepalive_time_ms", 30_000),  # notices within a minute that a machine is unreachable
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.so_reuseport", 0),  # a port in use is an error, not a port to share
@@ -58,19 +64,19 @@ OPTIONS = [
 
 
 class SuperLink:
-    """Serves nodes while it is entered, for one run. The clients' keys say which nodes may come, if given."""
+    """A context manager that serves nodes for one run. With `client_keys`, only nodes with these keys may join."""
 
     def __init__(
         self,
         listen: str,
         identity: ServerIdentity | None,
         client_keys: Mapping[int, bytes] | None,
-        tell: Callable[[str], None],
+        report: Callable[[str], None],
         vector_bytes: int,
     ) -> None:
-        """`vector_bytes` is the size of a vector of the model: a client has no reason to send much more at once."""
+        """`vector_bytes` is the size of the model's flat vector, from which the limits of messages follow."""
         check_free(listen)
-        self._post = Post()
+        self._mailbox = Mailbox()
         store = ObjectStoreFactory(FLWR_IN_MEMORY_DB_NAME)
         states = LinkStateFactory(FLWR_IN_MEMORY_DB_NAME, NoOpFederationManager(), store)
         state = states.state()
@@ -80,17 +86,17 @@ class SuperLink:
             state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, 0): client
             for client, key in (client_keys or {}).items()
         }
-        """Which client each registered node must be; empty where anyone may come."""
-        complaints, limit = Complaints(tell), MessageLimit.of(vector_bytes)
-        servicer = PromptFleetServicer(
-            states, authenticates=client_keys is not None, post=self._post, complaints=complaints
+        """The client number of each registered node; empty where any node may join."""
+        refusals, limit = RefusalLog(report), MessageLimit.of(vector_bytes)
+        servicer = LongPollServicer(
+            states, authenticates=client_keys is not None, mailbox=self._mailbox, refusals=refusals
         )
         self._server = grpc.server(
             concurrent.futures.ThreadPoolExecutor(THREADS),
             options=[*OPTIONS, ("grpc.max_receive_message_length", limit.largest)],
             maximum_concurrent_rpcs=THREADS,
             interceptors=[
-                Gate(limit, Uploads(state, self._post), complaints),
+                CallGuard(limit, Uploads(state, self._mailbox), refusals),
                 RpcErrorTranslationServerInterceptor(),
                 NodeAuthServerInterceptor(states),
                 create_fleet_runtime_version_server_interceptor(),
@@ -104,7 +110,7 @@ class SuperLink:
                 else self._server.add_secure_port(listen, identity.credentials())
             )
         except RuntimeError as error:
-            raise InvalidExperiment(f"--listen {listen}: cannot be listened on") from error
+            raise InvalidExperiment(f"--listen {listen}: the server cannot listen there") from error
         self._task_id, self._run_id = self._begin_run()
         self._heartbeat = HeartbeatSender(lambda: self._state.acknowledge_task_heartbeat(self._task_id))
 
@@ -124,14 +130,14 @@ class SuperLink:
         task_id = self._state.get_run_info(run_ids=[run_id])[0].primary_task_id
         assert task_id is not None
         ours = self._state.claim_task(task_id) and self._state.activate_task(task_id)
-        assert ours, "a task that was made just now belongs to no one else"
+        assert ours, "a task that was created just now is not claimed by anyone else"
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, SUPERLINK_NODE_ID, task_id
         return task_id, run_id
 
     @property
-    def line(self) -> DirectLine:
+    def link(self) -> DirectLink:
         run = self._state.get_run_info(run_ids=[self._run_id])[0]
-        return DirectLine(DirectGrid(self._state, run, self._post))
+        return DirectLink(DirectGrid(self._state, run, self._mailbox))
 
     def __enter__(self) -> SuperLink:
         return_large_blocks()
@@ -148,23 +154,23 @@ class SuperLink:
 
 
 class Uploads:
-    """Implements `server.call_guard.Uploads`."""
+    """Looks up replies by the node's public key. Implements `server.call_guard.Uploads`."""
 
-    def __init__(self, state: InMemoryLinkState, post: Post) -> None:
-        self._state, self._post = state, post
+    def __init__(self, state: InMemoryLinkState, mailbox: Mailbox) -> None:
+        self._state, self._mailbox = state, mailbox
 
-    def awaited(self, key: bytes) -> bool:
+    def expected(self, key: bytes) -> bool:
         node = self._state.get_node_id_by_public_key(key)
-        return node is not None and self._post.wants(node)
+        return node is not None and self._mailbox.expects_objects(node)
 
-    def spoiled(self, key: bytes) -> None:
+    def reject(self, key: bytes) -> None:
         node = self._state.get_node_id_by_public_key(key)
         if node is not None:
-            self._post.refuse_of(node, "an object of it is larger than any of an update of this model, or broke off")
+            self._mailbox.refuse_from(node, "one of its objects is too large for this model, or broke off")
 
 
 def check_free(listen: str) -> None:
-    """InvalidExperiment unless a server can listen there."""
+    """Raises InvalidExperiment unless a server can listen there."""
     host, port = split_address(listen, "--listen")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -178,7 +184,7 @@ def check_free(listen: str) -> None:
 
 
 def app_bundle() -> bytes:
-    """The app as a stock SuperNode wants it: it names the components, which are installed on the node's machine."""
+    """The app bundle (FAB) for stock SuperNodes. It names the components; the nodes have fedopt installed."""
     project = {
         "project": {"name": "fedopt", "version": _version(), "description": "", "license": "Apache-2.0"},
         "tool": {
@@ -204,4 +210,4 @@ def _version() -> str:
     try:
         return metadata.version("fedopt")
     except metadata.PackageNotFoundError:
-        return "0.1.0"  # run from its source tree
+        return "0.1.0"  # run from the source tree without installation

@@ -1,4 +1,4 @@
-"""Who the server is and which clients it knows: certificates and keys, read and checked before anything listens."""
+"""The server's certificate and its clients' public keys, read and checked before the server listens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLIENT_KEY = re.compile(r"client-(\d+)\.pub")
 
 @dataclass(frozen=True)
 class ServerIdentity:
-    """A certificate with its key, and the authority that signed it; PEM."""
+    """A certificate, its private key, and the certificate of the authority that signed it, all in PEM."""
 
     certificate: bytes
     key: bytes = field(repr=False)
@@ -31,7 +31,7 @@ class ServerIdentity:
 
 
 def read_identity(certificate: Path, key: Path, ca: Path) -> ServerIdentity:
-    """InvalidExperiment if they do not belong together, or the certificate's time is over or not yet come."""
+    """Raises InvalidExperiment unless the files belong together and the certificate is valid now."""
     identity = ServerIdentity(*(_read(file) for file in (certificate, key, ca)))
     try:
         signed = x509.load_pem_x509_certificate(identity.certificate)
@@ -58,7 +58,7 @@ def read_identity(certificate: Path, key: Path, ca: Path) -> ServerIdentity:
 
 
 def read_client_keys(folder: Path, clients: int) -> dict[int, bytes]:
-    """The public key of each client, PEM, from client-0.pub, client-1.pub, ... in the folder."""
+    """The public key of each client in PEM, from client-0.pub, client-1.pub, ... in the folder."""
     if not folder.is_dir():
         raise InvalidExperiment(f"--client-keys {folder}: there is no such folder")
     keys: dict[int, bytes] = {}
@@ -78,7 +78,7 @@ def read_client_keys(folder: Path, clients: int) -> dict[int, bytes]:
 
 
 def public_pem(content: bytes, place: str) -> bytes:
-    """An elliptic-curve public key, given in PEM or as OpenSSH writes it, as Flower compares it."""
+    """Converts an elliptic-curve public key in PEM or OpenSSH form to the PEM form that Flower compares."""
     for load in (serialization.load_pem_public_key, serialization.load_ssh_public_key):
         try:
             key = load(content)

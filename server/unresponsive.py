@@ -1,62 +1,62 @@
-"""Clients that are connected and do not answer: a round does not wait for them.
+"""Clients that are connected but do not answer: a round does not wait for them.
 
-A client that did not answer within the deadline in its last SILENT_AFTER rounds is silent. It gets no more orders, and
-counts as one that is not connected, until it is heard of again. For that it is asked once more who it is, a small
-message that a client answers as soon as it is done with what it does. Which clients a round selects does not change.
+A client that missed the deadline in UNRESPONSIVE_AFTER rounds in a row is unresponsive. It gets no orders and counts
+as disconnected until it responds. To find out, the server sends it a hello, a small message that the client answers
+when it has finished its current work. Which clients a round selects does not change.
 """
 
 from __future__ import annotations
 
-from server.links import Line
-from server.roster import Place, Roster
+from server.links import Link
+from server.roster import ClientConnection, Roster
 
-SILENT_AFTER = 2
+UNRESPONSIVE_AFTER = 2
 """Rounds in a row without an answer."""
 
 
-class Silence:
-    """Counts unanswered rounds, and listens for those that were silent."""
+class UnresponsiveClients:
+    """Counts unanswered rounds, and notices when a client responds again."""
 
-    def __init__(self, line: Line, roster: Roster) -> None:
-        self._line, self._roster = line, roster
+    def __init__(self, link: Link, roster: Roster) -> None:
+        self._link, self._roster = link, roster
         self._unanswered: dict[int, list[int]] = {}
-        """The rounds in a row that each client did not answer."""
-        self._place: dict[int, Place] = {}
-        self._questions: dict[str, int] = {}
+        """Per client, the consecutive rounds that it did not answer."""
+        self._connection: dict[int, ClientConnection] = {}
+        self._probes: dict[str, int] = {}
 
-    def late(self, client: int, place: Place, round_: int) -> None:
-        """The client did not answer this round's order, which went there, within the deadline."""
+    def missed_deadline(self, client: int, connection: ClientConnection, round_: int) -> None:
+        """The client did not answer this round's order, sent over `connection`, within the deadline."""
         rounds = self._unanswered.setdefault(client, [])
         rounds.append(round_)
-        if len(rounds) == SILENT_AFTER:
-            self._place[client] = place
-            message_id = self._roster.ask_again(place)
+        if len(rounds) == UNRESPONSIVE_AFTER:
+            self._connection[client] = connection
+            message_id = self._roster.ask_again(connection)
             if message_id:
-                self._questions[message_id] = client
+                self._probes[message_id] = client
 
-    def heard(self, client: int) -> None:
-        """The client has answered something, or come back."""
+    def responded(self, client: int) -> None:
+        """The client has answered a message or reconnected."""
         self._unanswered.pop(client, None)
-        self._place.pop(client, None)
-        asked = [message_id for message_id, other in self._questions.items() if other == client]
-        self._line.discard(asked)
+        self._connection.pop(client, None)
+        asked = [message_id for message_id, other in self._probes.items() if other == client]
+        self._link.discard(asked)
         for message_id in asked:
-            del self._questions[message_id]
+            del self._probes[message_id]
 
     def update(self) -> None:
-        """Looks who has been heard of."""
-        for client, place in list(self._place.items()):
-            if self._roster.place_of(client) != place:
-                self.heard(client)
-        if self._questions:
-            for reply in self._line.pull(list(self._questions)):
+        """Checks which unresponsive clients have responded or reconnected."""
+        for client, connection in list(self._connection.items()):
+            if self._roster.connection_of(client) != connection:
+                self.responded(client)
+        if self._probes:
+            for reply in self._link.pull(list(self._probes)):
                 answered = reply.metadata.reply_to_message_id
-                if answered in self._questions:
-                    self.heard(self._questions[answered])
+                if answered in self._probes:
+                    self.responded(self._probes[answered])
 
     def reason(self, client: int) -> str:
-        """Why a round does not wait for the client, as a clause; "" if it does."""
+        """A clause that says why a round does not wait for the client; "" if it does."""
         rounds = self._unanswered.get(client, [])
-        if len(rounds) < SILENT_AFTER:
+        if len(rounds) < UNRESPONSIVE_AFTER:
             return ""
-        return f"it did not answer in rounds {' and '.join(map(str, rounds))}, and gets no order until it is heard of"
+        return f"it did not answer in rounds {' and '.join(map(str, rounds))}, and gets no order until it responds"

@@ -60,7 +60,7 @@ def memory(device: torch.device) -> int:
 def vectors_per_lane(experiment: Experiment) -> int:
     """How many vectors of the model's size a step of one lane reads or writes."""
     local, algorithm = experiment.local, experiment.algorithm
-    corrections = 3 if sums_gradients(algorithm, local) else 2 * int(algorithm.averages_gradients)
+    corrections = 3 if sums_gradients(algorithm, local) else 2 * int(algorithm.needs_mean_gradient)
     return 2 + local.optimizer.vectors_touched + corrections
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from tests.processes import Household, household
+from tests.processes import Processes, running_processes
 
 # How long something takes on a shared machine says nothing about it; hypothesis builds its tables of characters first.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,7 +28,7 @@ def shared_data() -> Path:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[Household]:
-    """Real servers and clients for one test; none outlives it."""
-    with household(tmp_path) as made:
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Real servers and clients for one test; all end with it."""
+    with running_processes(tmp_path) as made:
         yield made

@@ -1,6 +1,6 @@
-"""A model whose clients misbehave when told to: a test writes the mood into the file that MOOD names.
+"""A model whose clients misbehave on request: a test writes the kind into the file that MOOD names.
 
-With PACE, a number of seconds, they take their time over every minibatch, without taking the processor's.
+PACE is a number of seconds to sleep at every minibatch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Servers and clients as real processes, which a test can read, wait for and kill; tests in a process of their own."""
+"""Servers and clients as real processes that a test can wait for and kill, and tests that run in their own process."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ P = ParamSpec("P")
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 90.0
-"""Seconds within which anything a test waits for must happen, on a busy machine too."""
+"""Seconds within which anything that a test waits for must happen, even on a busy machine."""
 
 
 def apart(test: Callable[P, None]) -> Callable[P, None]:
-    """Runs the test in another process, one for all of them: what it does to its process must not last in this one."""
+    """Runs the test in a second process, shared by all such tests, so that its side effects do not reach this one."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -48,7 +48,7 @@ def _run_test(module: str, name: str, args: tuple[object, ...], kwargs: dict[str
 
 
 class Process:
-    """One `fedopt ...`, whose output goes to a file."""
+    """One `fedopt ...` command, whose output goes to a file."""
 
     def __init__(self, arguments: list[str | Path], log: Path, env: Mapping[str, str] | None = None) -> None:
         self._log = log
@@ -63,40 +63,41 @@ class Process:
             )
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self._log.read_text()
 
-    def until(self, text: str, times: int = 1) -> None:
-        """Waits until it has said so, that many times."""
+    def wait_for(self, text: str, times: int = 1) -> None:
+        """Waits until the output contains the text `times` times."""
         end = time.monotonic() + PATIENCE
-        while self.said.count(text) < times:
-            assert time.monotonic() < end, f"never said {text!r}:\n{self._everything()}"
-            assert self.popen.poll() is None or self.said.count(text) >= times, f"ended:\n{self.said}"
+        while self.output.count(text) < times:
+            assert time.monotonic() < end, f"never printed {text!r}:\n{self._everything()}"
+            assert self.popen.poll() is None or self.output.count(text) >= times, f"ended:\n{self.output}"
             time.sleep(0.02)
 
-    def ends(self) -> int:
+    def wait(self) -> int:
+        """Waits for the end; the exit status."""
         try:
             return self.popen.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"does not end:\n{self._everything()}") from None
 
     def _everything(self) -> str:
-        """All that was said by the processes of this test."""
+        """The output of all processes of this test."""
         logs = sorted(self._log.parent.glob("*.log"))
         return "\n".join(f"--- {log.name}{' (this one)' * (log == self._log)}\n{log.read_text()}" for log in logs)
 
     def kill(self) -> None:
-        """As kill -9 does."""
+        """Like kill -9."""
         self.popen.kill()
         self.popen.wait()
 
     def interrupt(self) -> None:
-        """As Ctrl-C does."""
+        """Like Ctrl-C."""
         self.popen.send_signal(signal.SIGINT)
 
 
-class Flock:
-    """Clients 0 to N - 1 as forks of one process, which start faster than as many commands."""
+class LocalClients:
+    """Clients 0 to N - 1 as forks of one process, which start faster than separate commands."""
 
     def __init__(self, address: str, run: Path, state: Path, count: int, log: Path, env: Mapping[str, str]) -> None:
         self._log, self._count = log, count
@@ -104,7 +105,7 @@ class Flock:
         while not (run / "experiment.toml").exists():
             assert time.monotonic() < end, f"{run} never appeared"
             time.sleep(0.02)
-        self._nursery = subprocess.Popen(
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "clients.deployed.local_clients"],
             cwd=ROOT,
             env={**environment(), **env},
@@ -112,42 +113,42 @@ class Flock:
         )
         config = {"state": str(state), "device": "cpu"}
         order = {"address": address, "run": str(run), "clients": count, "log": str(log), "config": config}
-        assert self._nursery.stdin is not None
-        self._nursery.stdin.write(json.dumps(order).encode() + b"\n")
-        self._nursery.stdin.flush()
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        self._process.stdin.flush()
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
 
-    def until(self, text: str) -> None:
+    def wait_for(self, text: str) -> None:
         end = time.monotonic() + PATIENCE
-        while text not in self.said:
-            assert time.monotonic() < end, f"never said {text!r}:\n{self.said}"
+        while text not in self.output:
+            assert time.monotonic() < end, f"never printed {text!r}:\n{self.output}"
             time.sleep(0.02)
 
     def kill(self, client: int) -> None:
         """kill -9 of one client."""
-        os.kill(sorted(descendants(self._nursery.pid))[client], signal.SIGKILL)
+        os.kill(sorted(descendants(self._process.pid))[client], signal.SIGKILL)
 
-    def ends(self) -> int:
-        """0 if every client was sent home."""
-        return self._nursery.wait(PATIENCE)
+    def wait(self) -> int:
+        """Waits for the end; 0 if every client was dismissed."""
+        return self._process.wait(PATIENCE)
 
     def clear(self) -> None:
-        assert self._nursery.stdin is not None
-        self._nursery.stdin.close()
-        self._nursery.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
 
 
-class Household:
+class Processes:
     """The processes of one test, in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.address = f"127.0.0.1:{free_port()}"
         self._processes: list[Process] = []
-        self._flocks: list[Flock] = []
+        self._groups: list[LocalClients] = []
 
     def start(self, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Process:
         process = Process(list(arguments), self.folder / f"{len(self._processes)}.log", env)
@@ -161,26 +162,26 @@ class Household:
         state = ("--state", self.folder / "state")
         return self.start("client", "--server", self.address, "--client", str(number), *state, *arguments, env=env)
 
-    def flock(self, run: Path, count: int, env: Mapping[str, str] | None = None) -> Flock:
-        """`count` clients at once, for the run that a server has begun in `run`."""
-        log = self.folder / f"flock-{len(self._flocks)}.log"
-        self._flocks.append(Flock(self.address, run, self.folder / "state", count, log, env or {}))
-        return self._flocks[-1]
+    def local_clients(self, run: Path, count: int, env: Mapping[str, str] | None = None) -> LocalClients:
+        """Starts `count` clients for the run that a server has started in `run`."""
+        log = self.folder / f"group-{len(self._groups)}.log"
+        self._groups.append(LocalClients(self.address, run, self.folder / "state", count, log, env or {}))
+        return self._groups[-1]
 
     def clear(self) -> None:
         for process in self._processes:
             process.kill()
-        for flock in self._flocks:
-            flock.clear()
+        for group in self._groups:
+            group.clear()
 
 
 @contextmanager
-def household(folder: Path) -> Iterator[Household]:
-    house = Household(folder)
+def running_processes(folder: Path) -> Iterator[Processes]:
+    processes = Processes(folder)
     try:
-        yield house
+        yield processes
     finally:
-        house.clear()
+        processes.clear()
 
 
 def free_port() -> int:
@@ -191,7 +192,7 @@ def free_port() -> int:
 
 
 def alive(pids: set[int]) -> set[int]:
-    """Those that still run, zombies aside."""
+    """Processes that still run, without zombies."""
     left = set()
     for pid in pids:
         try:

@@ -1,4 +1,4 @@
-"""Very many clients in one process, over real gRPC, that answer at once without any training.
+"""Many clients in one process over real gRPC, which answer at once without training.
 
 python -m tests.swarm HOST:PORT COUNT
 """

@@ -18,36 +18,6 @@ ABOVE = {
     "simulations": {"server"},
 }
 
-LAYERS = [
-    {"__init__", "__main__"},
-    {"commands"},
-    {"runs"},
-    {"wire"},
-    {"experiment"},
-    {"round"},
-    {"data", "drift", "channel", "algorithms", "optimizers", "schedules", "models"},
-    {"vectors", "storage"},
-    {
-        "registry",
-        "explain",
-        "section",
-        "family",
-        "errors",
-        "seeding",
-        "device",
-        "precision",
-        "text",
-        "addresses",
-        "task",
-    },
-]
-"""What is in fedopt/, from the top: a file imports from its own layer and from those below it."""
-
-STILL_UPWARD = ["drift/measuring.py imports round", "drift/spread.py imports round"]
-"""Being removed: then the list is empty."""
-
-RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
-
 
 def imported(file: Path) -> set[str]:
     """Every module that a file imports, anywhere in it."""
@@ -67,24 +37,22 @@ def test_no_package_imports_one_above_it(package: str) -> None:
         assert not tops & ABOVE[package], file
 
 
-def test_every_file_of_fedopt_has_a_layer() -> None:
-    folders = {path.name for path in (ROOT / "fedopt").iterdir() if any(path.glob("*.py"))}
-    assert (folders | {file.stem for file in (ROOT / "fedopt").glob("*.py")}) <= RANK.keys()
+PURE = {"all", "any", "callable", "hasattr", "isinstance", "issubclass", "len", "max", "min", "set", "sorted"}
+"""Built-in functions that an assert may call: python -O removes asserts, so nothing in one may have an effect."""
 
 
-def test_no_import_inside_fedopt_goes_back_up() -> None:
-    """Strings do not count: a registry may name a file of any layer."""
-    upward: list[str] = []
-    for file in sorted((ROOT / "fedopt").rglob("*.py")):
-        place = file.relative_to(ROOT / "fedopt")
-        rank = RANK[place.parts[0].removesuffix(".py")]
-        used = {name.split(".")[1] if "." in name else "__init__" for name in imported(file) if _is_of("fedopt", name)}
-        upward += [f"{place} imports {name}" for name in sorted(used & RANK.keys()) if RANK[name] < rank]
-    assert upward == STILL_UPWARD
-
-
-def _is_of(package: str, name: str) -> bool:
-    return name == package or name.startswith(f"{package}.")
+@pytest.mark.parametrize("package", ABOVE)
+def test_no_assert_has_an_effect(package: str) -> None:
+    for file in (ROOT / package).rglob("*.py"):
+        for statement in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(statement, ast.Assert):
+                continue
+            for node in ast.walk(statement.test):
+                place = f"{file}:{statement.lineno}"
+                assert not isinstance(node, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom), place
+                if isinstance(node, ast.Call):
+                    assert isinstance(node.func, ast.Name), place
+                    assert node.func.id in PURE, place
 
 
 def test_no_two_files_import_each_other() -> None:

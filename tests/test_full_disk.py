@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import FEDOPT, environment
-from tests.processes import Household, Process
+from tests.processes import Process, Processes
 
 FOR_EVER = ("--set", "run.rounds=100000", "--set", "run.checkpoint_every=2")
 SYNTHETIC = ("--set", "data.name=synthetic", "--set", "data.partition=iid", "--set", "local.steps=2")
@@ -51,8 +51,8 @@ def fill(disk: Path) -> Path:
 def until_rounds(run: Path, rounds: int, process: Process) -> None:
     end = time.monotonic() + PATIENCE
     while rounds_of(run) < rounds:
-        assert time.monotonic() < end, process.said
-        assert process.popen.poll() is None, process.said
+        assert time.monotonic() < end, process.output
+        assert process.popen.poll() is None, process.output
         time.sleep(0.02)
 
 
@@ -74,108 +74,110 @@ def check_sentence(said: str, *parts: str) -> None:
 @pytest.mark.parametrize(
     "engine", ["run", pytest.param("federation", marks=[pytest.mark.deployment, pytest.mark.slow])]
 )
-def test_a_run_whose_disk_is_full_ends_in_a_sentence_and_resumes(engine: str, disk: Path, house: Household) -> None:
+def test_a_run_whose_disk_is_full_ends_in_a_sentence_and_resumes(engine: str, disk: Path, processes: Processes) -> None:
     run = disk / "run"
     settings = () if engine == "run" else ("--clients", "2")
-    process = house.start(engine, *settings, "--out", run, *FOR_EVER, *SYNTHETIC, *SMALL)
+    process = processes.start(engine, *settings, "--out", run, *FOR_EVER, *SYNTHETIC, *SMALL)
     until_rounds(run, 5, process)
     filler = fill(disk)
-    assert process.ends() == 1, process.said
+    assert process.wait() == 1, process.output
     check_sentence(
-        process.said,
+        process.output,
         f"fedopt: {run} cannot be written: No space left on device; the run is saved up to round",
         f"continue with: fedopt {engine} --resume {run}",
     )
     assert not list(run.rglob("*.draft"))
     saved = json.loads((run / "checkpoint" / "checkpoint.json").read_text())["round"]
-    assert f"saved up to round {saved};" in " ".join(process.said.split())
+    assert f"saved up to round {saved};" in " ".join(process.output.split())
 
     filler.unlink()
-    again = house.start(engine, "--resume", run, "--set", f"run.rounds={saved + 3}")
-    assert again.ends() == 0, again.said
+    again = processes.start(engine, "--resume", run, "--set", f"run.rounds={saved + 3}")
+    assert again.wait() == 0, again.output
     rounds = [json.loads(line)["round"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert rounds == list(range(1, saved + 4))
 
 
 @pytest.mark.slow
 @pytest.mark.deployment
-def test_a_server_whose_directory_is_moved_says_so_and_resumes_in_the_new_place(house: Household) -> None:
-    run, moved = house.folder / "run", house.folder / "moved"
-    server = house.server("--clients", "2", "--out", run, *FOR_EVER, *SYNTHETIC, *SMALL)
-    server.until("listening on")
-    clients = house.flock(run, 2)
+def test_a_server_whose_directory_is_moved_says_so_and_resumes_in_the_new_place(processes: Processes) -> None:
+    run, moved = processes.folder / "run", processes.folder / "moved"
+    server = processes.server("--clients", "2", "--out", run, *FOR_EVER, *SYNTHETIC, *SMALL)
+    server.wait_for("listening on")
+    clients = processes.local_clients(run, 2)
     until_rounds(run, 3, server)
     run.rename(moved)
-    assert server.ends() == 1, server.said
+    assert server.wait() == 1, server.output
     check_sentence(
-        server.said,
+        server.output,
         f"{run} is gone: it was moved or deleted while it was in use; the run is saved up to round",
-        f"continue it in its new place with: fedopt server --listen {house.address} --resume DIR",
+        f"continue it in its new place with: fedopt server --listen {processes.address} --resume DIR",
     )
     assert not run.exists()
     log = (moved / "server.log").read_text()
     assert f"ERROR ended: {run} is gone" in log
     assert "Traceback" not in log
 
-    again = house.server("--resume", moved, "--set", f"run.rounds={rounds_of(moved) + 2}")
-    assert again.ends() == 0, again.said
-    assert clients.ends() == 0, clients.said
+    again = processes.server("--resume", moved, "--set", f"run.rounds={rounds_of(moved) + 2}")
+    assert again.wait() == 0, again.output
+    assert clients.wait() == 0, clients.output
 
 
 @pytest.mark.slow
 @pytest.mark.deployment
-def test_a_client_whose_state_disk_is_full_ends_in_a_sentence_and_comes_back(disk: Path, house: Household) -> None:
-    run = house.folder / "run"
+def test_a_client_whose_state_disk_is_full_ends_in_a_sentence_and_comes_back(disk: Path, processes: Processes) -> None:
+    run = processes.folder / "run"
     scaffold = ("--set", "algorithm.name=scaffold", "--set", "run.min_replies=1", "--set", "run.participation=1.0")
-    server = house.server("--clients", "2", "--out", run, *FOR_EVER, *SYNTHETIC, *SMALL, *scaffold)
-    server.until("listening on")
-    other = house.client(0)
-    full = house.client(1, "--state", disk / "state")
-    server.until("client 1 is here")
+    server = processes.server("--clients", "2", "--out", run, *FOR_EVER, *SYNTHETIC, *SMALL, *scaffold)
+    server.wait_for("listening on")
+    other = processes.client(0)
+    full = processes.client(1, "--state", disk / "state")
+    server.wait_for("client 1 connected with")
     until_rounds(run, 3, server)
     filler = fill(disk)
-    assert full.ends() == 1, full.said
+    assert full.wait() == 1, full.output
     check_sentence(
-        full.said,
+        full.output,
         f"fedopt: client 1: {disk / 'state'}",
-        "cannot be written: No space left on device; make room there, and start this client again",
+        "cannot be written: No space left on device; free some space, and start this client again",
     )
     reasons = [json.loads(line)["left_out"].get("1", "") for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert sum("No space left on device" in reason for reason in reasons) <= 1
     filler.unlink()
-    back = house.client(1, "--state", disk / "state")
-    back.until("loss", times=3)
+    back = processes.client(1, "--state", disk / "state")
+    back.wait_for("loss", times=3)
     server.interrupt()
-    assert server.ends() == 130
+    assert server.wait() == 130
     other.kill()
 
 
 @pytest.mark.slow
-def test_a_study_whose_disk_is_full_ends_in_a_sentence_and_goes_on(disk: Path, house: Household) -> None:
+def test_a_study_whose_disk_is_full_ends_in_a_sentence_and_goes_on(disk: Path, processes: Processes) -> None:
     out = disk / "study"
-    file = house.folder / "study.toml"
+    file = processes.folder / "study.toml"
     file.write_text(
         'seeds = 2\n[base.data]\nname = "synthetic"\n[base.model]\nname = "logistic"\n[base.local]\nsteps = 2\n'
         '[base.run]\nrounds = 100000\ncheckpoint_every = 2\n[grid]\n"local.lr" = [0.1]\n'
     )
-    study = house.start("study", file, "--out", out, "--jobs", "1")
+    study = processes.start("study", file, "--out", out, "--jobs", "1")
     end = time.monotonic() + PATIENCE
     while not any(rounds_of(run) >= 3 for run in out.glob("*seed0*")):
-        assert time.monotonic() < end, study.said
+        assert time.monotonic() < end, study.output
         time.sleep(0.02)
     filler = fill(disk)
-    assert study.ends() == 1, study.said
+    assert study.wait() == 1, study.output
     check_sentence(
-        study.said, "cannot be written: No space left on device; go on with: fedopt study", f"--out {out}, and the same"
+        study.output,
+        "cannot be written: No space left on device; go on with: fedopt study",
+        f"--out {out}, and the same",
     )
     assert not list(out.rglob("failure.txt"))
     filler.unlink()
     (run,) = out.glob("*seed0*")
     before = rounds_of(run)
-    again = house.start("study", file, "--out", out, "--jobs", "1")
+    again = processes.start("study", file, "--out", out, "--jobs", "1")
     until_rounds(run, before + 5, again)
     again.interrupt()
-    assert again.ends() == 130, again.said
+    assert again.wait() == 130, again.output
 
 
 def test_a_file_size_limit_is_a_full_disk_too(tmp_path: Path) -> None:

@@ -21,39 +21,41 @@ app = command("client")
     epilog="Example:  fedopt client --server 192.0.2.1:9092 --client 0 --ca keys/ca.crt --key keys/client-0.key"
 )
 def client(
-    server: Annotated[str, typer.Option("--server", metavar="HOST:PORT", help="Where the server listens.")],
-    number: Annotated[int, typer.Option("--client", metavar="N", min=0, help="Which client this is, from 0.")],
+    server: Annotated[str, typer.Option("--server", metavar="HOST:PORT", help="The server's address.")],
+    number: Annotated[int, typer.Option("--client", metavar="N", min=0, help="This client's number, from 0.")],
     data: Annotated[
         Path | None,
         typer.Option(
             "--data",
             metavar="FILE|FOLDER",
-            help="Data of this client's own: an .npz with x_train and y_train, or a folder CLASS/*.png. "
-            "Without it, client N of the experiment's partition.",
+            help="This client's own data: an .npz with x_train and y_train, or a folder CLASS/*.png. "
+            "By default, client N of the experiment's partition.",
         ),
     ] = None,
     state: Annotated[
-        Path, typer.Option("--state", metavar="DIR", help="Where to keep what must survive a restart.")
+        Path, typer.Option("--state", metavar="DIR", help="A directory for state that must survive a restart.")
     ] = Path("fedopt-state"),
     device: Annotated[
         str | None,
         typer.Option("--device", metavar="NAME", help="auto (a GPU if there is one; the default), cpu, cuda or mps."),
     ] = None,
     ca: Annotated[
-        Path | None, typer.Option("--ca", metavar="FILE", help="The authority that signed the server's certificate.")
+        Path | None,
+        typer.Option("--ca", metavar="FILE", help="The certificate authority that signed the server's certificate."),
     ] = None,
     key: Annotated[
-        Path | None, typer.Option("--key", metavar="FILE", help="The private key that the server knows this client by.")
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="The private key that identifies this client to the server."),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Send everything in plaintext, to another machine too.")
+        bool, typer.Option("--insecure", help="Send everything in plaintext, even to another machine.")
     ] = False,
     models: Annotated[
         list[str] | None,
         typer.Option(
             "--allow-model",
             metavar="PACKAGE.MODULE:FUNCTION",
-            help="A model factory of this machine that the server may name; may be repeated.",
+            help="A model factory on this machine that the server may use; may be repeated.",
         ),
     ] = None,
     overrides: Overrides = None,
@@ -61,8 +63,8 @@ def client(
 ) -> None:
     """Take part in a federation until its run is complete.
 
-    Waits for a server that is not there yet, and comes back after a loss. The experiment comes from the server;
-    paths and devices are this machine's own: `--set` takes data.path, data.download, run.device, run.threads.
+    Waits until the server can be reached, and reconnects when the connection is lost. The experiment comes from the
+    server; paths and devices belong to this machine: `--set` takes data.path, data.download, run.device, run.threads.
     """
     host, _ = split_address(server, "--server")
     if ca is None and not insecure and not is_loopback(host):
@@ -71,17 +73,17 @@ def client(
             "or --insecure to send everything in plaintext"
         )
     if ca is None and key is not None:
-        raise InvalidExperiment("--key proves who this client is over TLS alone; give --ca as well")
+        raise InvalidExperiment("--key works over TLS only; give --ca as well")
     given = [*([] if device is None else [f"run.device={device}"]), *(overrides or [])]
     _check_overrides(given)
 
-    from clients.deployed.connection import TurnedAway
+    from clients.deployed.connection import Rejected
     from clients.deployed.credentials import read_credentials
     from clients.deployed.node import Node
 
     console = Console(stderr=True)
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         if not quiet:
             console.print(f"client {number}: {line}", highlight=False, soft_wrap=True, markup=False)
 
@@ -97,17 +99,17 @@ def client(
             raise InvalidExperiment(f"--data {data}: there is no such file or folder")
         config["data"] = str(data.absolute())
     try:
-        Node(server, read_credentials(ca, key), config, tell).live()
-    except (TurnedAway, NotStored) as refusal:
+        Node(server, read_credentials(ca, key), config, report).run()
+    except (Rejected, NotStored) as refusal:
         raise type(refusal)(f"client {number}: {refusal}") from refusal
 
 
 def _check_overrides(overrides: list[str]) -> None:
-    """A client decides what is its machine's own, and nothing else."""
+    """A client may override only what belongs to its machine."""
     for text in overrides:
         (section, keys), *_ = override({}, [text]).items()
         key = next(iter(keys))
         if key not in OWN.get(section, ()):
             own = ", ".join(f"{section}.{key}" for section, keys in OWN.items() for key in sorted(keys))
             raise InvalidExperiment(f"--set {text}: the server decides {section}.{key}; a client may set {own}")
-    override({}, overrides)  # none contradicts another
+    override({}, overrides)  # raises if two overrides contradict each other

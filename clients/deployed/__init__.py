@@ -1,1 +1,1 @@
-"""A client of a deployed federation: its connection, its node, what it keeps on its disk."""
+"""A client of a deployed federation: its connection, its node, and its state on disk."""

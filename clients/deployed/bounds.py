@@ -1,6 +1,6 @@
-"""What a server may ask of this machine: bounds that an experiment from the network meets before any of it is done.
+"""Limits on what a server may ask of this machine, checked before any of an experiment from the network is done.
 
-Whoever runs a simulation on their own machine, and not a client of somebody's server, has no need of them.
+A simulation, whose experiment comes from this machine's own user, does not need them.
 """
 
 from __future__ import annotations
@@ -19,56 +19,53 @@ from fedopt.seeding import Purpose, isolated
 from fedopt.wire import Hello
 
 MOST_CLIENTS = 10_000
-"""Clients of a federation; a client without data of its own lays out the parts of all of them."""
+"""The most clients of a federation: a client without its own data computes the partition for all of them."""
 
 MODEL_SHARE = 1 / 16
-"""The part of the memory that a model's parameters may take; training takes about ten times as much."""
+"""The share of memory that a model's parameters may take; training takes about ten times as much."""
 
 DATA_SHARE = 1 / 8
-"""The part of the memory that generated data, or the minibatches of a round, may take."""
-
-SYNTHETIC_BYTES = 600_000
-"""About what a client of the synthetic data adds to them: 400 samples of 60 numbers, a few times over."""
+"""The share of memory that generated data, or the minibatches of a round, may take."""
 
 MOST_STEPS = 10**9
-"""Local steps of a round: hours, for the smallest models."""
+"""The most local steps of a round: hours, even for the smallest models."""
 
 MOST_LAYERS = 2000
 
 
 def in_simulation() -> bool:
-    """Whether this process is a worker of Ray, and so plays clients in a simulation that its own user has started.
+    """Whether this process is a Ray worker, that is, part of a simulation that this machine's user has started.
 
-    No message can bring that about: what a server sends to a client or a SuperNode starts no Ray.
+    A server cannot cause this: no message to a client or SuperNode starts Ray.
     """
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
 
 
 def memory() -> int:
-    """Bytes of this machine."""
+    """Bytes of this machine's memory."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def check_before_data(experiment: Experiment, hello: Hello, has_own_data: bool) -> None:
-    """InvalidExperiment for an experiment whose data or model would take more of this machine than it gives."""
+    """Raises InvalidExperiment if the experiment's data or model exceed this machine's limits."""
     data = experiment.data
     if data.clients > MOST_CLIENTS:
         raise InvalidExperiment(f"the server has {data.clients} clients; a client takes part among {MOST_CLIENTS}")
-    if data.name == "synthetic" and not has_own_data:
-        _check_size("synthetic data of all clients", data.clients * SYNTHETIC_BYTES, DATA_SHARE)
-    if data.image_size is not None and hello.sample_shape[1:] != (data.image_size, data.image_size):
-        raise InvalidExperiment(
-            f"the server resizes images to {data.image_size} pixels and has samples of shape {hello.sample_shape}"
-        )
-    if max(data.shards, data.classes) > MOST_CLIENTS:
+    if not has_own_data:
+        size = data.source.generated_bytes(data.clients)
+        _check_size(f"{data.source.name} data of all clients", size, DATA_SHARE)
+    side = data.source.resized_to
+    if side is not None and hello.sample_shape[1:] != (side, side):
+        raise InvalidExperiment(f"the server resizes images to {side} pixels, but has samples {hello.sample_shape}")
+    if data.partition.pieces > MOST_CLIENTS:
         raise InvalidExperiment(f"the server cuts the data into more than {MOST_CLIENTS} parts for each client")
-    if not isinstance(experiment.model, CustomModel):  # of another, the user of this machine has allowed the code
+    if not isinstance(experiment.model, CustomModel):  # a custom model's code was allowed by this machine's user
         _check_size("model", _model_bytes(experiment, hello), MODEL_SHARE)
 
 
 def check_before_training(experiment: Experiment, samples: int, classes: int) -> None:
-    """InvalidExperiment for local work of more steps, or larger minibatches of a round, than this machine takes."""
+    """Raises InvalidExperiment if the steps or minibatches of a round exceed this machine's limits."""
     local = experiment.local
     steps = local_steps(samples, local)
     if steps > MOST_STEPS:
@@ -79,7 +76,7 @@ def check_before_training(experiment: Experiment, samples: int, classes: int) ->
 
 
 def _model_bytes(experiment: Experiment, hello: Hello) -> int:
-    """Bytes of the parameters and buffers, of which none is allocated."""
+    """Bytes of the parameters and buffers, computed without allocating them."""
     try:
         with isolated(0, Purpose.WEIGHTS), torch.device("meta"):
             module = experiment.model.build(hello.sample_shape, len(hello.class_names))
@@ -94,6 +91,6 @@ def _model_bytes(experiment: Experiment, hello: Hello) -> int:
 def _check_size(what: str, size: int, share: float) -> None:
     if size > share * memory():
         raise InvalidExperiment(
-            f"the server's {what} would take {min(size, 2**80) / 2**30:.3g} GiB, more than this client gives: "
+            f"the server's {what} would take {min(size, 2**80) / 2**30:.3g} GiB, more than this client allows: "
             f"1/{round(1 / share)} of this machine's memory of {memory() / 2**30:.3g} GiB"
         )

@@ -1,7 +1,7 @@
-"""What a client's process has at hand for one federation: its data, its model, and the trainer that joins them.
+"""One client of one federation: its data, its model and its trainer, built once from the server's hello.
 
-Made once from the server's hello and kept for every order that follows. A resident client holds its own samples
-alone; a process that plays several clients in turn (an actor of Flower's simulation) holds those of all.
+A resident client holds only its own samples. A process that plays several clients in turn (an actor of Flower's
+simulation) holds the samples of all clients.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from clients.deployed.bounds import check_before_data, check_before_training
 from clients.deployed.durable import DurableState
 from clients.deployed.own_data import read_own_data
 from clients.lanes.choice import choose_backend
-from clients.lanes.training import Job, LaneTrainer
-from fedopt.data.dataset import Dataset, load_dataset
+from clients.lanes.sending import SendingTrainer
+from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
+from fedopt.channel.base import Payload
+from fedopt.data.dataset import Dataset
 from fedopt.data.evaluation_shares import owners_of_tests
+from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.data.settings import DataSettings
 from fedopt.device import choose_device
@@ -31,7 +34,7 @@ from fedopt.experiment.file import override
 from fedopt.models.behavior import draws_in_training
 from fedopt.models.build import build_model
 from fedopt.models.custom import CustomModel
-from fedopt.round.federation import Score, Update
+from fedopt.round.federation import Numbers, Score
 from fedopt.runs.evaluation import Evaluator
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout, largest_magnitude
@@ -39,118 +42,103 @@ from fedopt.wire import Hello, Malformed, Order
 
 
 @dataclass(frozen=True)
-class Own:
-    """What a machine decides for itself."""
+class ClientConfig:
+    """The settings that belong to the client's machine."""
 
     client: int
     state: Path
-    """Where it keeps what must survive its process."""
+    """The directory for state that must survive the process."""
     data: Path | None = None
-    """Its own file or folder of samples; without one, its part of the experiment's data."""
+    """Its own file or folder of samples; by default its part of the experiment's data."""
     overrides: tuple[str, ...] = ()
-    """section.key=value for what the experiment leaves to each machine."""
+    """section.key=value for the settings that the experiment leaves to each machine."""
     models: tuple[str, ...] | None = None
-    """Factories, package.module:function, that a server may have this machine call. None in a simulation, whose user
-    wrote the experiment: any may be called then, and nothing is out of bounds."""
+    """Model factories, package.module:function, that the server may use. None in a simulation, whose experiment is the
+    user's own: every factory is allowed and no limit applies."""
     alone: bool = False
-    """Whether this process plays no other client."""
+    """Whether this process plays only this client."""
 
 
-class Workplace:
-    """One client of one federation."""
+class FederationClient:
+    """Trains and evaluates for one client of one federation."""
 
-    def __init__(self, hello: Hello, own: Own) -> None:
-        experiment = experiment_of(hello, own)
-        if not 0 <= own.client < experiment.data.clients:
+    def __init__(self, hello: Hello, config: ClientConfig) -> None:
+        experiment = experiment_of(hello, config)
+        if not 0 <= config.client < experiment.data.clients:
             raise InvalidExperiment(
-                f"there is no client {own.client}: the federation's clients are 0 to {experiment.data.clients - 1}"
+                f"there is no client {config.client}: the federation's clients are 0 to {experiment.data.clients - 1}"
             )
-        if own.models is not None:
-            check_before_data(experiment, hello, own.data is not None)
+        if config.models is not None:
+            check_before_data(experiment, hello, config.data is not None)
         settings = experiment.run
         torch.set_num_threads(settings.threads)
         device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
-        samples, targets, indices, test = _holdings(experiment, hello, own)
+        samples, targets, indices, test = _client_data(experiment, hello, config)
         if tuple(samples.shape[1:]) != hello.sample_shape:
             raise InvalidExperiment(
                 f"this client's samples are of shape {tuple(samples.shape[1:])}, the server's {hello.sample_shape}"
             )
-        if own.models is not None:
+        if config.models is not None:
             check_before_training(experiment, len(indices), len(hello.class_names))
         module = build_model(experiment.model, hello.sample_shape, len(hello.class_names), settings.seed)
         samples, targets = samples.to(device, dtype), targets.to(device)
         module = module.to(device, dtype)
         task = Task(module, draws=draws_in_training(module, samples, experiment.model.name))
         layout = Layout.of(task.module)
-        self.client, self.samples, self._indices = own.client, len(indices), indices
+        self.client, self.samples, self._indices = config.client, len(indices), indices
         self.like = layout.flatten(task.module)
-        """A vector of the model's length and type, where the model is."""
+        """A flat vector [Q] with the model's length, dtype and device."""
         self._evaluator = Evaluator(task, layout, test[0].to(device, dtype), test[1].to(device), len(hello.class_names))
-        algorithm = experiment.algorithm
-        self._down = algorithm.sends_down(algorithm.server_keeps(self.like)).keys()
-        self._state = DurableState(
-            own.state, hello.federation, own.client, experiment.algorithm.client_keeps(self.like)
-        )
-        self._trainer = LaneTrainer(
-            task,
-            layout,
-            experiment.algorithm,
-            experiment.local,
-            (samples, targets),
-            seed=settings.seed,
-            backend=choose_backend(
-                settings.backend, task, samples, targets, experiment.local.optimizer.decays_weights
-            ).backend,
-            lanes=1,
-            products=settings.products,
-        )
+        algorithm, channel = experiment.algorithm, experiment.channel.channel
+        self._algorithm = algorithm
+        self._down = algorithm.sends_down(algorithm.server_state(self.like)).keys()
+        up = dict.fromkeys(algorithm.sends_up, self.like)
+        initial = {**algorithm.client_state(self.like), **channel.client_state(up)}
+        self._state = DurableState(config.state, hello.federation, config.client, initial)
+        decays = experiment.local.optimizer.decays_weights
+        backend = choose_backend(settings.backend, task, samples, targets, decays).backend
+        training = LocalTraining(task, algorithm, experiment.local, settings.seed)
+        trainer = LaneTrainer(training, (samples, targets), Execution(backend, 1, settings.products))
+        self._trainer = SendingTrainer(trainer, channel, settings.seed)
 
     @property
     def order_bytes(self) -> int:
-        """Of the vectors of an order."""
+        """Bytes of the vectors of an order."""
         return (1 + len(self._down)) * self.like.nbytes
 
-    def carry_out(self, order: Order) -> Update:
-        """The work of one order. What the client keeps of it is on the disk before this returns."""
-        work = order.work
+    def train(self, order: Order) -> tuple[Numbers, Payload]:
+        """Carries out one order: the numbers and the arrays to send. The client's new state is on disk before this
+        returns."""
+        broadcast, work = order.broadcast, order.work
         if work.client != self.client:
             raise InvalidExperiment(f"this is client {self.client}, and the order is for client {work.client}")
-        if work.down.keys() != self._down:
-            raise Malformed(f"the order brings {len(work.down)} vectors beside the model, not {sorted(self._down)}")
-        if not all(math.isfinite(largest_magnitude(vector)) for vector in (work.x, *work.down.values())):
+        if broadcast.down.keys() != self._down:
+            count = len(broadcast.down)
+            raise Malformed(f"the order brings {count} vectors beside the model, not {sorted(self._down)}")
+        if not all(math.isfinite(largest_magnitude(vector)) for vector in (broadcast.x, *broadcast.down.values())):
             raise Malformed("the order's vectors are not finite")
-        kept = self._state.at(work.accepted)
-        result = self._trainer.train([Job(work, self._indices, kept)])[0]
-        self._state.put(work.round, result.keep)
-        self._state.keep_only({made for made in (work.round, work.accepted, order.saved) if made is not None})
-        return Update(
-            round=work.round,
-            client=work.client,
-            samples=result.samples,
-            steps=result.steps,
-            loss=result.loss,
-            up=result.up,
-            bytes_down=0,  # the server measures them
-            bytes_up=0,
-            told=result.told,
-        )
+        job = Job(work, self._indices, self._state.at(work.accepted))
+        result, payload = self._trainer.encode(broadcast, job)
+        self._state.put(broadcast.round, result.state)
+        self._state.keep_only({made for made in (broadcast.round, work.accepted, order.saved) if made is not None})
+        return result.numbers, payload
 
     def evaluate(self, x: Tensor) -> Score:
-        """The model on this client's own test share."""
+        """Evaluates the model on this client's own test share."""
         if not self._evaluator.samples:
             return Score(self.client, 0, 0.0, 0.0)
         found = self._evaluator(x)
         return Score(self.client, self._evaluator.samples, found.loss, found.accuracy)
 
 
-def experiment_of(hello: Hello, own: Own) -> Experiment:
-    """The server's experiment, completed by what is this machine's own."""
-    sections = override(hello.sections(), own.overrides)
-    if own.data is not None:
-        sections.setdefault("data", {})["path"] = str(own.data)
+def experiment_of(hello: Hello, config: ClientConfig) -> Experiment:
+    """The server's experiment, with this machine's own settings."""
+    sections = override(hello.sections(), config.overrides)
+    if config.data is not None:
+        sections.setdefault("data", {})["path"] = str(config.data)
     experiment = Experiment(**sections)
     name = experiment.model.name
-    if isinstance(experiment.model, CustomModel) and own.models is not None and name not in own.models:
+    if isinstance(experiment.model, CustomModel) and config.models is not None and name not in config.models:
         raise InvalidExperiment(
             f"the server wants this machine to run {name}; if you trust it, start the client with --allow-model {name} "
             f"(a stock SuperNode with allow-model='{name}' in its --node-config)"
@@ -161,24 +149,26 @@ def experiment_of(hello: Hello, own: Own) -> Experiment:
 Samples = tuple[Tensor, Tensor]
 
 
-def _holdings(experiment: Experiment, hello: Hello, own: Own) -> tuple[Tensor, Tensor, np.ndarray, Samples]:
-    """Samples, targets, the positions among them that are this client's, and its own test share."""
-    if own.data is not None:
-        samples, targets = read_own_data(own.data, hello.class_names, experiment.data.image_size)
+def _client_data(
+    experiment: Experiment, hello: Hello, config: ClientConfig
+) -> tuple[Tensor, Tensor, np.ndarray, Samples]:
+    """Samples, targets, the indices of this client's samples, and its own test share."""
+    if config.data is not None:
+        samples, targets = read_own_data(config.data, hello.class_names, experiment.data.source.resized_to)
         return samples, targets, np.arange(len(targets)), (samples[:0], targets[:0])
-    read = read_data.__wrapped__ if own.alone else read_data
+    read = read_data.__wrapped__ if config.alone else read_data
     dataset, parts, owners = read(experiment.data, experiment.run.seed)
-    indices, tests = parts[own.client], np.flatnonzero(owners == own.client)
+    indices, tests = parts[config.client], np.flatnonzero(owners == config.client)
     test = dataset.x_test[tests], dataset.y_test[tests]
-    if not own.alone:
+    if not config.alone:
         return dataset.x_train, dataset.y_train, indices, test
-    # The rest is let go.
+    # Only this client's samples stay in memory.
     return dataset.x_train[indices], dataset.y_train[indices], np.arange(len(indices)), test
 
 
 @functools.lru_cache(maxsize=1)
 def read_data(settings: DataSettings, seed: int) -> tuple[Dataset, list[np.ndarray], np.ndarray]:
-    """The experiment's data, each client's part of them, and the client of each test sample; the last are kept."""
+    """The data set, each client's sample indices, and the client of each test sample. The last result is cached."""
     dataset = load_dataset(settings, seed)
     parts = partition(dataset, settings, seed)
     return dataset, parts, owners_of_tests(dataset, parts, seed)

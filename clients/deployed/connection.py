@@ -1,7 +1,7 @@
 """A node's connection to a SuperLink: the calls of Flower's Fleet API (gRPC), and what their failures mean.
 
-Flower's own SuperNode takes a new process for every message; this is the part of it that talks, for a client
-that answers in its own process.
+Flower's own SuperNode starts a new process for every message. This is its communication part, for a client that
+answers in its own process.
 """
 
 from __future__ import annotations
@@ -17,63 +17,65 @@ from typing import Any, cast
 import grpc
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message
-from flwr.app.message import remove_content_from_message
-from flwr.client.grpc_rere_client.node_auth_client_interceptor import NodeAuthClientInterceptor
-from flwr.common.serde import message_to_proto
-from flwr.proto.fleet_pb2 import (
+
+from clients.deployed.flower_internals import (
     ActivateNodeRequest,
+    ApiErrorCode,
+    ConfirmMessageReceivedRequest,
     DeactivateNodeRequest,
+    FleetStub,
+    FlowerError,
+    Node,
     PullMessagesRequest,
+    PullObjectRequest,
     PushMessagesRequest,
+    PushObjectRequest,
     RegisterNodeFleetRequest,
-)
-from flwr.proto.fleet_pb2_grpc import FleetStub
-from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, PullObjectRequest, PushObjectRequest
-from flwr.proto.node_pb2 import Node
-from flwr.supercore.error import ApiErrorCode, FlowerError
-from flwr.supercore.inflatable.inflatable_object import (
+    RuntimeVersionClientInterceptor,
+    SendNodeHeartbeatRequest,
+    generate_key_pairs,
     get_all_nested_objects,
     get_object_tree,
+    inflate_object_from_contents,
     iterate_object_tree,
+    message_to_proto,
     no_object_id_recompute,
+    public_key_to_bytes,
+    remove_content_from_message,
 )
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
-from flwr.supercore.interceptors import RuntimeVersionClientInterceptor
-from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes
-
+from clients.deployed.signing import SigningInterceptor
 from fedopt.errors import FedoptError
 from fedopt.text import plain
 
 HEARTBEAT = 30.0
-"""Seconds within which a SuperLink hears of this node; it gives up on one after two of them."""
+"""The interval in seconds that the SuperLink expects. It considers a node offline after two missed heartbeats."""
 
-HELD = 40.0
-"""Seconds to wait for an answer to a poll, which a SuperLink may hold back until there is a message."""
+POLL_TIMEOUT = 40.0
+"""Seconds to wait for the answer to a poll, which a fedopt server holds until there is a message."""
 
-WATCHED = (("fedopt-watch", "1"),)
-"""Asks a fedopt server to hold a heartbeat; others do not mind."""
+WATCH = (("fedopt-watch", "1"),)
+"""gRPC metadata that asks a fedopt server to hold a heartbeat; other servers ignore it."""
 
-ANSWER = 60.0
-"""Seconds to wait for an answer to any other call; an object is at most 5 MB."""
+CALL_TIMEOUT = 60.0
+"""Seconds to wait for the answer to any other call; an object has at most 5 MB."""
 
-TURN = 3600.0
-"""Seconds to wait until a server has room for this node's answer."""
+PUSH_TIMEOUT = 3600.0
+"""Seconds to wait until a server has a free slot for this node's reply."""
 
 IN_FLIGHT = 8
-"""Objects on the way at once: enough to hide the way's latency."""
+"""Concurrent transfers of objects: enough to hide the network's latency."""
 
-AGREE = 15.0
-"""Seconds within which a server must have given up an older connection of this node."""
+RECONNECT_GRACE = 15.0
+"""Seconds within which a server must notice that an older connection of this node has ended."""
 
-UNAVAILABLE_AGAIN = 0.02
-"""Seconds between looks for an object that is announced and not yet there."""
+OBJECT_POLL = 0.02
+"""Seconds between polls for an object that is announced but not yet available."""
 
 HELLO_BYTES = 2**24
-"""A message that is not about a model of known size has fewer."""
+"""The size limit of a message before the model's size is known."""
 
 MOST_OBJECTS = 1000
-"""Objects of a message, beside one for each MiB that it may have."""
+"""The most objects of a message, plus one for each MiB of its size limit."""
 
 OPTIONS = [
     ("grpc.max_send_message_length", -1),
@@ -84,48 +86,48 @@ OPTIONS = [
 ]
 
 
-class Lost(FedoptError):
-    """The server does not answer. It may come back."""
+class ConnectionLost(FedoptError):
+    """The server does not answer. It may become available again."""
 
 
-class Forgotten(FedoptError):
-    """The server answers, and does not know this node: it has been started anew."""
+class UnknownNode(FedoptError):
+    """The server answers but does not know this node: it was restarted."""
 
 
-class TurnedAway(FedoptError):
-    """The server, or this client, refuses to have to do with the other."""
+class Rejected(FedoptError):
+    """The server refuses this client, or this client refuses the server."""
 
 
-class Withdrawn(FedoptError):
-    """The message is no longer of interest to the server."""
+class MessageWithdrawn(FedoptError):
+    """The server no longer wants this message or its reply."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """How a node proves itself and whom it trusts."""
+    """The node's private key and the certificate authority that it trusts."""
 
     ca: bytes | None
-    """The certificate authority to trust, in PEM; None for plaintext."""
+    """The certificate authority in PEM; None for plaintext."""
     key: ec.EllipticCurvePrivateKey | None = field(repr=False)
-    """The key that the server knows this node by; None where it takes anyone."""
+    """The key that identifies this node to the server; None if the server accepts any node."""
 
 
 class Connection:
-    """One node's calls. Safe to use from several threads."""
+    """One node's calls. Thread-safe."""
 
     def __init__(self, address: str, credentials: Credentials, channel: grpc.Channel | None = None) -> None:
-        """`channel` is one that several nodes of a process share; without it, one of this node's own is made."""
+        """`channel` may be shared by several nodes of a process; by default the node opens its own."""
         self._registers = credentials.key is None
         private = credentials.key or generate_key_pairs()[0]
         self._public = public_key_to_bytes(private.public_key())
         self._channel = grpc.intercept_channel(
             channel or open_channel(address, credentials),
             RuntimeVersionClientInterceptor(component_name="SuperNode"),
-            NodeAuthClientInterceptor(private, private.public_key()),
+            SigningInterceptor(private),
         )
         self._stub: Any = FleetStub(self._channel)
         self.most_bytes = HELLO_BYTES
-        """What a message may amount to."""
+        """The size limit of a message."""
         self._node = Node()
         self._refused_since = 0.0
         self._heart: threading.Thread | None = None
@@ -136,59 +138,61 @@ class Connection:
         return self._node.node_id
 
     def join(self) -> None:
-        """Registers where the server takes anyone, and goes on line."""
+        """Registers if the server accepts any node, and goes online."""
         if self._registers:
-            with suppress(_AlreadyKnown):  # to the server, from before the connection was lost
-                _result(self._stub.RegisterNode.future(RegisterNodeFleetRequest(public_key=self._public), ANSWER))
+            with suppress(_AlreadyKnown):  # registered before the connection was lost
+                _result(self._stub.RegisterNode.future(RegisterNodeFleetRequest(public_key=self._public), CALL_TIMEOUT))
         request = ActivateNodeRequest(public_key=self._public, heartbeat_interval=HEARTBEAT)
         try:
-            self._node = Node(node_id=_result(self._stub.ActivateNode.future(request, ANSWER)).node_id)
+            self._node = Node(node_id=_result(self._stub.ActivateNode.future(request, CALL_TIMEOUT)).node_id)
         except _NotActivated as error:
-            # A server may need a moment to see that this client's old connection is gone.
+            # A server may need a moment to notice that this client's old connection has ended.
             self._refused_since = self._refused_since or time.monotonic()
-            if time.monotonic() - self._refused_since < AGREE:
-                raise Lost(str(error)) from error
-            raise TurnedAway(f"the server refuses this client: {error}") from error
+            if time.monotonic() - self._refused_since < RECONNECT_GRACE:
+                raise ConnectionLost(str(error)) from error
+            raise Rejected(f"the server refuses this client: {error}") from error
         self._refused_since = 0.0
         if self._heart is None:
-            self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+            self._heart = threading.Thread(target=self._send_heartbeats, name="heartbeat", daemon=True)
             self._heart.start()
 
     def receive(self) -> Message | None:
-        """The next message, or None after a while without one."""
-        response = _result(self._stub.PullMessages.future(PullMessagesRequest(node=self._node), HELD))
+        """The next message, or None if the poll times out without one."""
+        response = _result(self._stub.PullMessages.future(PullMessagesRequest(node=self._node), POLL_TIMEOUT))
         if not response.messages_list:
             return None
         try:
             return self._fetch(response)
         except (FedoptError, grpc.RpcError):
             raise
-        except Exception as error:  # whatever a stranger's bytes raise in Flower's reader
-            raise TurnedAway(f"the server sends what is no message ({type(error).__name__})") from error
+        except Exception as error:  # untrusted bytes may raise anything in Flower's reader
+            raise Rejected(f"the server sends a malformed message ({type(error).__name__})") from error
 
     def _fetch(self, response: Any) -> Message:
         metadata = response.messages_list[0].metadata
         tree = response.message_object_trees[0]
         ids = list(dict.fromkeys(node.object_id for node in iterate_object_tree(tree)))
         if len(ids) > MOST_OBJECTS + self.most_bytes // 2**20:
-            raise TurnedAway(f"the server sends a message of {len(ids)} objects, more than belong to this model")
+            raise Rejected(f"the server sends a message of {len(ids)} objects, more than this model needs")
         contents: dict[str, bytes] = {}
         left = self.most_bytes
         for object_id, content in zip(ids, self._pull(metadata.run_id, ids), strict=True):
             contents[object_id] = content
             left -= len(content)
             if left < 0:
-                raise TurnedAway(f"the server sends more than {self.most_bytes / 2**20:.0f} MiB, what belongs here")
+                raise Rejected(
+                    f"the server sends more than {self.most_bytes / 2**20:.0f} MiB, the limit for this model"
+                )
         confirmed = ConfirmMessageReceivedRequest(
             node=self._node, run_id=metadata.run_id, message_object_id=metadata.message_id
         )
-        _result(self._stub.ConfirmMessageReceived.future(confirmed, ANSWER))
+        _result(self._stub.ConfirmMessageReceived.future(confirmed, CALL_TIMEOUT))
         message = cast(Message, inflate_object_from_contents(metadata.message_id, contents))
         message.metadata.__dict__["_message_id"] = metadata.message_id
         return message
 
     def send(self, reply: Message, seconds: float) -> None:
-        """Sends a reply; `seconds` is how long it took to make."""
+        """Sends a reply; `seconds` is how long it took to compute."""
         with no_object_id_recompute():
             reply.metadata.__dict__["_message_id"] = reply.object_id
             objects = get_all_nested_objects(reply)
@@ -198,7 +202,7 @@ class Connection:
                 message_object_trees=[get_object_tree(reply)],
                 clientapp_runtime_list=[seconds],
             )
-            response = _result(self._stub.PushMessages.future(request, TURN))
+            response = _result(self._stub.PushMessages.future(request, PUSH_TIMEOUT))
             wanted = set(response.objects_to_push)
             pushes = (
                 self._stub.PushObject.future(
@@ -209,16 +213,16 @@ class Connection:
                         object_content=item.deflate(),
                         session_id=response.session_id,
                     ),
-                    ANSWER,
+                    CALL_TIMEOUT,
                 )
                 for object_id, item in objects.items()
                 if object_id in wanted
             )
             if not all(answer.stored for answer in _windowed(pushes)):
-                raise Withdrawn("the server does not take this reply any more")
+                raise MessageWithdrawn("the server no longer wants this reply")
 
     def leave(self) -> None:
-        """Goes off line, so that the server need not find out for itself."""
+        """Goes offline, so that the server knows at once."""
         if self._node.node_id:
             _result(self._stub.DeactivateNode.future(DeactivateNodeRequest(node_id=self._node.node_id), 2.0))
 
@@ -226,40 +230,40 @@ class Connection:
         self._closing.set()
         self._channel.close()
 
-    def _beat(self) -> None:
-        """Keeps the server informed. One that holds heartbeats back sees at once when this process is gone."""
+    def _send_heartbeats(self) -> None:
+        """Sends heartbeats until closed. A server that holds them notices at once when this process ends."""
         while not self._closing.is_set():
             request = SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=HEARTBEAT)
             asked = time.monotonic()
-            with suppress(FedoptError):  # whatever is wrong, the next poll meets it too
-                _result(self._stub.SendNodeHeartbeat.future(request, HELD, metadata=WATCHED))
+            with suppress(FedoptError):  # the next poll fails for the same reason and reports it
+                _result(self._stub.SendNodeHeartbeat.future(request, POLL_TIMEOUT, metadata=WATCH))
             if time.monotonic() - asked < 1.0:
                 self._closing.wait(HEARTBEAT / 4)
 
     def _pull(self, run_id: int, ids: list[str]) -> Iterator[bytes]:
         def call(object_id: str) -> Any:
             request = PullObjectRequest(node=self._node, run_id=run_id, object_id=object_id)
-            return self._stub.PullObject.future(request, ANSWER)
+            return self._stub.PullObject.future(request, CALL_TIMEOUT)
 
         for object_id, answer in zip(ids, _windowed(call(object_id) for object_id in ids), strict=True):
             while answer.object_found and not answer.object_available:  # announced first, then uploaded
-                if self._closing.wait(UNAVAILABLE_AGAIN):
-                    raise Lost("the connection is being closed")
+                if self._closing.wait(OBJECT_POLL):
+                    raise ConnectionLost("the connection is being closed")
                 answer = _result(call(object_id))
             if not answer.object_found:
-                raise Withdrawn("the server has taken this message back")
+                raise MessageWithdrawn("the server has withdrawn this message")
             yield answer.object_content
 
 
 def open_channel(address: str, credentials: Credentials) -> grpc.Channel:
-    """A channel that tries again soon when its server is gone."""
+    """A channel that reconnects quickly when its server is unavailable."""
     if credentials.ca is None:
         return grpc.insecure_channel(address, OPTIONS)
     return grpc.secure_channel(address, grpc.ssl_channel_credentials(credentials.ca), OPTIONS)
 
 
 def _windowed(calls: Iterable[Any]) -> Iterator[Any]:
-    """Results in order, with at most IN_FLIGHT calls on the way."""
+    """Results in order, with at most IN_FLIGHT calls at once."""
     waiting: deque[Any] = deque()
     for call in calls:
         waiting.append(call)
@@ -270,45 +274,45 @@ def _windowed(calls: Iterable[Any]) -> Iterator[Any]:
 
 
 class _NotActivated(FedoptError):
-    """The server does not let this node on line."""
+    """The server does not activate this node."""
 
 
 class _AlreadyKnown(FedoptError):
-    """The server has this node's key already."""
+    """The server knows this node's key already."""
 
 
 def _result(call: Any) -> Any:
-    """The answer to a call, or what its failure means."""
+    """The result of a call; raises an error that says what its failure means."""
     try:
         return call.result()
     except grpc.RpcError as error:
         raise _meaning(error) from error
     except grpc.FutureCancelledError as error:
-        raise Lost("the connection is being closed") from error
-    except ValueError as error:  # grpc's way of saying that the channel has been closed meanwhile
-        raise Lost("the connection is being closed") from error
+        raise ConnectionLost("the connection is being closed") from error
+    except ValueError as error:  # gRPC raises ValueError if the channel was closed
+        raise ConnectionLost("the connection is being closed") from error
 
 
 def _meaning(error: Any) -> FedoptError:
     code, details = error.code(), error.details() or ""
     shown = plain(details)
-    told = FlowerError.from_json(details)
-    if told is not None:
-        if told.code == ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
-            return _AlreadyKnown(told.message)
-        if told.code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
-            return _NotActivated(plain(told.public_details or "its key is unknown, or on line already"))
-        if told.code == ApiErrorCode.FLEET_SUPERNODE_REGISTRATION_DISABLED:
-            return TurnedAway("the server takes only clients whose keys it knows; give this client's with --key")
-        if told.code == ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED:
-            return Withdrawn("the run this message belongs to is over")
-        return TurnedAway(f"the server refuses: {plain(told.message)}")
+    flower = FlowerError.from_json(details)
+    if flower is not None:
+        if flower.code == ApiErrorCode.PUBLIC_KEY_ALREADY_IN_USE:
+            return _AlreadyKnown(flower.message)
+        if flower.code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
+            return _NotActivated(plain(flower.public_details or "its key is unknown, or a node with its key is online"))
+        if flower.code == ApiErrorCode.FLEET_SUPERNODE_REGISTRATION_DISABLED:
+            return Rejected("the server accepts only clients whose keys it knows; give this client's key with --key")
+        if flower.code == ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED:
+            return MessageWithdrawn("the run this message belongs to is over")
+        return Rejected(f"the server refuses: {plain(flower.message)}")
     if code == grpc.StatusCode.UNAUTHENTICATED:
         if "timestamp" in details:
-            return TurnedAway("this machine's clock and the server's differ by minutes; set them right")
-        return Forgotten("the server does not know this node any more")
+            return Rejected("this machine's clock and the server's differ by minutes; synchronize them")
+        return UnknownNode("the server does not know this node")
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
-        return Lost(shown.rpartition(": ")[2].rstrip(".").lower() or code.name.lower())
+        return ConnectionLost(shown.rpartition(": ")[2].rstrip(".").lower() or code.name.lower())
     if code == grpc.StatusCode.UNIMPLEMENTED:
-        return TurnedAway("what answers there is no Flower SuperLink")
-    return Lost(f"{code.name}: {shown}")
+        return Rejected("the server at this address is not a Flower SuperLink that speaks gRPC")
+    return ConnectionLost(f"{code.name}: {shown}")

@@ -14,7 +14,7 @@ from fedopt.errors import InvalidExperiment
 
 
 def read_credentials(ca: Path | None, key: Path | None) -> Credentials:
-    """InvalidExperiment for files that are not what they should be."""
+    """Reads both files. Raises InvalidExperiment if one of them cannot be used."""
     return Credentials(None if ca is None else _authority(ca), None if key is None else _private_key(key))
 
 

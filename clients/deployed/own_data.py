@@ -1,7 +1,7 @@
-"""A deployed client's own data: a file or a folder on its machine, which nobody else ever sees.
+"""A deployed client's own data: a file or a folder on its machine, which never leaves it.
 
-FILE.npz    x_train [n, ...] floats and y_train [n] integer labels, used as they are (x and y will do)
-FOLDER      CLASS/*.png, or train/CLASS/*.png, or in folders below; the classes are those of the experiment, by name
+FILE.npz    x_train [n, ...] floats and y_train [n] integer labels, used unchanged (x and y are accepted too)
+FOLDER      CLASS/*.png, or train/CLASS/*.png, also in subfolders; CLASS is a class name of the experiment
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fedopt.errors import DataUnavailable
 
 
 def read_own_data(path: Path, class_names: Sequence[str], image_size: int | None) -> tuple[Tensor, Tensor]:
-    """Samples and labels; DataUnavailable says what is wrong with them."""
+    """Samples and labels. Raises DataUnavailable with the reason if they cannot be used."""
     if path.is_dir():
         samples, labels = _folder(path, class_names, image_size)
     elif path.is_file():

@@ -33,7 +33,7 @@ class LocalSteps:
         self._local = local
         # If the mean gradient is computed from the displacement, steps are added up in a displacement and not in theta:
         # theta holds only a few digits of it, which are too few near convergence.
-        from_displacement = algorithm.averages_gradients and self._sums is None
+        from_displacement = algorithm.needs_mean_gradient and self._sums is None
         self._displacement = torch.zeros_like(gradients.theta) if from_displacement else None
         self._origin: Tensor | None = None
         self._fixed: dict[str, Tensor] = {}
@@ -224,6 +224,6 @@ def sums_gradients(algorithm: Algorithm, local: LocalSettings) -> bool:
 
     It does not if each step is y <- y - lr (g + shift): then it follows from the displacement.
     """
-    if not algorithm.averages_gradients:
+    if not algorithm.needs_mean_gradient:
         return False
     return not local.is_plain_descent or algorithm.corrects_gradients

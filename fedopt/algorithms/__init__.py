@@ -16,4 +16,5 @@ ALGORITHMS = Registry(
             "Karimireddy et al. 2020, arXiv:1910.06378",
         ),
     },
+    base="fedopt.algorithms.base:Algorithm",
 )

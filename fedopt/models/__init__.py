@@ -32,4 +32,6 @@ MODELS = Registry(
             "He et al. 2016, arXiv:1512.03385; Hsieh et al. 2020, arXiv:1910.00189",
         ),
     },
+    base="fedopt.models.base:ModelFamily",
+    other="fedopt.models.custom:CustomModel",
 )

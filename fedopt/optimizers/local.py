@@ -60,6 +60,6 @@ class LocalSettings(Composite):
         """Whether a step is y <- y - lr g(y) and nothing else."""
         return self.optimizer.is_plain_descent and self.clip is None
 
-    def notes(self, section: str = "local") -> list[str]:
+    def notes(self, section: str) -> list[str]:
         """One sentence for each key that was given but that this optimizer does not read, and the optimizer's own."""
         return self.optimizer.advice() + super().notes(section)

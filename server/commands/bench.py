@@ -1,4 +1,4 @@
-"""`fedopt bench federation`: what a deployed federation costs on this machine, and what Flower's own way costs."""
+"""`fedopt bench federation`: the cost of a deployed federation on this machine, beside stock Flower."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ app = command("federation")
 @app.command(epilog="Example:  fedopt bench federation --clients 2 --clients 4 --stock 4")
 def federation(
     clients: Annotated[
-        list[int] | None, typer.Option("--clients", min=1, help="How many clients; may be repeated. [2, 4, 8, 20]")
+        list[int] | None, typer.Option("--clients", min=1, help="Number of clients; may be repeated. [2, 4, 8, 20]")
     ] = None,
     stock: Annotated[
         list[int] | None,
-        typer.Option("--stock", min=1, help="With so many stock SuperNodes too (a minute each); may be repeated."),
+        typer.Option(
+            "--stock", min=1, help="Also measure this many stock SuperNodes (a minute each); may be repeated."
+        ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=2, help="Rounds of resident clients.")] = 30,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
 ) -> None:
-    """Seconds a round with trivial clients, all on this machine: what the federation itself costs.
+    """Measure the seconds per round with trivial clients on this machine: the cost of the federation itself.
 
-    Resident clients are those of `fedopt federation`. Stock is Flower's own way: `flwr run` on a SuperLink with
-    SuperNodes, of the same app and experiment.
+    Resident clients are those of `fedopt federation`. Stock clients are Flower's own: `flwr run` on a SuperLink with
+    SuperNodes, with the same app and experiment.
     """
     work = [("resident", n) for n in clients or [2, 4, 8, 20]] + [("stock", n) for n in stock or []]
     console = Console(stderr=True)

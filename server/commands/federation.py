@@ -1,4 +1,4 @@
-"""`fedopt federation`: a server and its clients on this machine, for a first look."""
+"""`fedopt federation`: a server and its clients on this machine, to try out a deployment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, TensorBoardFiles, command
-from fedopt.commands.reporting import chosen_experiment, conclude, introduce, teller
+from fedopt.commands.reporting import chosen_experiment, conclude, introduce, reporter
 
 app = command("federation")
 
@@ -20,7 +20,9 @@ def federation(
     experiment: ExperimentFile = None,
     clients: Annotated[
         int | None,
-        typer.Option("--clients", metavar="N", min=1, help="How many clients; 4 where nothing else is said."),
+        typer.Option(
+            "--clients", metavar="N", min=1, help="Number of clients. The default without an experiment is 4."
+        ),
     ] = None,
     overrides: Overrides = None,
     out: Out = None,
@@ -31,9 +33,9 @@ def federation(
 ) -> None:
     """Run a real federation on this machine: a server, and a process for each client, over gRPC.
 
-    What `fedopt server` and `fedopt client` do on many machines, and with the same numbers as `fedopt run`. What the
-    clients say is in clients.log of the run's directory, what they keep in client-state. Without an experiment, four
-    clients that all take part in every round.
+    This is what `fedopt server` and `fedopt client` do on many machines, with the same numbers as `fedopt run`. The
+    run's directory has the clients' output in clients.log and their state in client-state. Without an experiment,
+    four clients take part in every round.
     """
     changes = list(overrides or [])
     if clients is not None:
@@ -45,14 +47,14 @@ def federation(
     settings = chosen_experiment(experiment, changes, out, resume)
     console = Console(stderr=True)
     observers = introduce(settings, console, quiet, tensorboard, deployed=True)
-    tell = teller(console, quiet)
+    report = reporter(console, quiet)
 
-    from server.local_clients import Nursery
+    from server.local_clients import LocalClients
 
-    with Nursery() as nursery:
+    with LocalClients() as local_clients:
         from server.deployment import open_run
         from server.local_federation import run_locally
 
         with open_run(settings, out, resume, changes) as (directory, setup):
-            history = run_locally(nursery, directory, setup, tell, observers)
+            history = run_locally(local_clients, directory, setup, report, observers)
     conclude(history, console, quiet, as_json)

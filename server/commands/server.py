@@ -10,13 +10,13 @@ from rich.console import Console
 
 from fedopt.addresses import is_loopback, split_address
 from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, TensorBoardFiles, command
-from fedopt.commands.reporting import chosen_experiment, conclude, introduce, teller
+from fedopt.commands.reporting import chosen_experiment, conclude, introduce, reporter
 from fedopt.errors import InvalidExperiment
 
 app = command("server")
 
 Clients = Annotated[
-    int | None, typer.Option("--clients", metavar="N", min=1, help="How many clients; sets data.clients.")
+    int | None, typer.Option("--clients", metavar="N", min=1, help="Number of clients; sets data.clients.")
 ]
 
 
@@ -24,7 +24,7 @@ Clients = Annotated[
 def server(
     experiment: ExperimentFile = None,
     listen: Annotated[
-        str, typer.Option("--listen", metavar="HOST:PORT", help="Where clients find this server.")
+        str, typer.Option("--listen", metavar="HOST:PORT", help="The address on which the server listens.")
     ] = "127.0.0.1:9092",
     clients: Clients = None,
     overrides: Overrides = None,
@@ -32,29 +32,40 @@ def server(
     resume: Resume = None,
     keys: Annotated[
         Path | None,
-        typer.Option("--keys", metavar="DIR", help="What `fedopt keys` made: stands for the four options below."),
+        typer.Option(
+            "--keys", metavar="DIR", help="A directory made by `fedopt keys`; replaces the four options below."
+        ),
     ] = None,
     tls_cert: Annotated[
         Path | None, typer.Option("--tls-cert", metavar="FILE", help="The server's certificate.")
     ] = None,
-    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="Its private key.")] = None,
-    ca: Annotated[Path | None, typer.Option("--ca", metavar="FILE", help="The authority that signed it.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="FILE", help="The server's private key.")] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", metavar="FILE", help="The certificate authority that signed the server's certificate."),
+    ] = None,
     client_keys: Annotated[
         Path | None,
-        typer.Option("--client-keys", metavar="DIR", help="client-0.pub, client-1.pub, ...: only these may join."),
+        typer.Option(
+            "--client-keys",
+            metavar="DIR",
+            help="A directory with client-0.pub, client-1.pub, ...: only these clients may join.",
+        ),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Send everything in plaintext, to other machines too.")
+        bool, typer.Option("--insecure", help="Send everything in plaintext, even to other machines.")
     ] = False,
     tensorboard: TensorBoardFiles = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Serve a federation: wait for its clients, train with them, and send them home.
+    """Serve a federation: wait for its clients, train with them, and dismiss them.
 
-    Shows and writes what `fedopt run` does, and server.log beside it. Killed at any moment, it
-    goes on with --resume, and the clients find back by themselves. How long it waits, and for whom: run.patience,
-    run.deadline, run.min_replies, run.over_select.
+    The output is that of `fedopt run`, plus server.log in the run's directory. A server that was killed continues with
+    --resume, and its clients reconnect by themselves. Settings for waiting: run.patience, run.deadline,
+    run.min_replies, run.over_select.
+
+    Clients are `fedopt client` processes; stock SuperNodes of Flower 1.39 can join too (newer ones speak HTTP only).
     """
     tls_cert, tls_key, ca, client_keys = _with_keys(keys, tls_cert, tls_key, ca, client_keys)
     _check_security(listen, (tls_cert, tls_key, ca), client_keys, insecure)
@@ -62,7 +73,7 @@ def server(
     settings = chosen_experiment(experiment, changes, out, resume)
     console = Console(stderr=True)
     observers = introduce(settings, console, quiet, tensorboard, deployed=True)
-    tell = teller(console, quiet)
+    report = reporter(console, quiet)
 
     from server.deployment import conduct, open_run
     from server.server_log import LeftOut, journal
@@ -75,15 +86,15 @@ def server(
     with (
         open_run(settings, out, resume, changes) as (directory, setup),
         journal(directory.path / "server.log"),
-        SuperLink(listen, identity, known, tell, setup.vector_bytes) as superlink,
+        SuperLink(listen, identity, known, report, setup.vector_bytes) as superlink,
     ):
-        tell(f"listening on {listen}, {_protection(identity is not None, known is not None)}")
+        report(f"listening on {listen}, {_protection(identity is not None, known is not None)}")
         history = conduct(
             directory,
             setup,
-            superlink.line,
+            superlink.link,
             owners=superlink.owners,
-            tell=tell,
+            report=report,
             observers=[*observers, LeftOut()],
             command=f"fedopt server --listen {listen}",
         )
@@ -93,7 +104,7 @@ def server(
 def _with_keys(
     keys: Path | None, tls_cert: Path | None, tls_key: Path | None, ca: Path | None, client_keys: Path | None
 ) -> tuple[Path | None, Path | None, Path | None, Path | None]:
-    """What --keys stands for, where the single options are silent."""
+    """The four files, where --keys gives the ones that are not set by their own option."""
     if keys is None:
         return tls_cert, tls_key, ca, client_keys
     return tls_cert or keys / "server.crt", tls_key or keys / "server.key", ca or keys / "ca.crt", client_keys or keys
@@ -105,13 +116,11 @@ def _check_security(
     host, _ = split_address(listen, "--listen")
     given = [file is not None for file in tls]
     if any(given) and not all(given):
-        raise InvalidExperiment(
-            "TLS takes all three: --tls-cert, --tls-key and --ca (or --keys, which stands for them)"
-        )
+        raise InvalidExperiment("TLS takes all three: --tls-cert, --tls-key and --ca (or --keys, which replaces them)")
     if any(given) and insecure:
         raise InvalidExperiment("--insecure means plaintext, and certificates mean TLS; give one or the other")
     if client_keys is not None and not any(given):
-        raise InvalidExperiment("--client-keys proves who clients are over TLS alone; give certificates as well")
+        raise InvalidExperiment("--client-keys works over TLS only; give certificates as well")
     if not any(given) and not insecure and not is_loopback(host):
         raise InvalidExperiment(
             f"--listen {listen}: other machines can reach this; make certificates with `fedopt keys DIR` and give "

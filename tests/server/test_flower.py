@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 import fedopt
+from fedopt.errors import InvalidExperiment
 from fedopt.experiment.file import override
+from fedopt.flower_version import flower_version
 from server.app import OPTIONS, overrides_in
-from server.bench import stock_processes
+from server.bench import STOCK_NODES_SPEAK_HTTP, stock_processes
 from server.keys import make_keys
-from tests.processes import Household
+from tests.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
@@ -34,8 +36,9 @@ def test_every_run_config_key_is_a_key_of_an_experiment() -> None:
         assert value == ""
         if key not in OPTIONS:
             section, _, name = key.partition(".")
-            fields = type(getattr(fedopt.Experiment(algorithm={"name": "scaffold"}), section)).model_fields
-            assert name in fields, key
+            with pytest.raises(InvalidExperiment) as caught:
+                fedopt.Experiment(**{section: {name: object()}})
+            assert "unknown key" not in str(caught.value)
 
 
 def test_run_config_overrides_the_experiment() -> None:
@@ -43,13 +46,13 @@ def test_run_config_overrides_the_experiment() -> None:
     experiment = fedopt.Experiment(**override({}, overrides_in(config)))  # type: ignore[arg-type]
     assert experiment.run.rounds == 3
     assert experiment.algorithm.name == "scaffold"
-    assert experiment.data.alpha == 2.5
+    assert experiment.data.partition.model_dump()["alpha"] == 2.5
     assert experiment.model.model_dump()["hidden"] == (5,)
 
 
 @pytest.mark.deployment
 def test_flwr_run_on_stock_superlink_and_supernodes(tmp_path: Path) -> None:
-    """Two stock SuperNodes, a minute of Flower's own pace, and the weights of the simulation."""
+    """Two stock SuperNodes end with the weights of the simulation. Each message starts a process that imports torch."""
     checkout = tmp_path / "checkout"
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     for file in files:
@@ -58,7 +61,8 @@ def test_flwr_run_on_stock_superlink_and_supernodes(tmp_path: Path) -> None:
             (checkout / file).write_bytes((ROOT / file).read_bytes())
     (tmp_path / "stock").mkdir()
     settings = (
-        "data.clients=2 data.alpha=1.0 algorithm.name='scaffold' run.rounds=2 run.participation=1.0 run.dtype='float64'"
+        "data.clients=2 data.alpha=1.0 algorithm.name='scaffold' run.rounds=2 run.participation=1.0 run.dtype='float64' "
+        "metrics.clients_every=0"
     )
     with stock_processes(tmp_path / "stock", 2) as environment:
         done = subprocess.run(
@@ -83,22 +87,26 @@ def test_flwr_run_on_stock_superlink_and_supernodes(tmp_path: Path) -> None:
 
 
 @pytest.mark.deployment
+@pytest.mark.skipif(
+    flower_version() >= STOCK_NODES_SPEAK_HTTP,
+    reason="stock SuperNodes speak HTTP from Flower 1.40, fedopt server gRPC: make test-flower VERSION=1.39.0",
+)
 @pytest.mark.parametrize("secure", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_a_stock_supernode_joins_a_fedopt_server(secure: bool, house: Household) -> None:
+def test_a_stock_supernode_joins_a_fedopt_server(secure: bool, processes: Processes) -> None:
     """With the key that `fedopt keys` made for it, over TLS; or in plaintext."""
     settings = ("--set", "data.name=synthetic", "--set", "data.partition=iid", "--set", "run.participation=1.0")
-    keys = house.folder / "keys"
+    keys = processes.folder / "keys"
     make_keys(keys, 2, [], 1)
     protection = ("--keys", keys) if secure else ()
-    server = house.server(
-        *("--clients", "2", "--out", house.folder / "run", *settings, "--set", "run.rounds=2"), *protection
+    server = processes.server(
+        *("--clients", "2", "--out", processes.folder / "run", *settings, "--set", "run.rounds=2"), *protection
     )
-    server.until("listening on")
-    resident = house.client(1, *(("--ca", keys / "ca.crt", "--key", keys / "client-1.key") if secure else ()))
-    with stock_processes(house.folder, 1, house.address, keys if secure else None):
-        assert server.ends() == 0, server.said
-    assert resident.ends() == 0
-    lines = [json.loads(line) for line in (house.folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    server.wait_for("listening on")
+    resident = processes.client(1, *(("--ca", keys / "ca.crt", "--key", keys / "client-1.key") if secure else ()))
+    with stock_processes(processes.folder, 1, processes.address, keys if secure else None):
+        assert server.wait() == 0, server.output
+    assert resident.wait() == 0
+    lines = [json.loads(line) for line in (processes.folder / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["left_out"] for line in lines] == [{}, {}]
 
 

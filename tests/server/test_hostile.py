@@ -12,10 +12,10 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.app.message import Array
 
 import fedopt
-from clients.deployed.connection import Connection, Credentials, Lost
+from clients.deployed.connection import Connection, ConnectionLost, Credentials
 from fedopt.round.federation import Score
 from fedopt.wire import EVALUATE, FAREWELL, HELLO, Greeting, score_fields
-from tests.processes import Household
+from tests.processes import Processes
 
 pytestmark = pytest.mark.deployment
 
@@ -82,23 +82,23 @@ def be_nasty(address: str, samples: int) -> None:
         connection.send(Message(reply, reply_to=message), 0.0)
 
 
-def test_what_a_broken_client_sends_never_touches_the_model(house: Household) -> None:
+def test_what_a_broken_client_sends_never_touches_the_model(processes: Processes) -> None:
     keys: dict[str, dict[str, object]] = {
         "data": {"name": "synthetic", "partition": "iid", "clients": 3},
         "local": {"steps": 3},
         "run": {"rounds": ROUNDS, "participation": 1.0, "dtype": "float64", "seed": 1},
         "metrics": {"drift_every": 0, "clients_every": 4},
     }
-    run = house.folder / "run"
+    run = processes.folder / "run"
     settings = [f"{section}.{key}={value}" for section, given in keys.items() for key, value in given.items()]
-    server = house.server("--out", run, *(word for text in settings for word in ("--set", text)))
-    server.until("listening on")
-    flock = house.flock(run, 2)
+    server = processes.server("--out", run, *(word for text in settings for word in ("--set", text)))
+    server.wait_for("listening on")
+    group = processes.local_clients(run, 2)
     samples = 140
-    nasty = threading.Thread(target=be_nasty, args=(house.address, samples), daemon=True)
+    nasty = threading.Thread(target=be_nasty, args=(processes.address, samples), daemon=True)
     nasty.start()
-    assert server.ends() == 0, server.said
-    assert flock.ends() == 0
+    assert server.wait() == 0, server.output
+    assert group.wait() == 0
     nasty.join(10)
     assert not nasty.is_alive()
 
@@ -110,7 +110,7 @@ def test_what_a_broken_client_sends_never_touches_the_model(house: Household) ->
     measured = [line["clients"]["accuracy"] for line in lines if line["clients"]]
     assert len(measured) == 4  # rounds 1, 4, 8 and 12
     assert all(accuracies[2] is None and None not in accuracies[:2] for accuracies in measured)
-    assert "client 2's score was refused: it scores" in server.said
+    assert "client 2's score was refused: it scores" in server.output
     assert fedopt.Experiment(**keys).data.clients == 3
     assert lines[-1]["train_loss"] < lines[0]["train_loss"]
 
@@ -126,14 +126,14 @@ class Impostor(Connection):
         return self._public
 
 
-def test_a_public_key_is_no_proof(house: Household) -> None:
-    server = house.server("--out", house.folder / "run", "--set", "data.name=synthetic", "--clients", "2")
-    server.until("listening on")
-    honest, thief = (Impostor(house.address, Credentials(None, None)) for _ in range(2))
+def test_a_public_key_is_no_proof(processes: Processes) -> None:
+    server = processes.server("--out", processes.folder / "run", "--set", "data.name=synthetic", "--clients", "2")
+    server.wait_for("listening on")
+    honest, thief = (Impostor(processes.address, Credentials(None, None)) for _ in range(2))
     honest.join()
     thief.claim(honest.public)
-    with pytest.raises(Lost, match="it proves another key than it claims"):
+    with pytest.raises(ConnectionLost, match="it is signed with another key than the one it claims"):
         thief.join()
-    assert "it proves another key than it claims" in server.said
+    assert "it is signed with another key than the one it claims" in server.output
     honest.close()
     thief.close()

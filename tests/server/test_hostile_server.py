@@ -20,11 +20,11 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from clients.app import app
 from clients.deployed.bounds import MOST_CLIENTS
-from clients.deployed.connection import Credentials, TurnedAway
+from clients.deployed.connection import Credentials, Rejected
 from clients.deployed.node import Node
 from fedopt.experiment.experiment import Experiment
 from fedopt.wire import HELLO, TRAIN, Farewell, Hello
-from server.links import Line
+from server.links import Link
 from server.superlink import SuperLink
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -167,7 +167,7 @@ def in_another_process(what: Callable[..., Any], *arguments: Any) -> Any:
     """The outcome of `what`, from a process whose memory and disk can be looked at."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_tell, args=(theirs, what, arguments))
+    process = context.Process(target=_send_outcome, args=(theirs, what, arguments))
     process.start()
     assert ours.poll(500), "it hangs"
     outcome = ours.recv()
@@ -177,7 +177,7 @@ def in_another_process(what: Callable[..., Any], *arguments: Any) -> Any:
     return outcome
 
 
-def _tell(pipe: Any, what: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _send_outcome(pipe: Any, what: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     try:
         pipe.send(what(*arguments))
     except BaseException as error:
@@ -291,19 +291,19 @@ def test_orders_that_are_none_are_refused_and_leave_nothing(tmp_path: Path) -> N
 # Over the wire
 
 
-def serve(line: Line, messages: list[tuple[str, RecordDict]], over: threading.Event) -> list[Message]:
+def serve(link: Link, messages: list[tuple[str, RecordDict]], over: threading.Event) -> list[Message]:
     """Sends the first node that comes these messages, one by one; its answers."""
     answers: list[Message] = []
     end = time.monotonic() + 60
-    while not line.nodes() and time.monotonic() < end:
-        line.wait(0.1)
-    (node,) = line.nodes()
+    while not link.nodes() and time.monotonic() < end:
+        link.wait(0.1)
+    (node,) = link.nodes()
     for kind, content in messages:
-        (message_id,) = line.push([Message(content, node, kind)])
+        (message_id,) = link.push([Message(content, node, kind)])
         before = len(answers)
         while len(answers) == before and not over.is_set() and time.monotonic() < end:
-            line.wait(0.1)
-            answers += line.pull([message_id])
+            link.wait(0.1)
+            answers += link.pull([message_id])
     return answers
 
 
@@ -329,7 +329,7 @@ def test_a_client_of_a_hostile_server_answers_ignores_or_ends_in_a_sentence(tmp_
 
         def live() -> None:
             try:
-                node.live()
+                node.run()
                 ends.append(None)
             except BaseException as error:
                 ends.append(error)
@@ -337,11 +337,11 @@ def test_a_client_of_a_hostile_server_answers_ignores_or_ends_in_a_sentence(tmp_
 
         client = threading.Thread(target=live, daemon=True)
         client.start()
-        answers = serve(superlink.line, messages, over)
+        answers = serve(superlink.link, messages, over)
         client.join(20)
         assert not client.is_alive()
     (end,) = ends
-    assert isinstance(end, TurnedAway)
+    assert isinstance(end, Rejected)
     assert str(end) == "\\x1b[2Jgo\\nhome"
     errors = [answer.error for answer in answers if answer.has_error()]
     assert len(answers) >= 6
@@ -361,13 +361,13 @@ def test_a_message_that_is_too_large_ends_a_client_before_it_is_read(tmp_path: P
 
         def live() -> None:
             try:
-                node.live()
+                node.run()
             except BaseException as error:
                 ends.append(error)
             over.set()
 
         client = threading.Thread(target=live, daemon=True)
         client.start()
-        serve(superlink.line, [(HELLO, big)], over)
+        serve(superlink.link, [(HELLO, big)], over)
         client.join(20)
     assert "the server sends more than 16 MiB" in str(ends[0])

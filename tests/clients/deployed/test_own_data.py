@@ -11,7 +11,7 @@ from PIL import Image
 
 from clients.deployed.own_data import read_own_data
 from fedopt.errors import DataUnavailable
-from tests.processes import Household
+from tests.processes import Processes
 
 NAMES = ("cat", "dog")
 
@@ -72,7 +72,7 @@ def test_an_own_folder_may_have_folders_and_lack_classes_but_none_is_empty(tmp_p
 
 
 @pytest.mark.deployment
-def test_clients_bring_their_own_files(house: Household) -> None:
+def test_clients_bring_their_own_files(processes: Processes) -> None:
     """The server has a test set; what the clients learn from is theirs alone. One brings samples of another shape."""
     rng = np.random.default_rng(0)
 
@@ -81,13 +81,13 @@ def test_clients_bring_their_own_files(house: Household) -> None:
         return rng.standard_normal((n, 5)) + 2.0 * y[:, None], y
 
     x, y = blobs(200)
-    np.savez(house.folder / "server.npz", x_train=x[:2], y_train=y[:2], x_test=x, y_test=y)
+    np.savez(processes.folder / "server.npz", x_train=x[:2], y_train=y[:2], x_test=x, y_test=y)
     for client, n in ((0, 30), (1, 50)):
         own_x, own_y = blobs(n)
-        np.savez(house.folder / f"{client}.npz", x_train=own_x, y_train=own_y)
-    np.savez(house.folder / "odd.npz", x_train=np.zeros((3, 4)), y_train=np.array([0, 1, 0]))
-    run = house.folder / "run"
-    server = house.server(
+        np.savez(processes.folder / f"{client}.npz", x_train=own_x, y_train=own_y)
+    np.savez(processes.folder / "odd.npz", x_train=np.zeros((3, 4)), y_train=np.array([0, 1, 0]))
+    run = processes.folder / "run"
+    server = processes.server(
         *(
             "--clients",
             "2",
@@ -96,17 +96,17 @@ def test_clients_bring_their_own_files(house: Household) -> None:
             "--set",
             "data.name=npz",
             "--set",
-            f"data.path={house.folder / 'server.npz'}",
+            f"data.path={processes.folder / 'server.npz'}",
         ),
         *("--set", "data.partition=iid", "--set", "run.rounds=5", "--set", "run.participation=1.0"),
     )
-    server.until("listening on")
-    odd = house.client(0, "--data", house.folder / "odd.npz")
-    assert odd.ends() == 1
-    assert "samples are of shape (4,), the server's (5,)" in odd.said.replace("\n", " ")
-    clients = [house.client(number, "--data", house.folder / f"{number}.npz") for number in (0, 1)]
-    assert server.ends() == 0, server.said
-    assert [client.ends() for client in clients] == [0, 0]
+    server.wait_for("listening on")
+    odd = processes.client(0, "--data", processes.folder / "odd.npz")
+    assert odd.wait() == 1
+    assert "samples are of shape (4,), the server's (5,)" in odd.output.replace("\n", " ")
+    clients = [processes.client(number, "--data", processes.folder / f"{number}.npz") for number in (0, 1)]
+    assert server.wait() == 0, server.output
+    assert [client.wait() for client in clients] == [0, 0]
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["samples"] == 80
     assert last["test_accuracy"] > 0.9

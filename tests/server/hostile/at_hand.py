@@ -19,15 +19,19 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.experiment.experiment import Experiment
-from fedopt.round.loop import RoundWork, ServerState, Terms, play_round
+from fedopt.round.loop import RoundWork
+from fedopt.round.method import Method
 from fedopt.round.plausibility import Bounds
+from fedopt.round.selection import Terms
+from fedopt.round.state import ServerState
 from fedopt.wire import HELLO, TRAIN, Greeting, Hello
 from server.grid_federation import GridFederation
 from server.limits import ReplyLimit
-from server.links import DirectLine
+from server.links import DirectLink
 from server.roster import Roster
 from server.superlink import SuperLink
-from tests.server.hostile.corpus import Objects, Reply
+from tests.rounds import play_round
+from tests.server.hostile.cases import Objects, Reply
 
 SAMPLES, STEPS, CLIENTS, HOSTILE = 10, 5, 3, 2
 START = np.array([1.0, -2.0, 3.0, 0.5])
@@ -38,24 +42,26 @@ def honest(fields: dict[str, Any], dx: np.ndarray) -> RecordDict:
     return RecordDict({"update": ConfigRecord(fields), "vectors": ArrayRecord({"dx": Array(dx)})})
 
 
-class AtHand(DirectLine):
+class AtHand(DirectLink):
     """Client N is node N of three; what client HOSTILE answers is up to the test."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
-        link = SuperLink("127.0.0.1:0", None, None, self.said.append, START.nbytes)  # never entered: nobody connects
-        super().__init__(link.line._direct)
-        self._state, self._post = link._state, link._post
+        self.output: list[str] = []
+        superlink = SuperLink(
+            "127.0.0.1:0", None, None, self.output.append, START.nbytes
+        )  # never entered: nobody connects
+        super().__init__(superlink.link._direct)
+        self._state, self._mailbox = superlink._state, superlink._mailbox
         self.nodes_of = [
             self._state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, bytes([client]), 0) for client in range(CLIENTS)
         ]
         for node in self.nodes_of:
             self._state.activate_node(node, 1e6)
-            self._post.arrived(node)
+            self._mailbox.node_connected(node)
         self.answer: Answer = honest
         experiment = Experiment(run={"deadline": 5.0, "patience": 5.0})
         roster = Roster(
-            self, Hello.of("f", experiment, (1,), ("a",)), CLIENTS, {}, self.said.append, experiment.admission
+            self, Hello.of("f", experiment, (1,), ("a",)), CLIENTS, {}, self.output.append, experiment.admission
         )
         self.federation = GridFederation(
             self,
@@ -64,21 +70,20 @@ class AtHand(DirectLine):
             experiment.admission,
             clients=CLIENTS,
             least=2,
-            names={"dx"},
-            tells=frozenset(),
+            method=Method(FedAvg()),
             federation="f",
-            tell=self.said.append,
+            report=self.output.append,
             check=lambda: None,
             name="at hand",
         )
-        self.federation.gather()
+        self.federation.wait_for_clients()
 
     def round(self, answer: Answer) -> tuple[ServerState, RoundWork]:
         """One round from the same start, in which client HOSTILE answers so."""
         self.answer = answer
         state = ServerState.initial(torch.from_numpy(START.copy()), FedAvg())
         bounds = Bounds(steps=lambda samples: STEPS)
-        return play_round(state, FedAvg(), self.federation, [1 / 3] * 3, Terms(3, 3, 2), 0, bounds=bounds)
+        return play_round(state, FedAvg(), self.federation, Terms(3, 3, 2), bounds=bounds)
 
     def push(self, messages: Iterable[Message]) -> list[str]:
         messages = list(messages)
@@ -102,12 +107,12 @@ class AtHand(DirectLine):
         session = self._state.start_session(order.metadata.run_id)
         message_id = header.metadata.message_id
         limit = ReplyLimit.of(START.nbytes)
-        assert self._post.claim(order.metadata.message_id, order.metadata.dst_node_id, message_id, limit.bytes)
+        assert self._mailbox.claim(order.metadata.message_id, order.metadata.dst_node_id, message_id, limit.bytes)
         stored, missing = self._state.store_message_and_object_tree(header, tree, session)
         assert stored
         for object_id in missing:
             assert self._state.store_object(order.metadata.run_id, session, object_id, objects[object_id])
-        self._post.announced(order.metadata.message_id, session, set())
+        self._mailbox.reply_announced(order.metadata.message_id, session, set())
 
 
 def displacement(client: int) -> np.ndarray:

@@ -17,8 +17,9 @@ from fedopt.experiment.experiment import Experiment
 from fedopt.runs.setup import set_up
 from fedopt.text import LONGEST
 from fedopt.vectors.layout import Layout
-from tests.processes import Household
-from tests.server.hostile.attacks import ATTACKS, SAMPLE, Attack, Attacker, attack
+from tests.processes import Processes
+from tests.server.hostile.attacker import Attack, Attacker
+from tests.server.hostile.attacks import ATTACKS, SAMPLE, attack
 from tests.server.test_memory import memory_mib
 from tests.swarm import play
 
@@ -28,32 +29,34 @@ pytestmark = pytest.mark.deployment
 @pytest.mark.parametrize(
     "attacks", [pytest.param(SAMPLE, id="a sample"), pytest.param(ATTACKS, id="all", marks=pytest.mark.slow)]
 )
-def test_attacks_end_no_round(attacks: list[Attack], house: Household) -> None:
+def test_attacks_end_no_round(attacks: list[Attack], processes: Processes) -> None:
     rounds = len(attacks) + 2
     keys: dict[str, dict[str, object]] = {
         "data": {"name": "synthetic", "partition": "iid", "clients": 3},
         "run": {"rounds": rounds, "participation": 1.0, "dtype": "float64", "deadline": 5.0, "min_replies": 2},
         "metrics": {"drift_every": 0, "clients_every": 0},
     }
-    run = house.folder / "run"
+    run = processes.folder / "run"
     settings = [f"{section}.{key}={value}" for section, given in keys.items() for key, value in given.items()]
-    server = house.server("--out", run, *(word for text in settings for word in ("--set", text)))
-    server.until("listening on")
-    channel = open_channel(house.address, Credentials(None, None))
-    honest = [threading.Thread(target=play, args=(house.address, client, channel), daemon=True) for client in (0, 1)]
+    server = processes.server("--out", run, *(word for text in settings for word in ("--set", text)))
+    server.wait_for("listening on")
+    channel = open_channel(processes.address, Credentials(None, None))
+    honest = [
+        threading.Thread(target=play, args=(processes.address, client, channel), daemon=True) for client in (0, 1)
+    ]
     done: list[str] = []
-    attacker = Attacker(house.address)
+    attacker = Attacker(processes.address)
     hostile = threading.Thread(target=attack, args=(attacker, attacks, done), daemon=True)
     for thread in (*honest, hostile):
         thread.start()
-    server.until(" is here, with", times=3)
+    server.wait_for(" connected with", times=3)
     before = memory_mib(server.popen.pid, "VmRSS")
     grown, end = 0.0, time.monotonic() + 300
     while server.popen.poll() is None and time.monotonic() < end:
         with suppress(OSError, AssertionError):  # it ends in this moment
             grown = memory_mib(server.popen.pid, "VmHWM") - before
         time.sleep(0.1)
-    assert server.ends() == 0, server.said
+    assert server.wait() == 0, server.output
     for thread in honest:
         thread.join(10)
         assert not thread.is_alive()
@@ -72,7 +75,7 @@ def test_attacks_end_no_round(attacks: list[Attack], house: Household) -> None:
         assert torch.allclose(final[name], weights + 0.0015 * rounds, rtol=0, atol=1e-9)
     print(f"{len(attacks)} attacks: the server's memory grew by {grown:.0f} MiB")
     assert grown < 300, "what was sent in vain is many times that"
-    assert "Traceback" not in server.said
+    assert "Traceback" not in server.output
     assert not forged((run / "server.log").read_text())
 
 

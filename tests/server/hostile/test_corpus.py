@@ -18,7 +18,8 @@ from fedopt.runs.history import RoundRecord
 from fedopt.runs.progress import LiveProgress, PlainProgress
 from fedopt.text import LONGEST
 from tests.server.hostile.at_hand import HOSTILE, START, AtHand, displacement, honest
-from tests.server.hostile.corpus import Case, as_declared, content, corpus, npy
+from tests.server.hostile.cases import Case, as_declared, content, npy
+from tests.server.hostile.corpus import corpus
 
 CASES = corpus()
 
@@ -61,8 +62,8 @@ def play(cases: list[Case]) -> None:
     wrong = {case.name: found for case in cases if (found := check(server, case))}
     assert not wrong
     assert not server._state.message_res_store, "replies are discarded"
-    assert not server._post._replies
-    assert not server._post._holding
+    assert not server._mailbox._replies
+    assert not server._mailbox._slot_holders
     store = server._state.object_store
     assert isinstance(store, InMemoryObjectStore)
     assert not store.store, "so are their objects"
