@@ -126,7 +126,9 @@ def prepare(experiment: Experiment) -> Prepared:
     parts = partition(dataset, experiment.data, settings.seed)
     owners = owners_of_tests(dataset, parts, settings.seed)
 
-    choice = choose_backend(settings.backend, task, dataset.x_train, dataset.y_train, experiment.local.weight_decay)
+    choice = choose_backend(
+        settings.backend, task, dataset.x_train, dataset.y_train, experiment.local.optimizer.decays_weights
+    )
     check_products(settings.products, choice.backend, dataset.x_train)
     workers = choose_workers(settings.workers, experiment, dataset.x_train.device)
     lanes = settings.lanes

@@ -95,7 +95,8 @@ class FederationClient:
         up = dict.fromkeys(algorithm.sends_up, self.like)
         initial = {**algorithm.client_state(self.like), **channel.client_state(up)}
         self._state = DurableState(config.state, hello.federation, config.client, initial)
-        backend = choose_backend(settings.backend, task, samples, targets, experiment.local.weight_decay).backend
+        decays = experiment.local.optimizer.decays_weights
+        backend = choose_backend(settings.backend, task, samples, targets, decays).backend
         training = LocalTraining(task, algorithm, experiment.local, settings.seed)
         trainer = LaneTrainer(training, (samples, targets), Execution(backend, 1, settings.products))
         self._trainer = SendingTrainer(trainer, channel, settings.seed)

@@ -151,9 +151,7 @@ class Experiment(Section):
     def unread(self) -> set[str]:
         """Keys, as section.key, that were given and that nothing reads because of the names that others have."""
         composites = {section: keys.unread for section, keys in self if isinstance(keys, Composite)}
-        return {f"{section}.{key}" for section, unread in composites.items() for key in unread} | {
-            f"local.{key}" for key in self.local.unread
-        }
+        return {f"{section}.{key}" for section, unread in composites.items() for key in unread}
 
     def notes(self, deployed: bool = False) -> list[str]:
         """What the user may want to know: keys that were set and that nothing reads, among machines if `deployed`."""
@@ -163,4 +161,4 @@ class Experiment(Section):
             if deployed and getattr(self.run, key) != RunSettings.model_fields[key].default
         ]
         unread = [note for section, keys in self if isinstance(keys, Composite) for note in keys.notes(section)]
-        return unread + self.local.notes() + idle
+        return unread + idle
