@@ -59,8 +59,8 @@ def test_flwr_run_on_stock_superlink_and_supernodes(tmp_path: Path) -> None:
             (checkout / file).write_bytes((ROOT / file).read_bytes())
     (tmp_path / "stock").mkdir()
     settings = (
-        "data.clients=2 data.alpha=1.0 algorithm.name='scaffold' run.rounds=2 run.participation=1.0 run.dtype='float64' "
-        "metrics.clients_every=0"
+        "data.clients=2 data.alpha=1.0 algorithm.name='scaffold' run.rounds=2 run.participation=1.0 "
+        "run.dtype='float64' metrics.clients_every=0"
     )
     with stock_processes(tmp_path / "stock", 2) as environment:
         done = subprocess.run(
