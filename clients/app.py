@@ -61,9 +61,11 @@ def train(message: Message, context: Context, defaults: Defaults) -> Message:
     """Carries out one order. Any error is raised, and its text reaches the server as the reason."""
     client = _client_of(context, defaults)
     arrays = unpack(_record(message.content, "vectors"), client.like)
-    update = client.train(Order.read(_fields(message, "order"), arrays, client.like))
-    vectors = ArrayRecord({name: Array(array) for name, array in as_arrays(update.up).items()})
-    content = RecordDict({"update": ConfigRecord(update_fields(update)), "vectors": vectors})
+    order = Order.read(_fields(message, "order"), arrays, client.like)
+    numbers, payload = client.train(order)
+    vectors = ArrayRecord({name: Array(array) for name, array in as_arrays(payload).items()})
+    update = ConfigRecord(update_fields(order.broadcast.round, order.work.client, numbers))
+    content = RecordDict({"update": update, "vectors": vectors})
     return Message(content, reply_to=message)
 
 

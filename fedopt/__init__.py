@@ -1,4 +1,4 @@
-"""Federated optimisation that people can trust and that runs fast.
+"""Federated optimization that people can trust and that runs fast.
 
 >>> import fedopt
 >>> experiment = fedopt.Experiment(algorithm={"name": "scaffold"}, run={"rounds": 20, "seed": 1})
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-# Flower, where it is used, calls home unless it is told not to; a user who wants that says so in the environment.
+# Flower sends telemetry and checks for updates by default. A user who wants that sets these variables.
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
@@ -33,7 +33,7 @@ _PLACES = {
 
 def __getattr__(name: str) -> Any:
     """Imports what is asked for, when it is asked for: `fedopt --help` must not wait for torch."""
-    from fedopt.registry import load_attribute
+    from fedopt.imports import load_attribute
 
     if name in _PLACES:
         return load_attribute(_PLACES[name])

@@ -35,6 +35,10 @@ class Section(BaseModel):
                     raise wrong(str(key), f"unknown key; {nearest(str(key), cls.model_fields)}")
         return given
 
+    def given(self) -> dict[str, Any]:
+        """The keys that were given, with their values; those left to their defaults are not among them."""
+        return {key: getattr(self, key) for key in self.model_fields_set}
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy, with the keys of `update` as if they had been given at first: InvalidExperiment if they are wrong.
 
@@ -42,12 +46,16 @@ class Section(BaseModel):
         """
         if not update:
             return super().model_copy(deep=deep)
-        given = {key: getattr(self, key) for key in self.model_fields_set}
+        changed = self.remade({**self.given(), **update})
+        return changed.model_copy(deep=True) if deep else changed
+
+    @classmethod
+    def remade(cls, given: Mapping[str, Any]) -> Self:
+        """A section from these keys; InvalidExperiment says which are wrong."""
         try:
-            changed = type(self)(**{**given, **update})
+            return cls(**given)
         except ValidationError as error:
             raise InvalidExperiment(explain(error)) from error
-        return changed.model_copy(deep=True) if deep else changed
 
 
 def wrong(key: str, sentence: str) -> PydanticCustomError:

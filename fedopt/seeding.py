@@ -30,6 +30,10 @@ class Purpose(IntEnum):
     """What a model draws in its forward pass: dropout."""
     VERIFICATION = 9
     """The parameters at which a backend is compared with autograd."""
+    ALGORITHM = 10
+    """What an algorithm draws on the server."""
+    CHANNEL = 11
+    """What a channel stage draws, on a client or on the server."""
 
 
 def sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:

@@ -29,17 +29,17 @@ from torch import Tensor
 from fedopt.errors import FedoptError
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import as_sections
-from fedopt.round.federation import Score, Update, WorkOrder
+from fedopt.round.federation import Broadcast, Numbers, Score, Update, WorkOrder
 from fedopt.storage.npy import NotThatArray, read_npy
 from fedopt.text import plain
 from fedopt.vectors.layout import Vectors
 
-PROTOCOL = 2
+PROTOCOL = 3
 HELLO, FAREWELL, TRAIN, EVALUATE = "query.hello", "query.farewell", "train", "evaluate"
 """Types of messages."""
 
-TOLD = "told."
-"""What an update's numbers for the records begin with."""
+NUMBER = "number."
+"""The algorithm's own numbers in an update have names that begin with this."""
 
 Value = int | float | str | bytes | bool | list[int] | list[float] | list[str] | list[bytes] | list[bool]
 Fields = Mapping[str, Value]
@@ -172,96 +172,88 @@ class Farewell:
         return cls(_take(fields, "reason", str), _take(fields, "failed", bool))
 
 
+DOWN = "down."
+"""Vectors that travel beside the model have names that begin with this."""
+
 NEVER = 0
 """Stands for None where a round is meant: rounds count from 1."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """A work order, and which older state of the client's must not be thrown away yet."""
+    """A work order with the round's broadcast, and which older state of the client's must stay for now."""
 
+    broadcast: Broadcast
     work: WorkOrder
     saved: int | None
-    """The last round of this client's that the server's checkpoint knows of: a server that comes back from it
-    asks for the state of that round."""
+    """The last round of this client's in the server's checkpoint: a server that is restarted asks for that state."""
 
     def fields(self) -> dict[str, Value]:
-        work = self.work
         return {
-            "round": work.round,
-            "client": work.client,
-            "accepted": work.accepted or NEVER,
+            "round": self.broadcast.round,
+            "client": self.work.client,
+            "accepted": self.work.accepted or NEVER,
             "saved": self.saved or NEVER,
-            "gradient": work.gradient,
+            "gradient": self.broadcast.gradient,
         }
 
     @property
     def vectors(self) -> dict[str, Tensor]:
-        return {"x": self.work.x, **{f"down.{name}": vector for name, vector in self.work.down.items()}}
+        down = self.broadcast.down
+        return {"x": self.broadcast.x, **{f"{DOWN}{name}": vector for name, vector in down.items()}}
 
     @classmethod
     def read(cls, fields: Fields, arrays: Arrays, like: Tensor) -> Order:
-        """`like` is a vector [P] of the model's, for its type, its length and where it is."""
+        """`like` is a vector [P] of the model's, for its dtype, length and device."""
         vectors = _vectors(arrays, like)
         if "x" not in vectors:
             raise Malformed("the order brings no model")
-        work = WorkOrder(
+        broadcast = Broadcast(
             round=_take(fields, "round", int),
-            client=_take(fields, "client", int),
-            accepted=_take(fields, "accepted", int) or None,
             x=vectors.pop("x"),
-            down={name.removeprefix("down."): vector for name, vector in vectors.items()},
+            down={name.removeprefix(DOWN): vector for name, vector in vectors.items()},
             gradient=_take(fields, "gradient", bool),
         )
-        saved = _take(fields, "saved", int)
-        if work.round < 1 or (work.accepted or NEVER) < NEVER or saved < NEVER:
+        accepted, saved = _take(fields, "accepted", int), _take(fields, "saved", int)
+        if broadcast.round < 1 or accepted < NEVER or saved < NEVER:
             raise Malformed(
-                f"the order is for round {work.round}, after {work.accepted} and {saved}; rounds count from 1"
+                f"the order is for round {broadcast.round}, after {accepted} and {saved}; rounds count from 1"
             )
-        return cls(work, saved or None)
+        return cls(broadcast, WorkOrder(_take(fields, "client", int), accepted or None), saved or None)
 
 
-def update_fields(update: Update) -> dict[str, Value]:
+def update_fields(round_: int, client: int, numbers: Numbers) -> dict[str, Value]:
     return {
-        "round": update.round,
-        "client": update.client,
-        "samples": update.samples,
-        "steps": update.steps,
-        "loss": update.loss,
-        **{f"{TOLD}{name}": number for name, number in update.told.items()},
+        "round": round_,
+        "client": client,
+        "samples": numbers.samples,
+        "steps": numbers.steps,
+        "loss": numbers.loss,
+        **{f"{NUMBER}{name}": number for name, number in numbers.own.items()},
     }
 
 
-def read_update(
-    fields: Fields,
-    arrays: Arrays,
-    like: Tensor,
-    *,
-    names: set[str],
-    tells: frozenset[str],
-    traffic: tuple[int, int],
-) -> Update:
-    """The update, whose vectors must be just `names`, and whose numbers for the records are among `tells`.
+def read_update(fields: Fields, up: Vectors, names: Collection[str], traffic: tuple[int, int]) -> Update:
+    """The update with the vectors `up`, which the channel has received; its own numbers are among `names`.
 
-    `traffic` is what was measured on the way, down and up.
+    `traffic` are the bytes that were counted on the way, down and up.
     """
-    vectors = _vectors(arrays, like)
-    told = {name.removeprefix(TOLD): _take(fields, name, float) for name in fields if name.startswith(TOLD)}
-    for name, number in told.items():
-        if name not in tells or not math.isfinite(number):
-            raise Malformed(f"it tells {plain(name)} = {number}")
-    if vectors.keys() != names:
-        raise Malformed(f"it brings {_shown(sorted(vectors))} where {sorted(names)} belong")
+    own = {name.removeprefix(NUMBER): _take(fields, name, float) for name in fields if name.startswith(NUMBER)}
+    for name, number in own.items():
+        if name not in names or not math.isfinite(number):
+            raise Malformed(f"it reports {plain(name)} = {number}")
     return Update(
         round=_take(fields, "round", int),
         client=_take(fields, "client", int),
-        samples=_take(fields, "samples", int),
-        steps=_take(fields, "steps", int),
-        loss=_take(fields, "loss", float),
-        up=vectors,
+        numbers=Numbers(
+            samples=_take(fields, "samples", int),
+            steps=_take(fields, "steps", int),
+            loss=_take(fields, "loss", float),
+            own=own,
+        ),
+        up=up,
         bytes_down=traffic[0],
         bytes_up=traffic[1],
-        told=told,
     )
 
 
@@ -314,6 +306,48 @@ def unpack(packed: Mapping[str, PackedArray], like: Tensor, names: Collection[st
         except NotThatArray as error:
             raise Malformed(f"its vectors are not plain arrays: {plain(name)} {error}") from error
     return arrays
+
+
+def read_vectors(arrays: Arrays, like: Tensor, names: Collection[str]) -> dict[str, Tensor]:
+    """The vectors of an update that travelled as they are: just `names`, each of the shape and dtype of `like`."""
+    vectors = _vectors(arrays, like)
+    if vectors.keys() != set(names):
+        raise Malformed(f"it brings {_shown(sorted(vectors))} where {sorted(names)} belong")
+    return vectors
+
+
+def unpack_payload(packed: Mapping[str, PackedArray], most_bytes: int) -> dict[str, Tensor]:
+    """The arrays of a channel's payload, of any plain dtype and shape, `most_bytes` together.
+
+    Malformed before anything is allocated if one is not what it says.
+    """
+    if len(packed) > MOST_ARRAYS:
+        raise Malformed(f"it brings {len(packed)} arrays")
+    left, found = most_bytes, dict[str, Tensor]()
+    for name, array in packed.items():
+        if array.stype != "numpy.ndarray":
+            raise Malformed(f"{plain(name)} is of the kind {_shown(array.stype)}, where numpy.ndarray belongs")
+        if array.dtype not in PAYLOAD_DTYPES:
+            raise Malformed(f"{plain(name)} is of dtype {plain(array.dtype, 40)}, which no payload has")
+        shape, dtype = _payload_shape(name, array.shape), np.dtype(array.dtype)
+        left -= math.prod(shape) * dtype.itemsize
+        if left < 0:
+            raise Malformed(f"its payload is larger than {most_bytes} bytes")
+        try:
+            found[plain(name)] = torch.tensor(read_npy(array.data, dtype, shape))
+        except NotThatArray as error:
+            raise Malformed(f"its payload is not plain arrays: {plain(name)} {error}") from error
+    return found
+
+
+def _payload_shape(name: str, shape: object) -> tuple[int, ...]:
+    axes = list(shape) if isinstance(shape, tuple | list) else [-1]
+    if len(axes) > MOST_AXES or any(type(axis) is not int or not 0 <= axis < 2**40 for axis in axes):
+        raise Malformed(f"{plain(name)} has the shape {_shown(shape)}")
+    return tuple(axes)
+
+
+PAYLOAD_DTYPES = {"bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"}
 
 
 def as_arrays(vectors: Vectors) -> dict[str, np.ndarray]:

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedopt.algorithms.base import names_up
 from fedopt.data.fingerprint import Fingerprint
+from fedopt.data.label_skew import LabelSpread
 from fedopt.device import threads
-from fedopt.drift.records import LabelSpread
 from fedopt.experiment.experiment import Experiment
-from fedopt.round.loop import Terms
+from fedopt.round.selection import Terms
 from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory, check_unused
 from fedopt.runs.history import History
@@ -98,8 +97,7 @@ def conduct(
         experiment.admission,
         clients=clients,
         least=terms.least,
-        names=names_up(experiment.algorithm),
-        tells=experiment.algorithm.tells,
+        method=experiment.method,
         federation=federation_name,
         report=report,
         check=check,

@@ -18,14 +18,18 @@ from pathlib import Path
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from torch import Tensor
 
+from fedopt.channel.base import BadPayload
+from fedopt.channel.channel import payload_bytes
 from fedopt.drift.gradients import GRADIENT
 from fedopt.errors import BrokenRun, RunStopped
 from fedopt.experiment.experiment import RunSettings
-from fedopt.round.federation import Absence, Score, Update, WorkOrder
+from fedopt.round.federation import Absence, Broadcast, Score, Update, WorkOrder
+from fedopt.round.method import Method
 from fedopt.round.plausibility import AdmissionSettings
 from fedopt.storage.files import replace_file
 from fedopt.text import plain
-from fedopt.wire import TRAIN, Malformed, Order, as_arrays, read_update, unpack
+from fedopt.vectors.layout import Vectors
+from fedopt.wire import TRAIN, Malformed, Order, as_arrays, read_update, read_vectors, unpack, unpack_payload
 from server.client_evaluation import ClientEvaluation
 from server.flower_internals import ErrorCode
 from server.grid import REFUSED
@@ -48,6 +52,7 @@ ATTEMPTS = 3
 class OpenRound:
     """The state of one round while it runs."""
 
+    broadcast: Broadcast
     orders: dict[int, WorkOrder]
     sent: dict[str, tuple[int, ClientConnection]] = field(default_factory=dict)
     """Unanswered messages by id: the client, and the connection that the message went to."""
@@ -57,10 +62,6 @@ class OpenRound:
     """Clients without an open order, and why. They may reconnect."""
     attempts: dict[int, int] = field(default_factory=dict)
     updates: int = 0
-
-    @property
-    def number(self) -> int:
-        return next(iter(self.orders.values())).round
 
 
 class GridFederation:
@@ -77,22 +78,23 @@ class GridFederation:
         *,
         clients: int,
         least: int,
-        names: set[str],
-        tells: frozenset[str],
+        method: Method,
         federation: str,
         report: Callable[[str], None],
         check: Callable[[], None],
         name: str,
     ) -> None:
-        """`least` updates are needed. Each brings vectors with these `names`, and the numbers that `tells` names.
+        """`least` updates are needed, of the vectors and numbers that `method` sends.
 
         `federation` identifies the run to its clients.
         """
         self.name = name
         self._link, self._roster, self._run = link, roster, run
         self._report, self._check = report, check
-        self._clients, self._least, self._names = clients, least, names
-        self._tells = tells
+        self._clients, self._least = clients, least
+        self._channel, self._vectors = method.channel, method.algorithm.sends_up
+        record = method.algorithm.record
+        self._numbers = {*method.algorithm.sends_numbers, *(record.model_fields if record is not None else ())}
         self._largest_loss = admission.largest_loss
         self._federation = federation
         self._saved: dict[int, int] = {}
@@ -127,11 +129,11 @@ class GridFederation:
             )
         self._report(f"going on without {_clients(missing)}")
 
-    def train(self, orders: Sequence[WorkOrder]) -> Generator[Update | Absence, None, None]:
-        round_ = OpenRound({order.client: order for order in orders})
+    def train(self, broadcast: Broadcast, orders: Sequence[WorkOrder]) -> Generator[Update | Absence, None, None]:
+        round_ = OpenRound(broadcast, {order.client: order for order in orders})
         round_.lost = {order.client: "it is not connected" for order in orders}
         self._round = round_
-        self._link.expect_replies((len(self._names) + orders[0].gradient) * orders[0].x.nbytes)
+        self._link.expect_replies(self._vector_bytes(broadcast))
         try:
             self._wait_for_enough(round_)
             yield from self._collect(round_)
@@ -159,7 +161,7 @@ class GridFederation:
                 self._report(f"too few updates: waiting for {waited}, at most {self._run.patience:g} s")
             if now >= patience:
                 raise RunStopped(
-                    f"round {round_.number} has {round_.updates} of the {self._least} updates it needs "
+                    f"round {round_.broadcast.round} has {round_.updates} of the {self._least} updates it needs "
                     f"(run.min_replies), and {_clients(self._pending(round_))} did not answer within "
                     f"{self._run.patience:g} s more (run.patience); the model of the round before is kept"
                 )
@@ -172,7 +174,7 @@ class GridFederation:
         late = f"it did not answer within {self._run.deadline:g} s (run.deadline)"
         for client, connection in round_.sent.values():
             round_.lost[client] = late
-            self._unresponsive.missed_deadline(client, connection, round_.number)
+            self._unresponsive.missed_deadline(client, connection, round_.broadcast.round)
 
     def _wait_for_enough(self, round_: OpenRound) -> None:
         """Waits until enough of the cohort is connected for the round. RunStopped if `run.patience` runs out."""
@@ -218,11 +220,11 @@ class GridFederation:
         shared: dict[str, Array] = {}  # one object for all clients, so it is stored once
         messages = []
         for client, connection in ready:
-            order = Order(round_.orders[client], self._saved.get(client))
+            order = Order(round_.broadcast, round_.orders[client], self._saved.get(client))
             for name, array in as_arrays({k: v for k, v in order.vectors.items() if k not in shared}).items():
                 shared[name] = Array(array)
             content = RecordDict({"order": ConfigRecord(dict(order.fields())), "vectors": ArrayRecord(shared)})
-            group = str(order.work.round)
+            group = str(round_.broadcast.round)
             messages.append(Message(content, connection.node, TRAIN, ttl=2 * self._run.deadline + 60, group_id=group))
             round_.before[client] = self._link.traffic(connection.node)
         for (client, connection), message_id in zip(ready, self._link.push(messages), strict=True):
@@ -276,30 +278,40 @@ class GridFederation:
         content = reply.content
         if "update" not in content.config_records or "vectors" not in content.array_records:
             raise Malformed("it lacks its update or its vectors")
-        order = round_.orders[client]
-        names = self._names | ({GRADIENT} if order.gradient else set())
-        arrays = unpack(content.array_records["vectors"], order.x, names)
-        update = read_update(
-            content.config_records["update"],
-            arrays,
-            order.x,
-            names=names,
-            tells=self._tells,
-            traffic=self._traffic(client, connection, round_, arrays),
-        )
+        packed = content.array_records["vectors"]
+        up = self._receive(packed, round_.broadcast)
+        traffic = self._traffic(client, connection, round_, sum(len(array.data) for array in packed.values()))
+        update = read_update(content.config_records["update"], up, self._numbers, traffic)
         if update.client != client:
             raise Malformed(f"it says it is client {update.client}")
         return update
 
-    def _traffic(
-        self, client: int, connection: ClientConnection, round_: OpenRound, arrays: Mapping[str, object]
-    ) -> tuple[int, int]:
+    def _receive(self, packed: Mapping[str, Array], broadcast: Broadcast) -> Vectors:
+        """The vectors that arrived, through the channel if it has stages. Malformed if they do not fit the model."""
+        measured = [GRADIENT] if broadcast.gradient else []
+        if not self._channel:
+            names = {*self._vectors, *measured}
+            return read_vectors(unpack(packed, broadcast.x, names), broadcast.x, names)
+        dense = {name: array for name, array in packed.items() if name in measured}
+        up = read_vectors(unpack(dense, broadcast.x, measured), broadcast.x, measured)
+        payload = unpack_payload(
+            {name: array for name, array in packed.items() if name not in measured}, self._vector_bytes(broadcast)
+        )
+        payload = {name: array.to(broadcast.x.device) for name, array in payload.items()}
+        try:
+            return {**self._channel.receive(payload, dict.fromkeys(self._vectors, broadcast.x)), **up}
+        except BadPayload as error:
+            raise Malformed(str(error)) from error
+
+    def _vector_bytes(self, broadcast: Broadcast) -> int:
+        """Bytes of a client's vectors without a channel; a payload has no reason to be larger."""
+        return (len(self._vectors) + broadcast.gradient) * broadcast.x.nbytes
+
+    def _traffic(self, client: int, connection: ClientConnection, round_: OpenRound, up: int) -> tuple[int, int]:
         """Bytes to and from the client since its order was sent; the vectors' bytes where the link does not count."""
         before, now = round_.before[client], self._link.traffic(connection.node)
         if before is None or now is None:
-            order = round_.orders[client]
-            down = order.x.nbytes + sum(vector.nbytes for vector in order.down.values())
-            return down, len(arrays) * order.x.nbytes
+            return payload_bytes({"x": round_.broadcast.x}, round_.broadcast.down), up
         return now[0] - before[0], now[1] - before[1]
 
     def _may_return(self, round_: OpenRound) -> list[int]:
@@ -315,7 +327,7 @@ class GridFederation:
         if self._round is not None:
             self._round.updates -= 1
 
-    def evaluate(self, x: Tensor, round_: int) -> Sequence[Score]:
+    def evaluate(self, x: Tensor, round_: int, accepted: Mapping[int, int]) -> Sequence[Score]:
         """Asks every client that is connected and responds."""
         self._unresponsive.update()
         present = {
@@ -328,10 +340,10 @@ class GridFederation:
         )
         return evaluation.run(x, round_, self._run.deadline, self._check)
 
-    def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> None:
+    def mean_state(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> None:
         """Unknown: each client stores its own state."""
 
-    def settle(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
+    def commit(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
         """Does nothing: each order tells its client which round was accepted."""
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:

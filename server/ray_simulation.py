@@ -100,7 +100,7 @@ def _client_app(directory: RunDirectory) -> ClientApp:
     return make_app(
         {
             "state": str(directory.path.absolute() / "client-state"),
-            "data-path": str(directory.experiment.data.path),
+            **({} if directory.experiment.data.path is None else {"data-path": str(directory.experiment.data.path)}),
             "device": directory.experiment.run.device,
         }
     )

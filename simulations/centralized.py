@@ -1,7 +1,7 @@
-"""The centralised run beside a federated one: one client that holds all data and sees as many samples a round.
+"""A centralized run beside a federated one: one client with all data that trains on as many samples per round.
 
-Its optimizer starts anew each round, as a client's does, so what is left of the difference is the data's being
-spread. Implements `fedopt.runs.reference.Reference`.
+Its optimizer is reset each round, as a client's is, so that the only difference is how the data are spread.
+Implements `fedopt.runs.reference.Reference`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from clients.lanes.choice import choose_backend
-from clients.lanes.training import Job, LaneTrainer
+from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from fedopt.algorithms.base import DISPLACEMENT
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.data.batches import BatchPlan, plan_samples, samples_seen
 from fedopt.optimizers.local import LocalSettings
 from fedopt.precision import Products
-from fedopt.round.federation import WorkOrder
+from fedopt.round.federation import Broadcast, WorkOrder
 from fedopt.round.loop import RoundWork
 from fedopt.seeding import Purpose, stream
 from fedopt.storage.tensor_file import read_tensors, write_tensors
@@ -39,23 +39,21 @@ class CentralRun:
         seed: int,
         products: Products = "full",
     ) -> None:
-        """`sizes` are n_i of the federation's clients."""
-        layout = Layout.of(task.module)
+        """`sizes` are the sample counts n_i of the federation's clients."""
         self._local, self._sizes, self._seed = local, sizes, seed
         self._everything = np.arange(len(data[1]))
-        self._x = layout.flatten(task.module)
+        self._x = Layout.of(task.module).flatten(task.module)
         backend = choose_backend("auto", task, data[0], data[1]).backend
-        self._trainer = LaneTrainer(
-            task, layout, FedAvg(), local, data, seed=seed, backend=backend, lanes=1, products=products
-        )
+        training = LocalTraining(task, FedAvg(), local, seed)
+        self._trainer = LaneTrainer(training, data, Execution(backend, 1, products))
         self._saved_round: int | None = None
 
     def divergence(self, x: Tensor, work: RoundWork) -> float | None:
         trained = [client for client in work.cohort if client not in work.left_out]
         samples = sum(samples_seen(self._sizes[client], self._local) for client in trained)
-        order = WorkOrder(work.round, 0, None, self._x, {})
-        job = Job(order, self._everything, {}, plan=self._plan(work.round, samples))
-        self._x = self._x + self._trainer.train([job])[0].up[DISPLACEMENT]
+        job = Job(WorkOrder(0, None), self._everything, {}, plan=self._plan(work.round, samples))
+        (result,) = self._trainer.train(Broadcast(work.round, self._x), [job])
+        self._x = self._x + result.up[DISPLACEMENT]
         length = torch.linalg.vector_norm(self._x).item()
         return torch.linalg.vector_norm(x - self._x).item() / length if length > 0 else None
 
@@ -65,9 +63,9 @@ class CentralRun:
     def save(self, folder: Path, round_: int) -> None:
         folder.mkdir(exist_ok=True)
         write_tensors(_file(folder, round_), {"x": self._x}, {"round": round_})
-        kept = {_file(folder, round_), _file(folder, round_ if self._saved_round is None else self._saved_round)}
+        needed = {_file(folder, round_), _file(folder, round_ if self._saved_round is None else self._saved_round)}
         for file in folder.glob("*central-round-*"):
-            if file not in kept:
+            if file not in needed:
                 file.unlink()
         self._saved_round = round_
 

@@ -1,6 +1,6 @@
-"""Comparing groups of runs: the columns of a table, who does best, and paired differences seed by seed.
+"""Compares groups of runs: the columns of a table, the best group, and paired differences seed by seed.
 
-Tables in the terminal, in summary.md and on a report's page are made of these.
+The tables in the terminal, in summary.md and on a report's page are made from these.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from simulations.results import SEARCHED, Group, Results, Row, Spread, axis_title, mean, told
+from simulations.results import SEARCHED, Group, Results, Row, Spread, axis_title, describe_value, mean
 
-SHOWN_MEASURES = {"drift.ratio": "drift ratio", "drift.cosine": "cosine", "gradients.zeta2": "ζ²"}
-"""Measures with a column: means over the rounds."""
+MEASURE_COLUMNS = {"drift.ratio": "drift ratio", "drift.cosine": "cosine", "gradients.zeta2": "ζ²"}
+"""Measures that have a column, as means over the rounds, with its title."""
 
 
 @dataclass(frozen=True)
@@ -19,37 +19,38 @@ class Column:
     """One figure of each group."""
 
     title: str
-    told: Callable[[Group], str]
+    text: Callable[[Group], str]
+    """The figure as the table shows it."""
     brief: bool = True
-    """Whether it has a place in a terminal of 80 characters."""
+    """Whether the table in the terminal has this column."""
 
 
-def heads(results: Results) -> list[str]:
-    """Over the columns that say which group a row is: its axes, and what a search chose for it."""
+def headers(results: Results) -> list[str]:
+    """Headers of the columns that identify a group: the axes, and the keys that a search chose."""
     return [axis_title(axis) for axis in results.axes] + [f"{axis_title(key)}{SEARCHED}" for key in results.searched]
 
 
 def labels(results: Results, group: Group) -> list[str]:
-    """What stands in these columns."""
+    """The group's entries in these columns."""
     return [*group.labels.values(), *(group.searched.get(key, "-") for key in results.searched)]
 
 
 def columns(results: Results) -> list[Column]:
-    """Final accuracy first, marked where it is not of all runs; every other column is of the same runs as this one."""
+    """The columns, final accuracy first and marked if it is not over all runs. All are over the same runs."""
     targets = dict.fromkeys(row.run.experiment.run.target_accuracy for row in results.rows)
     return [
         Column("final accuracy, %", lambda group: percent(group.spread(lambda row: row.accuracy)) + group.mark),
         Column("best, %", lambda group: percent(group.spread(lambda row: row.best_accuracy))),
         *(Column(f"rounds to {100 * target:g}%", _rounds_to(target)) for target in targets if target is not None),
-        *(Column(title, _mean_of(name), name == "drift.ratio") for name, title in SHOWN_MEASURES.items()),
+        *(Column(title, _mean_of(name), name == "drift.ratio") for name, title in MEASURE_COLUMNS.items()),
         Column("s a run", lambda group: number(group.spread(lambda row: row.seconds), digits=1)),
     ]
 
 
 def is_winner(results: Results) -> Callable[[Group], bool]:
-    """Which groups have the highest mean accuracy among those that differ on the compared axis alone.
+    """Whether a group has the highest mean accuracy among those that differ only on the compared axis.
 
-    A group of which runs were lost is no winner: those that are left may be the lucky ones.
+    A group with unfinished runs cannot win, because the runs that finished may be the better ones.
     """
     best: list[Mapping[str, str]] = []
     for _, groups in contexts(results):
@@ -61,7 +62,7 @@ def is_winner(results: Results) -> Callable[[Group], bool]:
 
 
 def contexts(results: Results) -> list[tuple[dict[str, str], list[Group]]]:
-    """Groups by all labels but that of the compared axis."""
+    """The groups that differ only on the compared axis, with the labels that they share."""
     found: dict[tuple[tuple[str, str], ...], list[Group]] = {}
     for group in results.groups:
         rest = tuple((axis, label) for axis, label in group.labels.items() if axis != results.compare)
@@ -70,10 +71,10 @@ def contexts(results: Results) -> list[tuple[dict[str, str], list[Group]]]:
 
 
 class Pair:
-    """One comparison over the seeds for which both groups have a finished run."""
+    """A comparison of two groups over the seeds for which both have a finished run."""
 
     def __init__(self, where: Mapping[str, str], first: Group, other: Group, compare: str) -> None:
-        self.where = ", ".join(told(axis, label) for axis, label in where.items())
+        self.where = ", ".join(describe_value(axis, label) for axis, label in where.items())
         self.difference = f"{other.labels[compare]} - {first.labels[compare]}"
         before = {row.seed: row.accuracy for row in first.finished}
         self.gains = [
@@ -81,7 +82,7 @@ class Pair:
             for row in other.finished
             if row.accuracy is not None and (reference := before.get(row.seed)) is not None
         ]
-        """In points of accuracy."""
+        """Differences in percentage points of accuracy, by seed."""
         self._seeds = len({row.seed for group in (first, other) for row in group.rows})
 
     @property
@@ -96,12 +97,12 @@ class Pair:
         return ", ".join(f"{gain:+.2f}" for gain in self.gains)
 
     @property
-    def in_favour(self) -> str:
+    def in_favor(self) -> str:
         return f"{sum(gain > 0 for gain in self.gains)} of {len(self.gains)}"
 
 
 def paired(results: Results) -> Iterator[Pair]:
-    """Every group against the first of its comparison, seed by seed."""
+    """Compares every group with the first of its context, seed by seed."""
     for where, groups in contexts(results):
         first, *others = groups
         for other in others:
@@ -134,7 +135,7 @@ def _rounds_to(target: float) -> Callable[[Group], str]:
 
 
 def not_finished(group: Group) -> str:
-    """How many of the group's runs did not end well, and how; "" if all did."""
+    """How many of the group's runs did not finish, by status; "" if all did."""
     lost = [row.status for row in group.rows if row.status != "finished"]
     counts = [f"{lost.count(status)} of {len(group.rows)} {status}" for status in dict.fromkeys(lost)]
     return f" ({', '.join(counts)})" if lost else ""

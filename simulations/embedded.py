@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
+
+from torch import Tensor
 
 from clients.lanes.backends import check_products
 from clients.lanes.choice import choose_backend
+from clients.lanes.training import Execution, LocalTraining
 from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.fingerprint import Fingerprint, fingerprint_partition
-from fedopt.data.label_skew import LabelSkew
+from fedopt.data.label_skew import LabelSkew, LabelSpread
 from fedopt.data.partition import partition
 from fedopt.device import threads
-from fedopt.drift.records import LabelSpread
 from fedopt.experiment.experiment import Experiment
+from fedopt.round.federation import Score
 from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory, check_unused, read_run_experiment
 from fedopt.runs.evaluation import Evaluator
@@ -27,12 +32,14 @@ from fedopt.task import Task
 from simulations.centralized import CentralRun
 from simulations.ranks import RankedFederation, Shard, is_first, launched, together
 from simulations.sizing import choose_lanes, choose_recording, choose_workers
-from simulations.virtual import VirtualFederation
+from simulations.virtual import PersonalModels, Resources, VirtualFederation
 
 
 def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Observer] = ()) -> History:
     """Runs the experiment into `out` (a new directory below runs/ by default)."""
-    if out is not None and is_first():
+    if not is_first():
+        serve_rank(experiment)
+    if out is not None:
         check_unused(out)  # before the data are read, which may take a while
     with _prepared(experiment) as prepared:
         directory = RunDirectory.create(out, experiment)
@@ -46,10 +53,9 @@ def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Obs
 
 
 def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ()) -> History:
-    """Continues the run at `path` from its last checkpoint; a finished one is only summed up again."""
+    """Continues the run at `path` from its last checkpoint; for a finished one it only writes the summary again."""
     if not is_first():
-        with _prepared(read_run_experiment(path, overrides)):
-            raise AssertionError("rank 0 alone has a run")
+        serve_rank(read_run_experiment(path, overrides))
     directory = RunDirectory.reopen(path, overrides)
     try:
         # Before the data are compared: changed settings may be why they differ.
@@ -64,22 +70,26 @@ def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ())
         directory.close()
 
 
+def serve_rank(experiment: Experiment) -> NoReturn:
+    """Trains this rank's clients until rank 0 has completed the run, and ends this process: rank 0 alone has a
+    history to return."""
+    with threads(experiment.run.threads), together():
+        federation = prepare(experiment).federation
+        assert isinstance(federation, VirtualFederation)
+        Shard(federation).serve()
+    sys.exit(0)
+
+
 @contextmanager
 def _prepared(experiment: Experiment) -> Iterator[Prepared]:
-    """What the run needs, until it is over. A process that torchrun started as a further rank serves, and ends here."""
-    with threads(experiment.run.threads):
-        if not launched():
-            with closing(prepare(experiment)) as prepared:
-                yield prepared
-            return
-        with together():
-            prepared = prepare(experiment)
+    """What the run needs, until it is over."""
+    with threads(experiment.run.threads), together() if launched() else nullcontext():
+        prepared = prepare(experiment)
+        if launched():
             assert isinstance(prepared.federation, VirtualFederation)
-            if not is_first():
-                Shard(prepared.federation).serve()
-                raise SystemExit(0)
-            with closing(replace(prepared, federation=RankedFederation(prepared.federation))) as ranked:
-                yield ranked
+            prepared = replace(prepared, federation=RankedFederation(prepared.federation))
+        with closing(prepared):
+            yield prepared
 
 
 @dataclass(frozen=True)
@@ -123,22 +133,24 @@ def prepare(experiment: Experiment) -> Prepared:
     if lanes == "auto":
         longest = max(len(part) for part in parts)
         lanes = choose_lanes(task, experiment, dataset.x_train[:1], longest, workers)
-    evaluator.threads = workers  # which wait meanwhile
+    evaluator.threads = workers  # idle while the model is evaluated
     data = (dataset.x_train, dataset.y_train)
+
+    def evaluate(x: Tensor, personal: PersonalModels | None) -> Sequence[Score]:
+        clients = range(len(parts))
+        return (
+            evaluator.by_owner(x, owners, clients) if personal is None else evaluator.of_each(personal, owners, clients)
+        )
+
+    record = choose_recording(settings.cuda_graphs, dataset.x_train.device, choice.backend, task.draws)
     federation = VirtualFederation(
-        task,
-        experiment.algorithm,
-        experiment.local,
+        LocalTraining(task, experiment.algorithm, experiment.local, settings.seed),
         data,
         parts,
-        seed=settings.seed,
-        lanes=min(lanes, experiment.cohort_size),
-        cohort=experiment.cohort_size,
-        workers=workers,
-        backend=choice.backend,
-        products=settings.products,
-        record=choose_recording(settings.cuda_graphs, dataset.x_train.device, choice.backend, task.draws),
-        score=lambda x: evaluator.by_owner(x, owners, range(len(parts))),
+        Execution(choice.backend, min(lanes, experiment.cohort_size), settings.products, record),
+        Resources(experiment.cohort_size, workers),
+        channel=experiment.channel.channel,
+        evaluate=evaluate,
     )
     reference = (
         CentralRun(task, experiment.local, data, federation.samples, seed=settings.seed, products=settings.products)

@@ -2,9 +2,9 @@
 
     torchrun --nproc-per-node 2 -m fedopt run --set algorithm.name=scaffold
 
-Every rank holds all data and trains the clients whose number is its own modulo the number of ranks, so that what a
-client keeps stays where it is. Rank 0 plays the rounds and tells the others what to do; updates are all-reduced, each
-to the very bits its rank found (the others add zeros), so the run is that of a single process.
+Every rank holds all data and trains the clients whose number is its own modulo the number of ranks, so that client
+states never move. Rank 0 plays the rounds and sends commands to the others. Updates are all-reduced, each to the very
+bits that its rank computed (the others add zeros), so the run is that of a single process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from clients.lanes.state import untouched_share
-from fedopt.round.federation import Score, Update, WorkOrder
+from fedopt.round.federation import Broadcast, Score, Update, WorkOrder
 from fedopt.vectors.layout import Vectors
 from simulations.virtual import VirtualFederation
 
@@ -70,25 +70,27 @@ class RankedFederation:
     def samples(self) -> Sequence[int]:
         return self._own.samples
 
-    def train(self, orders: Sequence[WorkOrder]) -> Generator[Update, None, None]:
-        first = orders[0]
-        bare = [replace(order, x=torch.empty(0), down={}) for order in orders]
-        self._everywhere(Call("train", (bare, sorted(first.down))))
-        yield from self._shard.train(bare, sorted(first.down), first.x, first.down)
+    def train(self, broadcast: Broadcast, orders: Sequence[WorkOrder]) -> Generator[Update, None, None]:
+        bare = replace(broadcast, x=torch.empty(0), down={})
+        self._everywhere(Call("train", (bare, list(orders), sorted(broadcast.down))))
+        yield from self._shard.train(bare, orders, sorted(broadcast.down), broadcast)
 
-    def evaluate(self, x: Tensor, round_: int) -> Sequence[Score]:
-        return self._own.evaluate(x, round_)
+    def evaluate(self, x: Tensor, round_: int, accepted: Mapping[int, int]) -> Sequence[Score]:
+        if not self._own.is_personal:
+            return self._own.evaluate(x, round_, accepted)
+        self._everywhere(Call("evaluate", (x.cpu(), round_, dict(accepted))))
+        return self._shard.evaluate(x.cpu(), round_, accepted)
 
-    def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
-        self._everywhere(Call("mean_kept", (dict(accepted), list(share_of))))
-        return self._shard.mean_kept(accepted, share_of)
+    def mean_state(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
+        self._everywhere(Call("mean_state", (dict(accepted), list(share_of))))
+        return self._shard.mean_state(accepted, share_of)
 
     def refused(self, client: int) -> None:
-        """Nothing: every client has answered, or will."""
+        """Does nothing: every client has answered, or will."""
 
-    def settle(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
-        self._everywhere(Call("settle", (dict(accepted),)))
-        self._shard.settle(accepted)
+    def commit(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
+        self._everywhere(Call("commit", (dict(accepted),)))
+        self._shard.commit(accepted)
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
         self._everywhere(Call("save", (folder, dict(accepted))))
@@ -131,23 +133,23 @@ class Shard:
                     pass
 
     def train(
-        self, orders: Sequence[WorkOrder], names: Sequence[str], x: Tensor | None = None, down: Vectors | None = None
+        self, bare: Broadcast, orders: Sequence[WorkOrder], names: Sequence[str], broadcast: Broadcast | None = None
     ) -> Generator[Update, None, None]:
-        """The updates of all ranks. `orders` come without vectors, which only rank 0 has, under `names` beside x."""
+        """The updates of all ranks. `bare` has no vectors; rank 0 alone has them, under `names` beside x."""
         like = self._own.like
-        x = torch.empty_like(like) if x is None else x.clone()
-        vectors = {name: torch.empty_like(like) if down is None else down[name].clone() for name in names}
-        for vector in (x, *vectors.values()):
+        x = torch.empty_like(like) if broadcast is None else broadcast.x.clone()
+        down = {name: torch.empty_like(like) if broadcast is None else broadcast.down[name].clone() for name in names}
+        for vector in (x, *down.values()):
             dist.broadcast(vector, src=0)
-        own = [replace(order, x=x, down=vectors) for order in orders if self._is_own(order.client)]
+        own = [order for order in orders if self._is_own(order.client)]
         found: dict[int, Update] = {}
-        for update in self._own.train(own) if own else ():
+        for update in self._own.train(replace(bare, x=x, down=down), own) if own else ():
             found[update.client] = replace(update, up={name: part.clone() for name, part in update.up.items()})
-        told: list[dict[int, Update]] = [{} for _ in range(self._ranks)]
-        nothing = torch.empty(0)
-        numbers = {client: replace(update, up=dict.fromkeys(update.up, nothing)) for client, update in found.items()}
-        dist.all_gather_object(told, numbers)
-        everyone = {client: update for of_rank in told for client, update in of_rank.items()}
+        gathered: list[dict[int, Update]] = [{} for _ in range(self._ranks)]
+        empty = torch.empty(0)
+        without = {client: replace(update, up=dict.fromkeys(update.up, empty)) for client, update in found.items()}
+        dist.all_gather_object(gathered, without)
+        everyone = {client: update for of_rank in gathered for client, update in of_rank.items()}
         for client in sorted(everyone):
             update = everyone[client]
             mine = found[client].up if client in found else {}
@@ -156,8 +158,15 @@ class Shard:
                 dist.all_reduce(up[name])
             yield replace(update, up=up)
 
-    def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
-        # Clients that have not taken part yet are rank 0's to count.
+    def evaluate(self, x: Tensor, round_: int, accepted: Mapping[int, int]) -> Sequence[Score]:
+        """Scores of all ranks, each rank's of its own clients' models."""
+        scores = self._own.evaluate(x.to(self._own.like.device), round_, self._of_own(accepted))
+        gathered: list[list[Score]] = [[] for _ in range(self._ranks)]
+        dist.all_gather_object(gathered, [score for score in scores if self._is_own(score.client)])
+        return sorted((score for of_rank in gathered for score in of_rank), key=lambda score: score.client)
+
+    def mean_state(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
+        # Rank 0 counts the clients that have not taken part yet.
         untouched = untouched_share(accepted, share_of) if self._rank == 0 else 0.0
         sums = self._own.states.sums(self._of_own(accepted), share_of, untouched)
         for name in sorted(sums):
@@ -165,8 +174,8 @@ class Shard:
                 dist.all_reduce(limb)
         return {name: exact.total() for name, exact in sums.items()}
 
-    def settle(self, accepted: Mapping[int, int]) -> None:
-        self._own.settle(self._of_own(accepted))
+    def commit(self, accepted: Mapping[int, int]) -> None:
+        self._own.commit(self._of_own(accepted))
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
         self._own.save(folder, accepted)

@@ -1,4 +1,4 @@
-"""Runs side by side: which belong together, and what came of each. Studies and reports read the same rows."""
+"""Runs as rows and groups, for the tables and figures of studies and reports."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from fedopt.runs.catalog import PARTS, scalars
 from fedopt.runs.history import RoundRecord
 from fedopt.runs.past_runs import DIVERGED, PastRun, find_runs, read_run
 from fedopt.storage.record import Line
-from simulations.axes import DATA, NOT_COMPARED, Labelled, by_data, by_partition, by_settings, without_repeats
+from simulations.axes import DATA, NOT_COMPARED, LabeledRun, by_data, by_partition, by_settings, without_repeats
 
 PLAN = "plan.json"
-"""In a study's directory: which runs it is, and what they are called."""
+"""In a study's directory: its runs with their labels."""
 
 SEARCHED = " (searched)"
-"""What the name of a key ends in where its value is one that a search chose."""
+"""Ends the header of a column whose values were chosen by a search."""
 
 
 class PlannedLabels(Line):
@@ -30,18 +30,18 @@ class PlannedLabels(Line):
     labels: dict[str, str]
     seed: int
     searched: dict[str, str] = Field(default_factory=dict)
-    """What a search chose for it, by key: an outcome, as its accuracy is."""
+    """The values that a search chose, by key. They are results, not axes."""
 
     @model_validator(mode="before")
     @classmethod
     def _as_it_was(cls, given: Any) -> Any:
-        """Plans of before had them among the labels, as "local.lr (searched)"."""
+        """Reads older plans, which have the searched values among the labels, as "local.lr (searched)"."""
         if isinstance(given, dict) and isinstance(labels := given.get("labels"), dict):
             old = {axis: label for axis, label in labels.items() if axis.endswith(SEARCHED)}
             if old:
                 searched = {axis.removesuffix(SEARCHED): label for axis, label in old.items()}
-                kept = {axis: label for axis, label in labels.items() if axis not in old}
-                return {**given, "labels": kept, "searched": searched}
+                others = {axis: label for axis, label in labels.items() if axis not in old}
+                return {**given, "labels": others, "searched": searched}
         return given
 
 
@@ -56,16 +56,16 @@ class Plan(Line):
 
 @dataclass(frozen=True)
 class Row:
-    """One run with its place among the others."""
+    """A run with its labels."""
 
     name: str
-    """Its directory, below the place that was asked about."""
+    """Its directory, relative to the directory that was read."""
     labels: Mapping[str, str]
-    """By axis."""
+    """Its values by axis."""
     seed: int
     run: PastRun
     searched: Mapping[str, str] = field(default_factory=dict)
-    """By key, what a search chose for the run; no axis, for runs with other choices are compared."""
+    """The values that a search chose for the run, by key. Runs are compared although these differ."""
 
     @property
     def status(self) -> str:
@@ -75,7 +75,7 @@ class Row:
 
     @property
     def accuracy(self) -> float | None:
-        """Final test accuracy; None of a run that has not ended."""
+        """Final test accuracy; None if the run has not ended."""
         return None if self.run.summary is None else self.run.summary.final.test_accuracy
 
     @property
@@ -87,21 +87,21 @@ class Row:
         return None if self.run.summary is None else self.run.summary.seconds
 
     def series(self, measure: str) -> list[tuple[int, float]]:
-        """(round, value) wherever the measure is known."""
+        """(round, value) of each round that has the measure."""
         values = ((record.round, value_of(record, measure)) for record in self.run.records)
         return [(round_, value) for round_, value in values if value is not None]
 
 
 @dataclass(frozen=True)
 class Group:
-    """The runs that differ in their seed alone."""
+    """Runs that differ only in their seed."""
 
     labels: Mapping[str, str]
     rows: tuple[Row, ...]
 
     @property
     def title(self) -> str:
-        return ", ".join(told(axis, label) for axis, label in self.labels.items()) or "all runs"
+        return ", ".join(describe_value(axis, label) for axis, label in self.labels.items()) or "all runs"
 
     @property
     def searched(self) -> Mapping[str, str]:
@@ -109,29 +109,29 @@ class Group:
 
     @property
     def finished(self) -> tuple[Row, ...]:
-        """The runs that ended well: those that every figure of a table is of."""
+        """The runs that finished. Every figure of a table is over these."""
         return tuple(row for row in self.rows if row.status == "finished")
 
     @property
     def drawn(self) -> tuple[Row, ...]:
-        """The runs that curves are of: those that ended well or still go on; all of them if none does."""
+        """The runs that curves are over: those that finished or still run; all runs if there are none of these."""
         return tuple(row for row in self.rows if row.status in ("finished", "unfinished")) or self.rows
 
     @property
     def mark(self) -> str:
-        """ " (1 of 3 runs)" where figures are not of all runs; "" where they are."""
+        """ " (1 of 3 runs)" if the figures are not over all runs, else ""."""
         ended = len(self.finished)
         return "" if ended == len(self.rows) else f" ({ended} of {len(self.rows)} runs)"
 
     def spread(self, value: Callable[[Row], float | None]) -> Spread | None:
-        """Over those of the finished runs that have a value."""
+        """Mean and deviation over the finished runs that have a value; None if there are none."""
         values = [found for row in self.finished if (found := value(row)) is not None]
         return Spread.of(values) if values else None
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation; one value has none."""
+    """Mean and sample standard deviation; the deviation of one value is None."""
 
     mean: float
     deviation: float | None
@@ -145,19 +145,19 @@ class Spread:
 
 @dataclass(frozen=True)
 class Results:
-    """What a table, a figure or a page is made of."""
+    """The runs that tables, figures and pages are made from."""
 
     title: str
     about: str
     compare: str
-    """The axis to compare by; "" where there is none."""
+    """The axis to compare by; "" if there is none."""
     rows: tuple[Row, ...]
-    complaints: tuple[str, ...] = field(default=())
-    """A sentence for whatever could not be read."""
+    warnings: tuple[str, ...] = field(default=())
+    """A sentence for each problem, such as a file that could not be read."""
 
     @property
     def axes(self) -> dict[str, list[str]]:
-        """Each axis with its labels, in the order in which they come."""
+        """Each axis with its labels, in the order of the rows."""
         axes: dict[str, dict[str, None]] = {}
         for row in self.rows:
             for axis, label in row.labels.items():
@@ -166,7 +166,7 @@ class Results:
 
     @property
     def searched(self) -> list[str]:
-        """The keys that a search chose values for."""
+        """The keys whose values a search chose."""
         return list(dict.fromkeys(key for row in self.rows for key in row.searched))
 
     @property
@@ -178,27 +178,27 @@ class Results:
 
 
 def read_results(places: Sequence[Path]) -> Results:
-    """What lies at or below `places`: a study as it was planned, or runs grouped by what they differ in.
+    """Reads the runs at or below `places`: a study with its planned labels, or runs labeled by the keys that differ.
 
-    InvalidExperiment where there is no run at all.
+    Raises InvalidExperiment if there is no run.
     """
     plan = _plan(places[0]) if len(places) == 1 else None
     runs: dict[Path, PastRun] = {}
-    complaints: list[str] = []
+    warnings: list[str] = []
     for path in find_runs(places):
         try:
             runs[path] = read_run(path)
         except InvalidExperiment as error:
-            complaints.append(f"{error}; it is left out")
+            warnings.append(f"{error}; it is left out")
             continue
-        complaints += runs[path].complaints
+        warnings += runs[path].warnings
     if not runs:
-        raise InvalidExperiment("\n".join(complaints))
-    return _planned(plan, places[0], runs, complaints) if plan is not None else _unplanned(places, runs, complaints)
+        raise InvalidExperiment("\n".join(warnings))
+    return _planned(plan, places[0], runs, warnings) if plan is not None else _unplanned(places, runs, warnings)
 
 
 def value_of(record: RoundRecord, measure: str) -> float | None:
-    """The measure of that name, drift.ratio say."""
+    """The measure of that name, for example drift.ratio."""
     part, _, name = measure.rpartition(".")
     holder: object = getattr(record, part) if part in PARTS else record
     value = None if holder is None else getattr(holder, name)
@@ -206,13 +206,13 @@ def value_of(record: RoundRecord, measure: str) -> float | None:
 
 
 def axis_title(axis: str) -> str:
-    """An axis in a word: "alpha" for data.alpha, "algorithm" for algorithm.name."""
+    """A short name of the axis: "alpha" for data.alpha, "algorithm" for algorithm.name."""
     section, _, key = axis.rpartition(".")
     return section if key == "name" else key
 
 
-def told(axis: str, label: str) -> str:
-    """A value in words: "alpha 0.1" for a number, the label alone for a name."""
+def describe_value(axis: str, label: str) -> str:
+    """A value of an axis: "alpha 0.1" for a number, only the label for a name."""
     return f"{axis_title(axis)} {label}" if label[:1].isdigit() else label
 
 
@@ -228,49 +228,49 @@ def _plan(place: Path) -> Plan | None:
         raise InvalidExperiment(f"{place / PLAN} is torn or was edited") from error
 
 
-def _planned(plan: Plan, place: Path, runs: Mapping[Path, PastRun], complaints: list[str]) -> Results:
+def _planned(plan: Plan, place: Path, runs: Mapping[Path, PastRun], warnings: list[str]) -> Results:
     names = {place / name: name for name in plan.runs if place / name in runs}
-    labelled = [
-        Labelled(dict(plan.runs[name].labels), plan.runs[name].seed, runs[path]) for path, name in names.items()
+    labeled = [
+        LabeledRun(dict(plan.runs[name].labels), plan.runs[name].seed, runs[path]) for path, name in names.items()
     ]
     rows = [
-        Row(names[told.run.path], told.labels, told.seed, told.run, plan.runs[names[told.run.path]].searched)
-        for told in by_data(labelled, complaints, planned=True)
+        Row(names[one.run.path], one.labels, one.seed, one.run, plan.runs[names[one.run.path]].searched)
+        for one in by_data(labeled, warnings, planned=True)
     ]
     missing = [name for name in plan.runs if place / name not in runs]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-        complaints.append(f"{len(missing)} of {len(plan.runs)} runs are not there: {', '.join(missing[:5])}{more}")
+        warnings.append(f"{len(missing)} of {len(plan.runs)} runs are not there: {', '.join(missing[:5])}{more}")
     if not rows:
         raise InvalidExperiment(f"{place} holds none of its study's runs")
-    results = Results(plan.title or place.resolve().name, plan.about, plan.compare, tuple(rows), tuple(complaints))
+    results = Results(plan.title or place.resolve().name, plan.about, plan.compare, tuple(rows), tuple(warnings))
     return _with_warning(results)
 
 
-def _unplanned(places: Sequence[Path], runs: Mapping[Path, PastRun], complaints: list[str]) -> Results:
-    labelled = by_data(by_settings(list(runs.values())), complaints)
-    labelled = without_repeats(by_partition(labelled, complaints), complaints)
+def _unplanned(places: Sequence[Path], runs: Mapping[Path, PastRun], warnings: list[str]) -> Results:
+    labeled = by_data(by_settings(list(runs.values())), warnings)
+    labeled = without_repeats(by_partition(labeled, warnings), warnings)
     root = places[0] if len(places) == 1 else None
     rows = [
         Row(
             name=str(path.relative_to(root)) if root is not None and path != root else str(path),
-            labels=told.labels,
-            seed=told.seed,
-            run=told.run,
+            labels=one.labels,
+            seed=one.seed,
+            run=one.run,
         )
-        for told in labelled
-        for path in [told.run.path]
+        for one in labeled
+        for path in [one.run.path]
     ]
     title = (root.resolve().name if root is not None else "") or "runs"
     compared = [axis for axis in rows[0].labels if axis not in NOT_COMPARED]
-    return _with_warning(Results(title, "", compared[0] if compared else "", tuple(rows), tuple(complaints)))
+    return _with_warning(Results(title, "", compared[0] if compared else "", tuple(rows), tuple(warnings)))
 
 
 def _with_warning(results: Results) -> Results:
     if not results.axes.keys() & {DATA, "data.name"}:
         return results
     warning = "the runs are of different data: their accuracies do not compare"
-    return replace(results, complaints=(*results.complaints, warning))
+    return replace(results, warnings=(*results.warnings, warning))
 
 
 def last(values: Iterable[tuple[int, float]]) -> float | None:

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from clients.lanes.backends import Backend
-from clients.lanes.recording import Record
+from clients.lanes.sending import SendingTrainer
 from clients.lanes.state import ClientStates
-from clients.lanes.training import Job, LaneTrainer
-from fedopt.algorithms.base import Algorithm, names_up
+from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
+from fedopt.channel.channel import NO_STAGES, Channel, payload_bytes
 from fedopt.drift.gradients import GRADIENT
-from fedopt.optimizers.local import LocalSettings
-from fedopt.precision import Products
-from fedopt.round.federation import Score, Update, WorkOrder, payload
-from fedopt.task import Task
+from fedopt.round.federation import Broadcast, Numbers, Score, Update, WorkOrder
 from fedopt.vectors.layout import Layout, Vectors
 from simulations.lane_groups import cost_of_stepping, side_by_side
 from simulations.placement import client_by_client
-from simulations.workers.pool import AHEAD, Crew, Desk, Errand, Piece
+from simulations.workers.pool import AHEAD, ClientTask, SharedBuffers, TaskGroup, WorkerPool
 from simulations.workers.shared_memory import shared_rows
+
+PersonalModels = Callable[[int], Tensor]
+"""The model [P] of a client, by its number."""
+
+Evaluate = Callable[[Tensor, "PersonalModels | None"], Sequence[Score]]
+"""Scores of a model [P], or of each client's own, on the clients' test shares."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The processes and the memory of a federation of virtual clients. They change no result."""
+
+    cohort: int
+    """Clients a round."""
+    workers: int = 1
+    memory_share: float | None = None
+    """Client states lie on the disk if they could fill more than this share of the memory; None for the default."""
 
 
 class VirtualFederation:
@@ -32,112 +46,99 @@ class VirtualFederation:
 
     def __init__(
         self,
-        task: Task,
-        algorithm: Algorithm,
-        local: LocalSettings,
+        training: LocalTraining,
         data: tuple[Tensor, Tensor],
         parts: Sequence[np.ndarray],
+        execution: Execution,
+        resources: Resources,
         *,
-        seed: int,
-        lanes: int,
-        cohort: int,
-        workers: int = 1,
-        backend: Backend = "each",
-        products: Products = "full",
-        record: Record | None = None,
-        score: Callable[[Tensor], Sequence[Score]] = lambda x: (),
-        memory_share: float | None = None,
+        channel: Channel = NO_STAGES,
+        evaluate: Evaluate = lambda x, personal: (),
     ) -> None:
-        """`score` evaluates a model [P] on the clients' test shares; `lanes` are those of one worker; with `record`,
-        steps are recorded and replayed.
-
-        What clients keep lies on the disk if it could fill more than `memory_share` of the memory.
-        """
-        layout = Layout.of(task.module)
+        """`parts` are each client's samples in `data`; the lanes of `execution` are those of one worker."""
+        layout = Layout.of(training.task.module)
         data, self._parts = client_by_client(data, parts)
         self.samples: Sequence[int] = [len(part) for part in parts]
-        self._score, self.lanes, self.workers = score, lanes, workers
-        self.trains_ahead = workers > 1
-        self._stepping = cost_of_stepping(layout.size, local.batch_size)
-        self.like = x = layout.flatten(task.module)
-        initial = algorithm.client_keeps(x)
-        # For each client the version that counts; for those of a round that is not settled yet, and of the one that is
-        # being trained, one more.
-        rows = len(parts) + 2 * cohort
-        stores = {name: shared_rows(rows, x, memory_share) for name in initial} if x.device.type == "cpu" else {}
+        self._evaluate, self.lanes, self.workers = evaluate, execution.lanes, resources.workers
+        self.trains_ahead = self.workers > 1
+        self._stepping = cost_of_stepping(layout.size, training.local.batch_size)
+        self.like = x = layout.flatten(training.task.module)
+        self._algorithm = algorithm = training.algorithm
+        up = dict.fromkeys(algorithm.sends_up, x)
+        initial = {**algorithm.client_state(x), **channel.client_state(up)}
+        # For each client the version that counts; for those of a round that is not committed yet, and of the one that
+        # is being trained, one more.
+        rows = len(parts) + 2 * resources.cohort
+        share = resources.memory_share
+        stores = {name: shared_rows(rows, x, share) for name in initial} if x.device.type == "cpu" else {}
         self.states = ClientStates(initial, stores)
 
-        def make_trainer() -> LaneTrainer:
-            return LaneTrainer(
-                task,
-                layout,
-                algorithm,
-                local,
-                data,
-                seed=seed,
-                backend=backend,
-                lanes=lanes,
-                products=products,
-                record=record,
-            )
+        def make_trainer() -> SendingTrainer:
+            return SendingTrainer(LaneTrainer(training, data, execution), channel, training.seed)
 
-        if workers == 1:
+        if self.workers == 1:
             self._trainer = make_trainer()
         else:
-            down = list(algorithm.sends_down(algorithm.server_keeps(x)))
-            desk = Desk.lay_out(x, down, [*names_up(algorithm), GRADIENT], AHEAD * lanes * workers)
-            self._crew = Crew(workers, lanes, desk, stores, initial, self._parts, make_trainer)
+            down, slots = list(algorithm.sends_down(algorithm.server_state(x))), AHEAD * self.lanes * self.workers
+            buffers = SharedBuffers.allocate(x, down, [*up, GRADIENT], slots, stores)
+            self._pool = WorkerPool(self.workers, self.lanes, buffers, initial, self._parts, make_trainer)
 
-    def train(self, orders: Sequence[WorkOrder]) -> Generator[Update, None, None]:
+    def train(self, broadcast: Broadcast, orders: Sequence[WorkOrder]) -> Generator[Update, None, None]:
         groups = side_by_side(orders, self.samples, self.lanes, self.workers, self._stepping)
-        yield from self._in_this_process(groups) if self.workers == 1 else self._in_workers(groups)
+        train = self._in_this_process if self.workers == 1 else self._in_workers
+        yield from train(broadcast, groups)
 
-    def _in_this_process(self, groups: Sequence[Sequence[WorkOrder]]) -> Generator[Update, None, None]:
+    def _in_this_process(
+        self, broadcast: Broadcast, groups: Sequence[Sequence[WorkOrder]]
+    ) -> Generator[Update, None, None]:
         for group in groups:
             jobs = [
                 Job(order, self._parts[order.client], self.states.at(order.client, order.accepted)) for order in group
             ]
-            for result in self._trainer.train(jobs):
-                order = result.order
-                self.states.put(order.client, order.round, result.keep)
-                yield _update(order, result.samples, result.steps, result.loss, result.up, result.told)
+            for delivered in self._trainer.deliver(broadcast, jobs):
+                result = delivered.result
+                self.states.put(result.order.client, broadcast.round, result.state)
+                yield _update(broadcast, result.order, result.numbers, result.up, delivered.bytes_up)
 
-    def _in_workers(self, groups: Sequence[Sequence[WorkOrder]]) -> Generator[Update, None, None]:
-        order_of = {order.client: order for group in groups for order in group}
-        room = {client: self.states.room() for client in order_of}
-        pieces = [
-            Piece(number, group[0].round, group[0].gradient, tuple(self._errand(order, room) for order in group))
+    def _in_workers(self, broadcast: Broadcast, groups: Sequence[Sequence[WorkOrder]]) -> Generator[Update, None, None]:
+        buffers = {order.client: self.states.buffers() for group in groups for order in group}
+        task_groups = [
+            TaskGroup(number, broadcast.round, broadcast.gradient, tuple(self._task(order, buffers) for order in group))
             for number, group in enumerate(groups)
         ]
         try:
-            for report, up in self._crew.carry_out(groups[0][0], pieces):
-                order = order_of[report.client]
-                self.states.adopt(order.client, order.round, room.pop(order.client))
-                yield _update(order, report.samples, report.steps, report.loss, up, report.told)
+            for report, up in self._pool.carry_out(broadcast, task_groups):
+                client = report.order.client
+                self.states.adopt(client, broadcast.round, buffers.pop(client))
+                yield _update(broadcast, report.order, report.numbers, up, report.bytes_up)
         finally:
-            for unused in room.values():
-                self.states.give_back(unused)
+            for unused in buffers.values():
+                self.states.release(unused)
 
-    def _errand(self, order: WorkOrder, room: Mapping[int, Vectors]) -> Errand:
-        kept = self.states.at(order.client, order.accepted)
-        return Errand(
-            client=order.client,
-            accepted=order.accepted,
-            kept=self.states.rows(kept) if order.accepted is not None else {},
-            keep=self.states.rows(room[order.client]),
-        )
+    def _task(self, order: WorkOrder, buffers: Mapping[int, Vectors]) -> ClientTask:
+        state = self.states.at(order.client, order.accepted)
+        rows = self.states.rows(state) if order.accepted is not None else {}
+        return ClientTask(order, rows, self.states.rows(buffers[order.client]))
 
-    def evaluate(self, x: Tensor, round_: int) -> Sequence[Score]:
-        return self._score(x)
+    @property
+    def is_personal(self) -> bool:
+        """Whether clients use models of their own."""
+        return self._algorithm.is_personal
 
-    def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
+    def evaluate(self, x: Tensor, round_: int, accepted: Mapping[int, int]) -> Sequence[Score]:
+        def personal(client: int) -> Tensor:
+            return self._algorithm.personal(x, self.states.at(client, accepted.get(client)))
+
+        return self._evaluate(x, personal if self._algorithm.is_personal else None)
+
+    def mean_state(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
         return self.states.mean(accepted, share_of)
 
     def refused(self, client: int) -> None:
-        """Nothing: every client has answered, or will."""
+        """Does nothing: every client has answered, or will."""
 
-    def settle(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
-        self.states.settle(accepted, ahead)
+    def commit(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
+        self.states.commit(accepted, ahead)
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
         self.states.save(folder, accepted)
@@ -151,18 +152,15 @@ class VirtualFederation:
     def close(self) -> None:
         """Ends the worker processes, if there are any."""
         if self.workers > 1:
-            self._crew.dismiss()
+            self._pool.close()
 
 
-def _update(order: WorkOrder, samples: int, steps: int, loss: float, up: Vectors, told: Mapping[str, float]) -> Update:
+def _update(broadcast: Broadcast, order: WorkOrder, numbers: Numbers, up: Vectors, bytes_up: int) -> Update:
     return Update(
-        round=order.round,
+        round=broadcast.round,
         client=order.client,
-        samples=samples,
-        steps=steps,
-        loss=loss,
+        numbers=numbers,
         up=up,
-        bytes_down=payload({"x": order.x}, order.down),
-        bytes_up=payload(up),
-        told=told,
+        bytes_down=payload_bytes({"x": broadcast.x}, broadcast.down),
+        bytes_up=bytes_up,
     )

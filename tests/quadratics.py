@@ -15,11 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from clients.lanes.backends import Backend
+from clients.lanes.training import Execution, LocalTraining
 from fedopt.algorithms.base import Algorithm
 from fedopt.optimizers.local import LocalSettings
-from fedopt.round.loop import RoundWork, ServerState, Terms, play_rounds
+from fedopt.round.loop import Rounds, RoundWork, Rules
+from fedopt.round.method import Method
+from fedopt.round.selection import Terms
+from fedopt.round.state import ServerState
 from fedopt.task import Task
-from simulations.virtual import VirtualFederation
+from simulations.virtual import Resources, VirtualFederation
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -93,15 +97,11 @@ class Quadratics:
         parts = [np.arange(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
         module = QuadraticModule(self.start.copy())
         federation = VirtualFederation(
-            Task(module, own_output),
-            algorithm,
-            local,
+            LocalTraining(Task(module, own_output), algorithm, local, seed),
             (samples, torch.zeros(len(samples), dtype=torch.int64)),
             parts,
-            seed=seed,
-            lanes=lanes,
-            cohort=len(parts),
-            backend=backend,
+            Execution(backend, lanes),
+            Resources(len(parts)),
         )
         return ServerState.initial(torch.from_numpy(self.start.copy()), algorithm), federation
 
@@ -110,8 +110,9 @@ class Quadratics:
     ) -> Iterator[tuple[ServerState, RoundWork, VirtualFederation]]:
         """Rounds without end."""
         initial, federation = self.federation(algorithm, local, backend=backend, seed=seed)
-        for state, work in play_rounds(initial, algorithm, federation, Terms.all_of(cohort), seed):
-            federation.settle(state.accepted)
+        rounds = Rounds(Method(algorithm), federation, Rules(Terms.all_of(cohort), seed))
+        for state, work in rounds.play(initial):
+            federation.commit(state.accepted)
             yield state, work, federation
 
 

@@ -19,9 +19,12 @@ from clients.deployed.bounds import check_before_data, check_before_training
 from clients.deployed.durable import DurableState
 from clients.deployed.own_data import read_own_data
 from clients.lanes.choice import choose_backend
-from clients.lanes.training import Job, LaneTrainer
-from fedopt.data.dataset import Dataset, load_dataset
+from clients.lanes.sending import SendingTrainer
+from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
+from fedopt.channel.base import Payload
+from fedopt.data.dataset import Dataset
 from fedopt.data.evaluation_shares import owners_of_tests
+from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.data.settings import DataSettings
 from fedopt.device import choose_device
@@ -31,7 +34,7 @@ from fedopt.experiment.file import override
 from fedopt.models.behavior import draws_in_training
 from fedopt.models.build import build_model
 from fedopt.models.custom import CustomModel
-from fedopt.round.federation import Score, Update
+from fedopt.round.federation import Numbers, Score
 from fedopt.runs.evaluation import Evaluator
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout, largest_magnitude
@@ -86,52 +89,38 @@ class FederationClient:
         self.like = layout.flatten(task.module)
         """A flat vector [Q] with the model's length, dtype and device."""
         self._evaluator = Evaluator(task, layout, test[0].to(device, dtype), test[1].to(device), len(hello.class_names))
-        algorithm = experiment.algorithm
-        self._down = algorithm.sends_down(algorithm.server_keeps(self.like)).keys()
-        self._state = DurableState(
-            config.state, hello.federation, config.client, experiment.algorithm.client_keeps(self.like)
-        )
-        self._trainer = LaneTrainer(
-            task,
-            layout,
-            experiment.algorithm,
-            experiment.local,
-            (samples, targets),
-            seed=settings.seed,
-            backend=choose_backend(settings.backend, task, samples, targets, experiment.local.weight_decay).backend,
-            lanes=1,
-            products=settings.products,
-        )
+        algorithm, channel = experiment.algorithm, experiment.channel.channel
+        self._algorithm = algorithm
+        self._down = algorithm.sends_down(algorithm.server_state(self.like)).keys()
+        up = dict.fromkeys(algorithm.sends_up, self.like)
+        initial = {**algorithm.client_state(self.like), **channel.client_state(up)}
+        self._state = DurableState(config.state, hello.federation, config.client, initial)
+        backend = choose_backend(settings.backend, task, samples, targets, experiment.local.weight_decay).backend
+        training = LocalTraining(task, algorithm, experiment.local, settings.seed)
+        trainer = LaneTrainer(training, (samples, targets), Execution(backend, 1, settings.products))
+        self._trainer = SendingTrainer(trainer, channel, settings.seed)
 
     @property
     def order_bytes(self) -> int:
         """Bytes of the vectors of an order."""
         return (1 + len(self._down)) * self.like.nbytes
 
-    def train(self, order: Order) -> Update:
-        """Carries out one order. The client's new state is on disk before this returns."""
-        work = order.work
+    def train(self, order: Order) -> tuple[Numbers, Payload]:
+        """Carries out one order: the numbers and the arrays to send. The client's new state is on disk before this
+        returns."""
+        broadcast, work = order.broadcast, order.work
         if work.client != self.client:
             raise InvalidExperiment(f"this is client {self.client}, and the order is for client {work.client}")
-        if work.down.keys() != self._down:
-            raise Malformed(f"the order brings {len(work.down)} vectors beside the model, not {sorted(self._down)}")
-        if not all(math.isfinite(largest_magnitude(vector)) for vector in (work.x, *work.down.values())):
+        if broadcast.down.keys() != self._down:
+            count = len(broadcast.down)
+            raise Malformed(f"the order brings {count} vectors beside the model, not {sorted(self._down)}")
+        if not all(math.isfinite(largest_magnitude(vector)) for vector in (broadcast.x, *broadcast.down.values())):
             raise Malformed("the order's vectors are not finite")
-        kept = self._state.at(work.accepted)
-        result = self._trainer.train([Job(work, self._indices, kept)])[0]
-        self._state.put(work.round, result.keep)
-        self._state.keep_only({made for made in (work.round, work.accepted, order.saved) if made is not None})
-        return Update(
-            round=work.round,
-            client=work.client,
-            samples=result.samples,
-            steps=result.steps,
-            loss=result.loss,
-            up=result.up,
-            bytes_down=0,  # the server measures them
-            bytes_up=0,
-            told=result.told,
-        )
+        job = Job(work, self._indices, self._state.at(work.accepted))
+        result, payload = self._trainer.encode(broadcast, job)
+        self._state.put(broadcast.round, result.state)
+        self._state.keep_only({made for made in (broadcast.round, work.accepted, order.saved) if made is not None})
+        return result.numbers, payload
 
     def evaluate(self, x: Tensor) -> Score:
         """Evaluates the model on this client's own test share."""
@@ -164,7 +153,7 @@ def _client_data(
 ) -> tuple[Tensor, Tensor, np.ndarray, Samples]:
     """Samples, targets, the indices of this client's samples, and its own test share."""
     if config.data is not None:
-        samples, targets = read_own_data(config.data, hello.class_names, experiment.data.image_size)
+        samples, targets = read_own_data(config.data, hello.class_names, experiment.data.source.resized_to)
         return samples, targets, np.arange(len(targets)), (samples[:0], targets[:0])
     read = read_data.__wrapped__ if config.alone else read_data
     dataset, parts, owners = read(experiment.data, experiment.run.seed)

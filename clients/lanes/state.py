@@ -1,8 +1,8 @@
-"""What clients keep between rounds, with the promote-or-drop rule.
+"""Client states between rounds, with the promote-or-drop rule.
 
-Each piece of work leaves a version named by its round. Which version counts is the server's to say: every
-work order names the last round it accepted of this client. That version is promoted, any other dropped,
-so a client whose update never reached the model does not go on from it.
+Each round's work leaves a version of the client's state, named by the round. The server decides which version counts:
+every work order names the last round that it accepted of this client. That version is promoted and any other is
+dropped, so a client whose update never reached the model does not continue from it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Version = tuple[int, int]
 
 
 class ClientStates:
-    """The versions of all clients of one process."""
+    """The versions of all clients of one process; vectors are [P]."""
 
     def __init__(self, initial: Vectors, stores: Mapping[str, Tensor] | None = None) -> None:
-        """`initial` is what a client keeps before its first round; `stores` the room for it, if it is limited."""
+        """`initial` is the state before a client's first round; `stores` [rows, P] are the memory to use, if given."""
         self._initial = initial
         self._versions: dict[int, dict[int, dict[str, Tensor]]] = {}
         self._stored: set[Version] = set()
         self._pools = {name: VectorPool(vector, (stores or {}).get(name)) for name, vector in initial.items()}
 
     def at(self, client: int, accepted: int | None) -> Vectors:
-        """What the client goes on from, given the last round the server accepted of it."""
+        """The state that the client continues from, given the last round that the server accepted of it."""
         if accepted is None or not self._initial:
             return self._initial
         versions = self._versions.get(client, {})
@@ -45,26 +45,26 @@ class ClientStates:
             )
         return versions[accepted]
 
-    def put(self, client: int, round_: int, keep: Vectors) -> None:
-        """Adds the version made in this round; the vectors are copied out of the lanes they lie in."""
-        self.adopt(client, round_, {name: room.copy_(keep[name]) for name, room in self.room().items()})
+    def put(self, client: int, round_: int, state: Vectors) -> None:
+        """Adds the version made in this round; the vectors are copied out of the lanes."""
+        self.adopt(client, round_, {name: buffer.copy_(state[name]) for name, buffer in self.buffers().items()})
 
-    def room(self) -> dict[str, Tensor]:
-        """Vectors for a version to be written to, by whoever makes it."""
+    def buffers(self) -> dict[str, Tensor]:
+        """Vectors that a new version may be written to."""
         return {name: pool.take() for name, pool in self._pools.items()}
 
     def adopt(self, client: int, round_: int, written: dict[str, Tensor]) -> None:
-        """Adds the version made in this round, written to `room`."""
+        """Adds the version made in this round, which was written to `buffers`."""
         if written:
             self._versions.setdefault(client, {})[round_] = written
 
-    def give_back(self, room: Vectors) -> None:
-        """Room that nobody wrote a version to."""
-        for name, vector in room.items():
+    def release(self, buffers: Vectors) -> None:
+        """Takes back buffers that hold no version any more."""
+        for name, vector in buffers.items():
             self._pools[name].release(vector)
 
     def rows(self, vectors: Vectors) -> dict[str, int]:
-        """Which rows of the stores the vectors are."""
+        """The rows of the stores in which the vectors lie."""
         return {name: self._pools[name].row_of(vector) for name, vector in vectors.items()}
 
     def mean(
@@ -72,14 +72,14 @@ class ClientStates:
     ) -> dict[str, Tensor]:
         """sum p_i v_i over all clients of the versions that count, in float64, whatever their order.
 
-        `untouched` is the share of those that keep what clients keep before their first round: all others, by default.
+        `untouched` is the share of the clients that are still in the initial state: all others, by default.
         """
         return {name: exact.total() for name, exact in self.sums(accepted, share_of, untouched).items()}
 
     def sums(
         self, accepted: Mapping[int, int], share_of: Sequence[float], untouched: float | None = None
     ) -> dict[str, ExactSum]:
-        """The same as exact sums, which those of other processes can be added to."""
+        """The same as exact sums, to which those of other processes can be added."""
         if untouched is None:
             untouched = untouched_share(accepted, share_of)
         sums = {name: ExactSum(vector) for name, vector in self._initial.items()}
@@ -90,12 +90,12 @@ class ClientStates:
                 sums[name].add(vector, share_of[client])
         return sums
 
-    def settle(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
+    def commit(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
         """Promotes the accepted version of every client and drops the rest; if `ahead`, not those of later rounds."""
         latest = max(accepted.values(), default=0) if ahead else math.inf
         for client, versions in self._versions.items():
             for round_ in [made for made in versions if made != accepted.get(client) and made <= latest]:
-                self.give_back(versions.pop(round_))
+                self.release(versions.pop(round_))
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
         """Writes the accepted versions that are not in `folder` yet. Older files stay until `prune`."""

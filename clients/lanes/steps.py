@@ -32,7 +32,7 @@ class LocalSteps:
         self._lr = local.lr
         # Where the mean gradient is read off the displacement, steps are added up there and not in theta: theta has a
         # few digits of a displacement only, which near convergence are not enough.
-        adds_up = algorithm.averages_gradients and self._sums is None
+        adds_up = algorithm.needs_mean_gradient and self._sums is None
         self._displacement = torch.zeros_like(gradients.theta) if adds_up else None
         self._origin: Tensor | None = None
         self._places: dict[str, Tensor] = {}
@@ -189,6 +189,6 @@ def sums_gradients(algorithm: Algorithm, local: LocalSettings) -> bool:
 
     Not where each step is y <- y - lr (g + shift), for then the displacement says it.
     """
-    if not algorithm.averages_gradients:
+    if not algorithm.needs_mean_gradient:
         return False
     return not local.is_plain_descent or algorithm.corrects_gradients

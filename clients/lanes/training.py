@@ -1,14 +1,13 @@
 """Local training on lanes: the one place where clients learn, on every engine.
 
-A deployed client is one lane; a simulation trains as many side by side as pay. What a client learns does not
-depend on which lanes ran beside it.
+A deployed client is one lane; a simulation trains as many side by side as is fastest. What a client learns does not
+depend on the lanes beside it.
 """
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -20,20 +19,45 @@ from clients.lanes.backends import Backend, check_products, lane_gradients
 from clients.lanes.batches import LaneBatches, lane_width
 from clients.lanes.draws import LaneDraws, Pass
 from clients.lanes.recording import Record
-from clients.lanes.steps import LocalSteps
+from clients.lanes.steps import LocalSteps, StepsTaken
 from clients.stacked.products import in_one_thread, rounding
-from fedopt.algorithms.base import Algorithm, LocalWork
+from fedopt.algorithms.base import Algorithm
+from fedopt.algorithms.local_work import LocalWork, OnDemand
 from fedopt.data.batches import BatchPlan, plan_batches
 from fedopt.drift.gradients import GRADIENT
 from fedopt.optimizers.local import LocalSettings
 from fedopt.precision import Products, on_gpu
-from fedopt.round.federation import WorkOrder
+from fedopt.round.federation import Broadcast, Numbers, WorkOrder
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout, Vectors
 
 PASS_WIDTH = {"stacked": 64, "each": 256, "vmap": 64}
-"""Samples a lane reads at once in a pass over all of a client's data; padding costs where lanes have one width."""
+"""Samples that a lane reads at once in a pass over all of a client's data; where lanes share one width, wider batches
+are mostly padding."""
+
+
+@dataclass(frozen=True)
+class LocalTraining:
+    """What clients do in a round."""
+
+    task: Task
+    algorithm: Algorithm
+    local: LocalSettings
+    seed: int
+    """The run's; minibatches and dropout are keyed by it."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How it is computed; on a CPU it changes no client's result but for the rounding of `backend` and `products`."""
+
+    backend: Backend
+    lanes: int
+    """Clients side by side, at most."""
+    products: Products = "full"
+    record: Record | None = None
+    """If given, steps are recorded and replayed."""
 
 
 @dataclass(frozen=True)
@@ -43,135 +67,136 @@ class Job:
     order: WorkOrder
     indices: np.ndarray
     """The client's samples in the trainer's tensors."""
-    kept: Vectors
-    """What the client kept from its last accepted round, [P] each."""
-    desk: Vectors = field(default_factory=dict)
-    shelf: Vectors = field(default_factory=dict)
-    """Where what it sends up, and what it keeps from now on, shall be written, [P] each; a vector that has no place
-    here is a new tensor."""
+    state: Vectors
+    """The client's state from its last accepted round, [P] each."""
+    up_buffers: Vectors = field(default_factory=dict)
+    state_buffers: Vectors = field(default_factory=dict)
+    """Where to write what the client sends up, and its new state, [P] each; a vector without a buffer is allocated."""
     plan: BatchPlan | None = None
-    """The minibatches of the round, where they are not those that the order's round and client stand for."""
+    """The minibatches of the round, where they are not those that the round and the client's number stand for."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a job came to; vectors are [P], rows of what the lanes computed together."""
+    """The outcome of a job; vectors are [P], or rows of what the lanes computed together."""
 
     order: WorkOrder
-    samples: int
-    steps: int
-    loss: float
+    numbers: Numbers
     up: Vectors
-    keep: Vectors
-    told: Mapping[str, float]
+    state: Vectors
 
 
 class LaneTrainer:
     """Trains clients on lanes over one set of tensors."""
 
-    def __init__(
-        self,
-        task: Task,
-        layout: Layout,
-        algorithm: Algorithm,
-        local: LocalSettings,
-        data: tuple[Tensor, Tensor],
-        *,
-        seed: int,
-        backend: Backend,
-        lanes: int,
-        products: Products = "full",
-        record: Record | None = None,
-    ) -> None:
-        """`data` are samples and targets; with `record`, steps are recorded and replayed."""
-        check_products(products, backend, data[0])
+    def __init__(self, training: LocalTraining, data: tuple[Tensor, Tensor], execution: Execution) -> None:
+        """`data` are samples and targets of all clients."""
+        task, local, backend = training.task, training.local, execution.backend
+        check_products(execution.products, backend, data[0])
         task.module.train()
-        self._draws = LaneDraws(seed, data[0].device) if task.draws else None
-        self._algorithm, self._local, self._seed = algorithm, local, seed
-        self._backend, self._products = backend, products
+        self._draws = LaneDraws(training.seed, data[0].device) if task.draws else None
+        self._algorithm, self._local, self._seed = training.algorithm, local, training.seed
+        self._backend, self._products = backend, execution.products
         self._x, self._y = data
         # On a GPU many narrow groups cost more than padding, and the last bit is not promised.
         self._one_width = backend == "stacked" or (backend == "vmap" and local.batch_size != "full")
         self._pass_width = PASS_WIDTH[backend]
         like = next(p for p in task.module.parameters() if p.requires_grad).detach()
-        self._gradients = lane_gradients(backend, task, layout, like, lanes, self._draws)
-        self._steps = LocalSteps(self._gradients, algorithm, local, record)
+        layout = Layout.of(task.module)
+        self._gradients = lane_gradients(backend, task, layout, like, execution.lanes, self._draws)
+        self._steps = LocalSteps(self._gradients, training.algorithm, local, execution.record)
 
-    def train(self, jobs: Sequence[Job]) -> list[Result]:
+    def train(self, broadcast: Broadcast, jobs: Sequence[Job]) -> list[Result]:
         """Carries out jobs of one round side by side, at most as many as there are lanes."""
         with in_one_thread(), rounding(self._products), on_gpu(self._products), self._autocast():
-            return self._train(jobs)
+            return self._train(broadcast, jobs)
 
     def _autocast(self) -> AbstractContextManager[object]:
-        """What rounds the operands of autograd's products. No cast is remembered: parameters change in place."""
+        """Rounds the operands of autograd's products to bf16, where asked for. Casts are not cached: parameters change
+        in place."""
         if self._products != "bf16" or self._backend == "stacked":
             return nullcontext()
         return torch.autocast(self._x.device.type, torch.bfloat16, cache_enabled=False)
 
-    def _train(self, jobs: Sequence[Job]) -> list[Result]:
+    def _train(self, broadcast: Broadcast, jobs: Sequence[Job]) -> list[Result]:
         jobs = sorted(jobs, key=lambda job: (-len(job.indices), job.order.client))
         groups: dict[int | None, list[Job]] = {}
         for job in jobs:
             width = lane_width(len(job.indices), self._local.batch_size) if self._one_width else None
             groups.setdefault(width, []).append(job)
-        return [result for width, group in groups.items() for result in self._side_by_side(group, width)]
+        return [result for width, group in groups.items() for result in self._side_by_side(broadcast, group, width)]
 
-    def _side_by_side(self, jobs: list[Job], width: int | None) -> list[Result]:
+    def _side_by_side(self, broadcast: Broadcast, jobs: list[Job], width: int | None) -> list[Result]:
         """Jobs by falling sample count, whose batches are padded to one width if it is given."""
-        order, algorithm, packing = jobs[0].order, self._algorithm, self._gradients.packing
+        algorithm, packing = self._algorithm, self._gradients.packing
         theta = self._gradients.theta[: len(jobs)]
-        x, down = packing.pack(order.x), packing.pack_all(order.down)
-        theta.copy_(x)
-        kept = {name: packing.pack_each([job.kept[name] for job in jobs]) for name in jobs[0].kept}
-        batches = self._batches(jobs, [self._plan(job) for job in jobs], width)
+        x, down = packing.pack(broadcast.x), packing.pack_all(broadcast.down)
+        state = {name: packing.pack_each([job.state[name] for job in jobs]) for name in jobs[0].state}
+        start = algorithm.start(x, down, state)
+        theta.copy_(x if start is None else start)
+        batches = self._batches(jobs, [self._plan(broadcast, job) for job in jobs], width)
 
-        self._gradients.losses()  # those of a round that failed under way are nobody's
-        local = algorithm.begin(x, down, kept)
+        self._gradients.losses()  # discards those of a round that failed midway
+        prepared = algorithm.begin(x, down, state)
+        clients = [job.order.client for job in jobs]
         if self._draws is not None:
-            self._draws.begin(order.round, [job.order.client for job in jobs], Pass.STEPS)
-        way = self._steps.take(batches, len(jobs), local, x)
-
-        steps = batches.steps_of_lanes
-        taken = theta.new_tensor(steps)[:, None]
-        displacement = theta - x if way.displacement is None else way.displacement.clone()
-        mean_gradient = None
-        if way.gradients is not None:
-            mean_gradient = way.gradients / taken
-        elif way.displacement is not None:
-            mean_gradient = _mean_gradient_of_descent(displacement, taken * self._local.lr, algorithm.shift(local))
+            self._draws.begin(broadcast.round, clients, Pass.STEPS)
+        origin = x if start is None else theta.clone()
+        taken = self._steps.take(batches, len(jobs), prepared, origin)
         losses = self._gradients.losses()[: len(jobs)].tolist()
-        full_gradient = functools.cache(lambda: self._full_gradient(x, jobs))
+
+        moved = theta - origin if taken.displacement is None else taken.displacement.clone()
+        steps = theta.new_tensor(batches.steps_of_lanes)
         work = LocalWork(
             x=x,
             y=theta,
-            displacement=displacement,
-            kept=kept,
-            mean_gradient=mean_gradient,
-            full_gradient=full_gradient,
+            displacement=moved if start is None else moved + (origin - x),
+            state=state,
+            steps=steps,
+            samples=theta.new_tensor([len(job.indices) for job in jobs]),
+            rates=steps * self._local.lr,
+            mean_gradient=self._mean_gradient(taken, moved, steps, algorithm.shift(prepared)),
+            full_gradient=OnDemand(lambda: self._full_pass(broadcast, x, jobs)[0]),
+            full_loss=OnDemand(lambda: self._full_pass(broadcast, x, jobs, losses=True)[1]),
+            layout=packing,
             down=down,
-            began=local,
+            prepared=prepared,
         )
+        asked = {GRADIENT: work.full_gradient()} if broadcast.gradient else {}
         finished = algorithm.finish(work)
-        sent = {**finished.up, GRADIENT: full_gradient()} if order.gradient else finished.up
-        up = self._hand_over(sent, [job.desk for job in jobs])
-        keep = self._hand_over(finished.keep, [job.shelf for job in jobs])
-        known = full_gradient() if full_gradient.cache_info().currsize else None
-        told = {name: numbers.tolist() for name, numbers in algorithm.tell(work, known).items()}
+        up = self._hand_over({**finished.up, **asked}, [job.up_buffers for job in jobs])
+        new_state = self._hand_over(finished.state, [job.state_buffers for job in jobs])
+        own = {name: numbers.tolist() for name, numbers in finished.numbers.items()}
         return [
             Result(
                 order=job.order,
-                samples=len(job.indices),
-                steps=steps[lane],
-                loss=losses[lane] / steps[lane],
+                numbers=Numbers(
+                    samples=len(job.indices),
+                    steps=batches.steps_of_lanes[lane],
+                    loss=losses[lane] / batches.steps_of_lanes[lane],
+                    own={name: of_lanes[lane] for name, of_lanes in own.items() if self._is_sent(name, of_lanes[lane])},
+                ),
                 up=up[lane],
-                keep=keep[lane],
-                told={name: numbers[lane] for name, numbers in told.items() if math.isfinite(numbers[lane])},
+                state=new_state[lane],
             )
             for lane, job in enumerate(jobs)
         ]
 
+    def _is_sent(self, name: str, number: float) -> bool:
+        """A number of the records may be left out; one that the server computes with may not, so that it is refused."""
+        return math.isfinite(number) or name in self._algorithm.sends_numbers
+
+    def _mean_gradient(self, taken: StepsTaken, moved: Tensor, steps: Tensor, shift: Tensor | None) -> Tensor | None:
+        """Of the raw gradients that drove the steps, [lanes, Q]."""
+        if taken.gradients is not None:
+            return taken.gradients / steps[:, None]
+        if taken.displacement is None:
+            return None
+        mean = moved / -(steps * self._local.lr)[:, None]  # of K steps y <- y - lr (g + shift)
+        return mean if shift is None else mean.sub_(shift)
+
     def _hand_over(self, rows: Vectors, places: Sequence[Vectors]) -> list[dict[str, Tensor]]:
-        """For each lane the flat vectors in its row of each of `rows`, where there is a place for them."""
+        """For each lane the flat vectors in its row of each of `rows`, in its buffers where it has some."""
         packing = self._gradients.packing
         found: list[dict[str, Tensor]] = [{} for _ in places]
         for name, lanes in rows.items():
@@ -187,35 +212,33 @@ class LaneTrainer:
         lanes = self._gradients
         return LaneBatches(self._x, self._y, indices, plans, lanes.theta.dtype, width, lanes.classes)
 
-    def _plan(self, job: Job) -> BatchPlan:
+    def _plan(self, broadcast: Broadcast, job: Job) -> BatchPlan:
         if job.plan is not None:
             return job.plan
-        rng = stream(self._seed, Purpose.BATCHES, job.order.round, job.order.client)
+        rng = stream(self._seed, Purpose.BATCHES, broadcast.round, job.order.client)
         return plan_batches(len(job.indices), self._local, rng)
 
-    def _full_gradient(self, x: Tensor, jobs: Sequence[Job]) -> Tensor:
-        """Gradients at x over all data of each job's client, [lanes, Q]; jobs by falling sample count."""
+    def _full_pass(
+        self, broadcast: Broadcast, x: Tensor, jobs: Sequence[Job], *, losses: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients [lanes, Q] and, if asked for, losses [lanes] at x over all data of each job's client."""
         theta = self._gradients.theta[: len(jobs)]
         where_steps_led = theta.clone()
         theta.copy_(x)
         width = self._pass_width
-        plans = [_one_pass(len(job.indices), width) for job in jobs]
-        batches = self._batches(jobs, plans, width)
+        batches = self._batches(jobs, [_one_pass(len(job.indices), width) for job in jobs], width)
         if self._draws is not None:
-            self._draws.begin(jobs[0].order.round, [job.order.client for job in jobs], Pass.FULL_GRADIENT)
-        total = x.new_zeros(len(jobs), x.numel())
+            self._draws.begin(broadcast.round, [job.order.client for job in jobs], Pass.FULL_GRADIENT)
+        gradient, loss = x.new_zeros(len(jobs), x.numel()), x.new_zeros(len(jobs))
         for step in range(batches.steps):
             batch = batches.at(step)
-            gradients = self._gradients(batch, counts=False)
-            total[: batch.active].addcmul_(gradients, x.new_tensor(batch.counts)[:, None])
+            counts = x.new_tensor(batch.counts)
+            gradient[: batch.active].addcmul_(self._gradients(batch, counts=losses), counts[:, None])
+            if losses:
+                loss[: batch.active] += self._gradients.losses()[: batch.active].to(loss) * counts
         theta.copy_(where_steps_led)
-        return total.div_(x.new_tensor([len(job.indices) for job in jobs])[:, None])
-
-
-def _mean_gradient_of_descent(displacement: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
-    """The mean of the raw g of K steps y <- y - lr (g + shift) that led so far; `scale` is K lr."""
-    mean = displacement / -scale
-    return mean if shift is None else mean.sub_(shift)
+        samples = x.new_tensor([len(job.indices) for job in jobs])
+        return gradient.div_(samples[:, None]), loss.div_(samples)
 
 
 def _one_pass(samples: int, width: int) -> BatchPlan:

@@ -1,4 +1,4 @@
-"""Room for many vectors of one size, handed out as rows of large slabs.
+"""Memory for many vectors of one size, handed out as rows of large slabs.
 
 Thousands of vectors allocated one by one among the short-lived tensors of training leave holes that cost half
 as much again (measured: 1.2 GB for 0.8 GB of them). Slabs are mapped whole, and pages of rows not handed out
@@ -20,12 +20,12 @@ class VectorPool:
     """Copies of vectors like `like`; a row that is released is used again."""
 
     def __init__(self, like: Tensor, store: Tensor | None = None) -> None:
-        """`store` is all the room there is, [rows, P], for example memory that other processes see."""
+        """`store` [rows, P] is the only memory to hand out, if given: for example memory that other processes share."""
         self._like, self._store = like, store
         self._free: list[Tensor] = [] if store is None else list(store)[::-1]
 
     def take(self) -> Tensor:
-        """A row whose contents are up to the caller."""
+        """A row with arbitrary contents."""
         if not self._free:
             assert self._store is None, "the store was made for fewer vectors"
             rows = min(SLAB_ROWS, max(1, SLAB_BYTES // max(1, self._like.nbytes)))

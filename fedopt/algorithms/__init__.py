@@ -1,11 +1,20 @@
-"""Federated algorithms by name. A new one is a file in this folder and a line here."""
+"""Federated algorithms by name. A new one is a file in this folder and an entry here."""
 
-from fedopt.registry import Registry
+from fedopt.registry import Entry, Registry
 
 ALGORITHMS = Registry(
     "algorithm",
     {
-        "fedavg": "fedopt.algorithms.fedavg:FedAvg",
-        "scaffold": "fedopt.algorithms.scaffold:Scaffold",
+        "fedavg": Entry(
+            "fedopt.algorithms.fedavg:FedAvg",
+            "local steps, then the server averages the updates",
+            "McMahan et al. 2017, arXiv:1602.05629",
+        ),
+        "scaffold": Entry(
+            "fedopt.algorithms.scaffold:Scaffold",
+            "control variates correct each local gradient for client drift",
+            "Karimireddy et al. 2020, arXiv:1910.06378",
+        ),
     },
+    base="fedopt.algorithms.base:Algorithm",
 )

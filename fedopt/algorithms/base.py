@@ -1,64 +1,43 @@
-"""What a federated algorithm is: a handful of pure functions of vectors, and its own settings.
+"""The contract of federated algorithms: a few pure functions of vectors, and the algorithm's own settings.
 
-No transport, no engine, no clock, no randomness. Vectors are flat: [P] on the server, [lanes, P] on
-clients that train side by side (a deployed client is one lane). An algorithm says
+An algorithm knows nothing of transport, engine or clock; chance comes from the keyed streams of a `ServerRound` alone.
+In the order of a round:
 
-    server_keeps   what the server keeps beside the model x
-    client_keeps   what a client keeps between rounds, before its first one
-    sends_down     what travels down beside x
-    begin          what a client prepares once a round from x, what came down and what it kept
-    shift          what is added to every local gradient before the optimizer sees it, or
-    correct        how else it is corrected at each step
-    finish         what travels up, and what the client keeps, once the local work is done
-    advance        how means of what travelled up become the next x and the next server vectors
-    tell, check    what its own state is worth, for the records; most have nothing to tell
+    server_state   vectors that the server keeps beside the model x, before the first round
+    client_state   vectors that a client keeps between rounds, before its first one
+    sends_down     vectors that travel down beside x
+    start          where a client begins, if not at x
+    begin          what a client prepares once a round
+    shift          what is added to every raw gradient before the optimizer sees it, or
+    correct        any other correction of a gradient, at each step
+    finish         what travels up (vectors and numbers), and the client's new state
+    advance        the next x and the next server state, from means of what travelled up
+    personal       the model that a client would use itself
+    check          numbers for the records from the mean of all clients' states
+
+A vector is [P] on the server and a row [Q], or rows [lanes, Q], on clients: see `local_work`. Elementwise arithmetic,
+norms and inner products need not care: the gaps of a row are zero, and must stay zero.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
+import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from fedopt.section import Section
-from fedopt.vectors.exact_sum import Totals
+from fedopt.algorithms import ALGORITHMS
+from fedopt.algorithms.local_work import Finished, LocalWork
+from fedopt.family import Family
+from fedopt.registry import Registry
+from fedopt.seeding import Purpose, stream
+from fedopt.storage.record import Line
 from fedopt.vectors.layout import Vectors
-
-
-@dataclass(frozen=True)
-class LocalWork:
-    """One round's local work on lanes, as `finish` sees it."""
-
-    x: Tensor
-    """The model that came down, [P]."""
-    y: Tensor
-    """Where each lane's steps led, [lanes, P]."""
-    displacement: Tensor
-    """y - x, [lanes, P]."""
-    kept: Vectors
-    """What each client kept from its last accepted round, [lanes, P] each."""
-    mean_gradient: Tensor | None
-    """Mean of the raw gradients that drove the steps really taken, [lanes, P]; None unless asked for."""
-    full_gradient: Callable[[], Tensor]
-    """Gradients at x over all of each client's data, [lanes, P]; costs a pass over them, the first time."""
-    down: Vectors = field(default_factory=dict)
-    """What came down beside x, [P] each."""
-    began: Vectors = field(default_factory=dict)
-    """What `begin` made of it for the steps."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What `finish` decides: vectors [lanes, P] that travel up, and those the client keeps."""
-
-    up: Vectors
-    keep: Vectors
-
+from fedopt.vectors.totals import Totals
 
 DISPLACEMENT = "dx"
 """The name under which y - x travels up; client drift is measured from it."""
@@ -66,59 +45,89 @@ DISPLACEMENT = "dx"
 Weighting = Literal["samples", "uniform"]
 
 
-class Algorithm(Section, ABC):
+@dataclass(frozen=True)
+class ServerRound:
+    """The round that `advance` ends."""
+
+    number: int
+    """From 1."""
+    seed: int
+    """The run's."""
+
+    def stream(self, *key: int) -> np.random.Generator:
+        """A random stream of this round's own: the same on any engine, resumed or not."""
+        return stream(self.seed, Purpose.ALGORITHM, self.number, *key)
+
+
+class Algorithm(Family, ABC):
     """Base of all algorithms; its fields are the keys of the experiment's [algorithm] section."""
 
-    name: str
+    registry: ClassVar[Registry] = ALGORITHMS
     server_lr: float = Field(1.0, gt=0)
     weighting: Weighting = "samples"
-    """The objective: p_i = n_i / n, or 1 / N. The same p_i weight everything the server takes a mean of."""
+    """The objective: p_i = n_i / n, or 1 / N. The same p_i weight every mean that the server takes."""
 
-    tells: ClassVar[frozenset[str]] = frozenset()
-    """Names of the numbers that `tell` may give: fields of `ControlDrift`, as are those of `check`."""
+    sends_up: ClassVar[tuple[str, ...]] = (DISPLACEMENT,)
+    """Names of the vectors that travel up."""
+    sends_numbers: ClassVar[tuple[str, ...]] = ()
+    """Names of the numbers that `advance` reads by `totals.number`: every client must send them."""
+    record: ClassVar[type[Line] | None] = None
+    """Numbers for the records, each described by the docstring below its field. A number of `finish` of that name is
+    averaged over the clients that sent it, weighted as the objective is; `check` gives others."""
 
     @property
-    def averages_gradients(self) -> bool:
+    def needs_mean_gradient(self) -> bool:
         """Whether `finish` reads `mean_gradient`, which costs a sum at every step."""
         return False
 
     @property
     def corrects_gradients(self) -> bool:
-        """Whether `correct` does more than to add the `shift`; where it does not, SGD can step without a detour."""
+        """Whether `correct` does more than add the `shift`. Where it does not, SGD steps without a buffer."""
         return type(self).correct is not Algorithm.correct
 
-    def server_keeps(self, x: Tensor) -> Vectors:
+    def server_state(self, x: Tensor) -> Vectors:
         return {}
 
-    def client_keeps(self, x: Tensor) -> Vectors:
+    def client_state(self, x: Tensor) -> Vectors:
         return {}
 
     def sends_down(self, server: Vectors) -> Vectors:
         return {}
 
-    def begin(self, x: Tensor, down: Vectors, kept: Vectors) -> Vectors:
-        return {}
-
-    def shift(self, local: Vectors) -> Tensor | None:
-        """What is added to every gradient of the round, [lanes, P]; None if nothing is."""
+    def start(self, x: Tensor, down: Vectors, state: Vectors) -> Tensor | None:
+        """Where the clients begin, [Q] or [lanes, Q]; None for x."""
         return None
 
-    def correct(self, gradient: Tensor, y: Tensor, local: Vectors) -> Tensor:
-        shift = self.shift(local)
+    def begin(self, x: Tensor, down: Vectors, state: Vectors) -> Vectors:
+        """Vectors for `shift` and `correct`, [Q] or [lanes, Q] each."""
+        return {}
+
+    def shift(self, prepared: Vectors) -> Tensor | None:
+        """What is added to every gradient of the round, [lanes, Q]; None if nothing is."""
+        return None
+
+    def correct(self, gradient: Tensor, y: Tensor, prepared: Vectors) -> Tensor:
+        """The gradient that the optimizer sees, [lanes, Q], from the raw one at y."""
+        shift = self.shift(prepared)
         return gradient if shift is None else gradient + shift
 
     @abstractmethod
     def finish(self, work: LocalWork) -> Finished: ...
 
     @abstractmethod
-    def advance(self, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]: ...
+    def advance(self, round_: ServerRound, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]: ...
 
-    def tell(self, work: LocalWork, gradient: Tensor | None) -> Mapping[str, Tensor]:
-        """Numbers [lanes] for the records; `gradient` is grad f_i(x), [lanes, P], where it was computed anyway."""
-        return {}
+    def personal(self, x: Tensor, state: Vectors) -> Tensor:
+        """The model that a client with this state would use itself, [P]."""
+        return x
 
-    def check(self, server: Vectors, mean_kept: Vectors) -> Mapping[str, float]:
-        """Numbers for the records from sum p_i v_i over all clients of what they keep."""
+    @property
+    def is_personal(self) -> bool:
+        """Whether clients use models of their own, so that these are what is evaluated on their test shares."""
+        return type(self).personal is not Algorithm.personal
+
+    def check(self, server: Vectors, mean_state: Vectors) -> Mapping[str, float]:
+        """Numbers for the records, from sum p_i v_i over all N clients of each vector that they keep."""
         return {}
 
 
@@ -128,11 +137,3 @@ def shares(weighting: Weighting, samples: list[int]) -> list[float]:
         return [1.0 / len(samples)] * len(samples)
     everything = sum(samples)
     return [n / everything for n in samples]
-
-
-def names_up(algorithm: Algorithm) -> set[str]:
-    """Names of the vectors that travel up: those that `finish` makes of a model with one parameter."""
-    one = torch.zeros(1)
-    lane = one[None]
-    kept = {name: vector[None] for name, vector in algorithm.client_keeps(one).items()}
-    return set(algorithm.finish(LocalWork(one, lane, lane, kept, lane, lambda: lane)).up)

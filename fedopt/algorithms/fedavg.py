@@ -7,20 +7,17 @@ Networks from Decentralized Data", AISTATS 2017 (arXiv:1602.05629), Algorithm 1.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
-from fedopt.algorithms.base import Algorithm, Finished, LocalWork
-from fedopt.vectors.exact_sum import Totals
+from fedopt.algorithms.base import Algorithm, ServerRound
+from fedopt.algorithms.local_work import Finished, LocalWork
 from fedopt.vectors.layout import Vectors
+from fedopt.vectors.totals import Totals
 
 
 class FedAvg(Algorithm):
-    name: Literal["fedavg"] = "fedavg"
-
     def finish(self, work: LocalWork) -> Finished:
-        return Finished(up={"dx": work.displacement}, keep={})
+        return Finished(up={"dx": work.displacement})
 
-    def advance(self, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]:
+    def advance(self, round_: ServerRound, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]:
         return x + self.server_lr * totals.mean("dx"), server

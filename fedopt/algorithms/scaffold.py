@@ -9,9 +9,9 @@ Federated Learning", ICML 2020 (arXiv:1910.06378), Algorithm 1.
 
 All controls start at zero. For plain SGD the mean gradient is the paper's option II,
 c_i - c + (x - y_i) / (K lr), since the displacement is lr times the sum of the corrected gradients. Under
-momentum, Adam, SAM or clipping it is not: the displacement then is no multiple of a gradient, and dividing
-it diverges. The mean gradient stays what a control is meant to be. The p_i are the same in both lines of
-the server; otherwise the fixed point belongs to no one objective.
+momentum, Adam, SAM or clipping the displacement is no multiple of a gradient, and dividing it diverges; the mean
+gradient is still the control that the paper means. The p_i are the same in both lines of the server: with other
+weights in one of them the fixed point minimizes neither objective.
 """
 
 from __future__ import annotations
@@ -22,53 +22,70 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fedopt.algorithms.base import Algorithm, Finished, LocalWork
-from fedopt.vectors.exact_sum import Totals
+from fedopt.algorithms.base import Algorithm, ServerRound
+from fedopt.algorithms.local_work import Finished, LocalWork
+from fedopt.storage.record import Line
 from fedopt.vectors.layout import Vectors
+from fedopt.vectors.totals import Totals
+
+
+class ControlRecord(Line):
+    """How good the controls are. c_i is a client's control at the start of the round, c the server's."""
+
+    error: float | None = None
+    """Mean of |c_i - grad f_i(x)|^2 / |grad f_i(x)|^2 over clients that sent grad f_i(x); 1 for a control of zero."""
+    distance: float | None = None
+    """sum w_i |c_i - c|, the mean norm of the correction."""
+    gap: float | None = None
+    """|c - sum p_i c_i| over all N clients after the round: 0 up to rounding, unless an update was lost."""
 
 
 class Scaffold(Algorithm):
-    name: Literal["scaffold"] = "scaffold"
     variant: Literal["mean-gradient", "full-gradient"] = "mean-gradient"
-    tells: ClassVar[frozenset[str]] = frozenset({"error", "distance"})
+    """What a control becomes: the mean gradient of the local steps, or the full gradient at x (option I)."""
+
+    sends_up: ClassVar[tuple[str, ...]] = ("dx", "dc")
+    record: ClassVar[type[Line] | None] = ControlRecord
 
     @property
-    def averages_gradients(self) -> bool:
+    def needs_mean_gradient(self) -> bool:
         return self.variant == "mean-gradient"
 
-    def server_keeps(self, x: Tensor) -> Vectors:
+    def server_state(self, x: Tensor) -> Vectors:
         return {"c": torch.zeros_like(x)}
 
-    def client_keeps(self, x: Tensor) -> Vectors:
+    def client_state(self, x: Tensor) -> Vectors:
         return {"c_i": torch.zeros_like(x)}
 
     def sends_down(self, server: Vectors) -> Vectors:
         return {"c": server["c"]}
 
-    def begin(self, x: Tensor, down: Vectors, kept: Vectors) -> Vectors:
-        return {"correction": down["c"] - kept["c_i"]}
+    def begin(self, x: Tensor, down: Vectors, state: Vectors) -> Vectors:
+        return {"correction": down["c"] - state["c_i"]}
 
-    def shift(self, local: Vectors) -> Tensor:
-        return local["correction"]
+    def shift(self, prepared: Vectors) -> Tensor:
+        return prepared["correction"]
 
     def finish(self, work: LocalWork) -> Finished:
+        c_i = work.state["c_i"]
         c_i_new = work.full_gradient() if work.mean_gradient is None else work.mean_gradient
         return Finished(
-            up={"dx": work.displacement, "dc": c_i_new - work.kept["c_i"]},
-            keep={"c_i": c_i_new},
+            up={"dx": work.displacement, "dc": c_i_new - c_i}, state={"c_i": c_i_new}, numbers=quality(work)
         )
 
-    def advance(self, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]:
+    def advance(self, round_: ServerRound, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]:
         x_new = x + self.server_lr * totals.mean("dx")
         c_new = server["c"] + totals.sum("dc")
         return x_new, {"c": c_new}
 
-    def tell(self, work: LocalWork, gradient: Tensor | None) -> Mapping[str, Tensor]:
-        c_i = work.kept["c_i"]
-        told = {"distance": torch.linalg.vector_norm(work.began["correction"], dim=1)}
-        if gradient is not None:
-            told["error"] = (c_i - gradient).square().sum(1) / gradient.square().sum(1)
-        return told
+    def check(self, server: Vectors, mean_state: Vectors) -> Mapping[str, float]:
+        return {"gap": torch.linalg.vector_norm(server["c"].to(mean_state["c_i"]) - mean_state["c_i"]).item()}
 
-    def check(self, server: Vectors, mean_kept: Vectors) -> Mapping[str, float]:
-        return {"gap": torch.linalg.vector_norm(server["c"].to(mean_kept["c_i"]) - mean_kept["c_i"]).item()}
+
+def quality(work: LocalWork) -> dict[str, Tensor]:
+    """The numbers of `ControlRecord` that a client knows, [lanes] each."""
+    numbers = {"distance": torch.linalg.vector_norm(work.prepared["correction"], dim=1)}
+    gradient = work.full_gradient.known
+    if gradient is not None:
+        numbers["error"] = (work.state["c_i"] - gradient).square().sum(1) / gradient.square().sum(1)
+    return numbers

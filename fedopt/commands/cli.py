@@ -7,22 +7,22 @@ import sys
 import click
 
 from fedopt.commands.lazy import Entry, lazy_group
-from fedopt.commands.terminal import spell_out_what_cannot_be_shown
+from fedopt.commands.terminal import replace_unencodable_characters
 from fedopt.errors import FedoptError
 from fedopt.storage.files import NO_ROOM
 
 COMMANDS = {
     "run": Entry("simulations.commands.run:app", "Run one experiment as virtual clients on this machine."),
-    "server": Entry("server.commands.server:app", "Serve a federation: clients join over gRPC, wherever they are."),
-    "client": Entry("clients.commands.client:app", "Take part in a federation, with the data of this machine."),
-    "federation": Entry("server.commands.federation:app", "A server and its clients, all on this machine."),
+    "server": Entry("server.commands.server:app", "Serve a federation that clients on other machines join over gRPC."),
+    "client": Entry("clients.commands.client:app", "Take part in a federation with this machine's data."),
+    "federation": Entry("server.commands.federation:app", "Run a server and its clients, all on this machine."),
     "keys": Entry("server.commands.keys:app", "Make certificates and keys for a federation."),
-    "study": Entry("simulations.commands.study:app", "Run a grid of experiments over seeds, for tables and a report."),
-    "report": Entry("simulations.commands.report:app", "Make a page, and figures, of runs and studies."),
-    "watch": Entry("simulations.commands.watch:app", "Show a run's curves in the terminal while it goes on."),
+    "study": Entry("simulations.commands.study:app", "Run a grid of experiments over seeds; ends in a report."),
+    "report": Entry("simulations.commands.report:app", "Make an HTML page and figures from runs and studies."),
+    "watch": Entry("simulations.commands.watch:app", "Plot a run's curves in the terminal while it runs."),
     "partition": Entry("fedopt.commands.partition:app", "Show how an experiment spreads its data over clients."),
-    "bench": Entry("fedopt.commands.bench:app", "Measure speed: of virtual clients, of a deployed federation."),
-    "list": Entry("fedopt.commands.names:app", "List the names an experiment may use, or what runs measure."),
+    "bench": Entry("fedopt.commands.bench:app", "Measure speed: virtual clients, memory, a deployed federation."),
+    "list": Entry("fedopt.commands.names:app", "List the names that an experiment may use, and the measures of a run."),
 }
 
 
@@ -34,7 +34,7 @@ fedopt = lazy_group("fedopt", COMMANDS)
 
 @fedopt.callback()
 def _root() -> None:
-    """Federated optimisation that people can trust and that runs fast.
+    """Federated optimization that people can trust and that runs fast.
 
     **fedopt run** runs FedAvg on non-IID digits, offline, in a second;
     **fedopt run --set algorithm.name=scaffold** runs SCAFFOLD on the same clients.
@@ -42,8 +42,8 @@ def _root() -> None:
 
 
 def main() -> None:
-    """Runs the command; a user's mistake ends in its sentence and exit status, never in a traceback."""
-    spell_out_what_cannot_be_shown()
+    """Runs the command. A user's mistake ends in one sentence and its exit status, not in a traceback."""
+    replace_unencodable_characters()
     try:
         status = fedopt(standalone_mode=False)
     except FedoptError as error:
@@ -56,7 +56,7 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         print("fedopt: stopped", file=sys.stderr)
         sys.exit(STOPPED)
-    except BrokenPipeError:  # the reader of our output, head(1) say, has gone
+    except BrokenPipeError:  # the reader of our output, for example `head`, has ended
         sys.stderr.close()
         sys.exit(1)
     except OSError as error:
@@ -65,6 +65,6 @@ def main() -> None:
         place = f"{error.filename} cannot be written" if error.filename else "a file cannot be written"
         print(f"fedopt: {place}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
-    if status == STOPPED:  # typer has caught the Ctrl-C, and said nothing
+    if status == STOPPED:  # typer has caught the Ctrl-C and printed nothing
         print("fedopt: stopped", file=sys.stderr)
     sys.exit(status if isinstance(status, int) else 0)

@@ -1,4 +1,4 @@
-"""Groups of subcommands that are imported when they are called: `--help` waits for none of them, nor for torch."""
+"""Groups of subcommands that are imported only when called, so that `--help` loads none of them and no torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Entry(NamedTuple):
 
 
 class LazyCommand(click.Command):
-    """Stands for a subcommand in the table."""
+    """A subcommand that is imported when it is called."""
 
     def __init__(self, name: str, entry: Entry) -> None:
         super().__init__(name, help=entry.help)
@@ -32,7 +32,7 @@ class LazyCommand(click.Command):
 
 
 def lazy_group(name: str, commands: Mapping[str, Entry]) -> typer.Typer:
-    """An app with these subcommands; its callback, with the help text, is added by whoever makes it."""
+    """An app with these subcommands. The caller adds the callback, whose docstring is the help text."""
 
     class LazyGroup(TyperGroup):
         def list_commands(self, ctx: click.Context) -> list[str]:

@@ -1,8 +1,9 @@
-"""`fedopt list`: the names an experiment may use, and what runs measure."""
+"""`fedopt list`: the names that an experiment may use, and what runs measure."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, cast
 
 import typer
@@ -16,39 +17,78 @@ from fedopt.data import PARTITIONS, SOURCES
 from fedopt.errors import InvalidExperiment
 from fedopt.models import MODELS
 from fedopt.optimizers import OPTIMIZERS
-from fedopt.registry import load_attribute, nearest
+from fedopt.registry import Registry, load_attribute, nearest
 
 app = command("list")
 
 STUDIES = "simulations.study.file:shipped_studies"
-"""By name: this package knows of no engine."""
+"""A string, because this package does not import the simulations."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of name: a table of `fedopt list`."""
+
+    key: str
+    """Where an experiment says it, as in `algorithm.name`."""
+    registry: Registry
+    custom: tuple[str, str] | None = None
+    """How a user names one of their own, and half a line about it."""
+
 
 KINDS = {
-    "data.name": SOURCES,
-    "data.partition": PARTITIONS,
-    "model.name": MODELS,
-    "algorithm.name": ALGORITHMS,
-    "local.optimizer": OPTIMIZERS,
+    "data": Kind("data.name", SOURCES),
+    "partitions": Kind("data.partition", PARTITIONS),
+    "models": Kind(
+        "model.name", MODELS, ("package.module:function", "your own function that returns a torch.nn.Module")
+    ),
+    "algorithms": Kind("algorithm.name", ALGORITHMS),
+    "optimizers": Kind("local.optimizer", OPTIMIZERS),
 }
 
 
-@app.command(epilog="Example:  fedopt list metrics")
+@app.command(epilog="Example:  fedopt list algorithms")
 def names(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="[names|metrics|studies]", help="Names of an experiment, what runs measure, or shipped studies."
+            metavar=f"[names|{'|'.join(KINDS)}|metrics|studies]",
+            help="All names of an experiment, one kind of them, what runs measure, or the shipped studies.",
         ),
     ] = "names",
 ) -> None:
-    """List the names an experiment may use: data, partitions, models, algorithms, optimizers.
+    """List the names that an experiment may use, each with half a line and its paper.
 
-    **fedopt list metrics** explains what metrics.jsonl and partition.json say, with the formula of each measure.
+    **fedopt list metrics** explains what metrics.jsonl and partition.json contain, with the formula of each measure.
     """
     listings = {"names": _print_names, "metrics": _print_metrics, "studies": _print_studies}
-    if what not in listings:
-        raise InvalidExperiment(f"list {what}: {nearest(what, listings)}")
-    listings[what]()
+    if what in KINDS:
+        _print_kind(what)
+    elif what in listings:
+        listings[what]()
+    else:
+        raise InvalidExperiment(f"list {what}: {nearest(what, ['names', *KINDS, 'metrics', 'studies'])}")
+
+
+def _print_names() -> None:
+    for number, name in enumerate(KINDS):
+        if number:
+            Console().print()
+        _print_kind(name)
+
+
+def _print_kind(name: str) -> None:
+    kind = KINDS[name]
+    table = Table(
+        "name", "about", "paper", title=f"{name} ({kind.key})", title_justify="left", box=None, pad_edge=False
+    )
+    table.columns[0].no_wrap = True
+    for known in kind.registry:
+        entry = kind.registry.entry(known)
+        table.add_row(known, escape(entry.about), escape(entry.paper))
+    if kind.custom:
+        table.add_row(*kind.custom)
+    Console().print(table, highlight=False)
 
 
 def _print_metrics() -> None:
@@ -66,13 +106,6 @@ def _print_metrics() -> None:
 
 
 def _print_studies() -> None:
-    told = cast(Callable[[], dict[str, str]], load_attribute(STUDIES))()
-    for name, about in told.items():
+    studies = cast(Callable[[], dict[str, str]], load_attribute(STUDIES))()
+    for name, about in studies.items():
         Console().print(f"[bold]{name}[/bold]  {escape(about)}", highlight=False)
-
-
-def _print_names() -> None:
-    table = Table("key", "names", box=None, pad_edge=False)
-    for key, registry in KINDS.items():
-        table.add_row(key, ", ".join(registry) + (", package.module:function" if registry is MODELS else ""))
-    Console().print(table)

@@ -1,4 +1,4 @@
-"""Arguments that several subcommands share."""
+"""Arguments and options that several subcommands share."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import typer
 
 ExperimentFile = Annotated[
     Path | None,
-    typer.Argument(metavar="[EXPERIMENT.toml]", help="The experiment; the digits default without one."),
+    typer.Argument(metavar="[EXPERIMENT.toml]", help="The experiment's file. [default: FedAvg on digits]"),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="SECTION.KEY=VALUE", help="Change one key of the experiment; may be repeated."),
+    typer.Option("--set", "-s", metavar="SECTION.KEY=VALUE", help="Set one key of the experiment; may be repeated."),
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", metavar="DIR", help="A new directory for the run; by default below runs/."),
+    typer.Option("--out", metavar="DIR", help="New directory for the run. [default: a new one in runs/]"),
 ]
 Resume = Annotated[
     Path | None,
     typer.Option("--resume", metavar="DIR", help="Continue the run in DIR from its last checkpoint."),
 ]
 TensorBoardFiles = Annotated[
-    bool, typer.Option("--tensorboard", help="Write TensorBoard event files into DIR/tensorboard, too.")
+    bool, typer.Option("--tensorboard", help="Also write TensorBoard event files into DIR/tensorboard.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")]
 
 
 def command(name: str) -> typer.Typer:
-    """An app for one subcommand."""
+    """A typer app for one subcommand."""
     return typer.Typer(
         name=name,
         add_completion=False,

@@ -13,29 +13,32 @@ from rich.console import Console
 from rich.table import Table
 
 from fedopt.commands.options import ExperimentFile, Overrides, command
-from fedopt.data.dataset import Dataset, load_dataset
+from fedopt.data.dataset import Dataset
 from fedopt.data.label_skew import LabelSkew
+from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition as make_partition
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.file import read_experiment
 
 app = command("partition")
 
-SHOWN_CLASSES = 12
-"""At most so many classes have a column, and fewer where they do not fit; --json and --plot show them all."""
+CLASS_COLUMNS = 12
+"""The most classes that have a column of their own; fewer if the terminal is narrow. --json and --plot have all."""
 
 
 @app.command(epilog="Example:  fedopt partition --set data.alpha=0.5 --plot partition.png")
 def partition(
     experiment: ExperimentFile = None,
     overrides: Overrides = None,
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw it: .png, .svg or .pdf.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Also write a figure: .png, .svg or .pdf.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
-    """Show each client's samples by class, its size, its label entropy and its distance from the whole.
+    """Show each client's samples by class, its size, its label entropy and its distance from the average client.
 
     Entropy is in bits: 0 for a single label. Distance is the total variation between the client's label
-    distribution and that of all clients together: 0 for the same, near 1 for one that has little in common.
+    distribution and the distribution over all clients: 0 if they are equal, 1 if they are disjoint.
     """
     settings = read_experiment(experiment, overrides or [])
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
@@ -67,11 +70,11 @@ def _as_dict(skew: LabelSkew, names: tuple[str, ...]) -> dict[str, object]:
 
 def _print_table(skew: LabelSkew, dataset: Dataset) -> None:
     console = Console()
-    shown = min(dataset.classes, SHOWN_CLASSES)
-    boundless = console.options.update(max_width=10_000)
-    while shown and console.measure(_table(skew, dataset, shown), options=boundless).maximum > console.width:
-        shown -= 1
-    console.print(_table(skew, dataset, shown))
+    columns = min(dataset.classes, CLASS_COLUMNS)
+    unlimited = console.options.update(max_width=10_000)
+    while columns and console.measure(_table(skew, dataset, columns), options=unlimited).maximum > console.width:
+        columns -= 1
+    console.print(_table(skew, dataset, columns))
     console.print(
         f"{len(skew.counts)} clients, {skew.sizes.sum()} samples, sizes {skew.sizes.min()} to "
         f"{skew.sizes.max()} (median {np.median(skew.sizes):g}); mean entropy {skew.entropies.mean():.2f} of "
@@ -79,21 +82,21 @@ def _print_table(skew: LabelSkew, dataset: Dataset) -> None:
     )
 
 
-def _table(skew: LabelSkew, dataset: Dataset, shown: int) -> Table:
-    """The first `shown` classes have columns of their own."""
+def _table(skew: LabelSkew, dataset: Dataset, columns: int) -> Table:
+    """The first `columns` classes have a column each, the others share one."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("client", justify="right")
-    for name in dataset.class_names[:shown]:
+    for name in dataset.class_names[:columns]:
         table.add_column(name, justify="right")
-    if shown < dataset.classes:
-        table.add_column(f"+{dataset.classes - shown} classes", justify="right")
+    if columns < dataset.classes:
+        table.add_column(f"+{dataset.classes - columns} classes", justify="right")
     for title in ("size", "entropy", "distance"):
         table.add_column(title, justify="right")
     for client, counts in enumerate(skew.counts):
-        rest = [str(counts[shown:].sum())] if shown < dataset.classes else []
+        rest = [str(counts[columns:].sum())] if columns < dataset.classes else []
         table.add_row(
             str(client),
-            *(str(count) if count else "[dim]·[/dim]" for count in counts[:shown]),
+            *(str(count) if count else "[dim]·[/dim]" for count in counts[:columns]),
             *rest,
             str(skew.sizes[client]),
             f"{skew.entropies[client]:.2f}",
@@ -103,7 +106,7 @@ def _table(skew: LabelSkew, dataset: Dataset, shown: int) -> Table:
 
 
 def draw(skew: LabelSkew, names: tuple[str, ...], file: Path) -> None:
-    """A bubble for each client and class, its area the number of samples; sizes as bars above."""
+    """Writes a figure: a bubble for each client and class, its area the number of samples; above, sizes as bars."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

@@ -1,4 +1,4 @@
-"""What every command that runs an experiment does around it: choose, announce, conclude."""
+"""What the commands that run an experiment share: read it, print what will run, print the result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ log = logging.getLogger("fedopt")
 def chosen_experiment(
     experiment: Path | None, overrides: list[str], out: Path | None, resume: Path | None
 ) -> Experiment:
-    """The experiment of the file, or of the run that is resumed, if what was changed of that may change."""
+    """The experiment in the file or, with `resume`, that of the run; InvalidExperiment for an override that a resumed
+    run may not have."""
     if resume is None:
         return read_experiment(experiment, overrides)
     if experiment is not None or out is not None:
@@ -38,49 +39,51 @@ def chosen_experiment(
 def introduce(
     experiment: Experiment, console: Console, quiet: bool, tensorboard: bool = False, *, deployed: bool = False
 ) -> list[Observer]:
-    """Says what is about to run, among machines if `deployed`; the observers that show how it goes."""
+    """Prints the experiment and notes about it, and returns the observers that show its progress.
+
+    `deployed` adds the notes that are about a federation of machines.
+    """
     writers: list[Observer] = [TensorBoard()] if tensorboard else []
     if quiet:
         return writers
     for note in experiment.notes(deployed):
         console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
-    console.print(describe(experiment), highlight=False, soft_wrap=True)
+    console.print(describe_experiment(experiment), highlight=False, soft_wrap=True)
     return [progress(console), *writers]
 
 
-def teller(console: Console, quiet: bool) -> Callable[[str], None]:
-    """Says lines to whoever watches, and to the log."""
+def reporter(console: Console, quiet: bool) -> Callable[[str], None]:
+    """A function that logs a line and, unless `quiet`, prints it."""
 
-    def say(line: str) -> None:
+    def report(line: str) -> None:
         log.info("%s", line)
         if not quiet:
             console.print(line, highlight=False, soft_wrap=True, markup=False)
 
-    return say
+    return report
 
 
 def conclude(history: History, console: Console, quiet: bool, as_json: bool) -> None:
-    """Says how it ended, to people and to scripts."""
+    """Prints the result: two lines for people on the console, with `as_json` the summary on standard output."""
     if as_json:
         sys.stdout.write(history.summary.model_dump_json() + "\n")
     if not quiet:
-        console.print(tell(history), highlight=False, soft_wrap=True)
+        console.print(describe_result(history), highlight=False, soft_wrap=True)
 
 
-def describe(experiment: Experiment) -> str:
-    """What is about to run, in one line."""
+def describe_experiment(experiment: Experiment) -> str:
+    """The experiment in one line."""
     data, local = experiment.data, experiment.local
-    skew = f"({data.alpha:g})" if "dirichlet" in data.partition or data.partition == "quantity" else ""
     work = f"{local.epochs} epoch{'s' * (local.epochs != 1)}" if local.epochs else f"{local.steps} steps"
     return (
-        f"{experiment.algorithm.name} on {data.name}: {data.clients} clients, {data.partition}{skew}, "
+        f"{experiment.algorithm.name} on {data.source.name}: {data.clients} clients, {data.partition.title}, "
         f"{experiment.cohort_size} a round; {experiment.model.name}, {local.optimizer} lr {local.lr:g}, {work}, "
         f"batch {local.batch_size}; seed {experiment.run.seed}"
     )
 
 
-def tell(history: History) -> str:
-    """How it ended, in two lines."""
+def describe_result(history: History) -> str:
+    """The run's result in two lines."""
     summary = history.summary
     target = history.experiment.run.target_accuracy
     reached = ""

@@ -1,4 +1,4 @@
-"""Tables in a terminal: where there is no room for all columns, some are left out whole, and named."""
+"""Tables in a terminal. Where a table is too wide, whole columns are left out, and a line below names them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ GAP = 2
 class Column:
     title: str
     cells: Sequence[str]
-    tells_apart: bool = False
-    """Whether it says which row is which, or what the table is for: such a column stays, whatever the room."""
+    is_required: bool = False
+    """Whether it identifies the row or is the table's main result. It is never left out."""
     is_figure: bool = True
-    """Figures stand to the right, and are not broken into lines."""
+    """Figures are aligned right and not wrapped."""
 
     @property
     def width(self) -> int:
@@ -28,24 +28,24 @@ class Column:
 
 
 def fit(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]:
-    """The columns for which a line of `width` characters has room, and the titles of those left out, from the end."""
-    shown, left_out = list(columns), list[str]()
+    """The columns that fit in a line of `width` characters, and the titles of the others; the last go first."""
+    fitting, left_out = list(columns), list[str]()
     for column in reversed(columns):
-        if sum(one.width + GAP for one in shown) - GAP <= width:
+        if sum(one.width + GAP for one in fitting) - GAP <= width:
             break
-        if not column.tells_apart:
-            shown.remove(column)
+        if not column.is_required:
+            fitting.remove(column)
             left_out.insert(0, column.title)
-    return shown, left_out
+    return fitting, left_out
 
 
 def show(console: Console, columns: Sequence[Column], bold: Sequence[bool], elsewhere: str = "") -> None:
-    """Prints the table, bold where rows are; `elsewhere` is where the columns are that do not fit."""
-    shown, left_out = fit(columns, console.width)
+    """Prints the table; `bold` says which rows are bold, `elsewhere` names the file that has all columns."""
+    fitting, left_out = fit(columns, console.width)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in shown:
+    for column in fitting:
         table.add_column(column.title, justify="right" if column.is_figure else "left", no_wrap=column.is_figure)
-    for row, is_bold in zip(zip(*(column.cells for column in shown), strict=True), bold, strict=True):
+    for row, is_bold in zip(zip(*(column.cells for column in fitting), strict=True), bold, strict=True):
         table.add_row(*row, style="bold" if is_bold else "")
     console.print(table)
     if left_out:

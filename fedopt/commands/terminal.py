@@ -1,4 +1,4 @@
-"""What terminals can show: characters that an encoding lacks are spelled out, and never end a command."""
+"""Output on terminals of any encoding: a character that the encoding lacks is replaced, so that no command fails."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import codecs
 import io
 import sys
 
-SPELLED = "fedopt.spelled"
-"""The name of the handler among those of `codecs`."""
+HANDLER = "fedopt.replace"
+"""The name under which `codecs` knows the error handler."""
 
 # fmt: off
-SPELLING = {
+REPLACEMENTS = {
     "±": "+/-", "²": "^2", "⁻": "^-", "·": ".", "×": "x", "→": "->", "…": "...", "−": "-", "–": "-", "—": "-",
     "α": "alpha", "ζ": "zeta", "Σ": "sum", "µ": "u", "∞": "inf", "≤": "<=", "≥": ">=", "ᵢ": "_i",
     "━": "=", "╸": "=", "╺": "=", "─": "-", "│": "|", "•": "*",
@@ -18,18 +18,18 @@ SPELLING = {
 # fmt: on
 
 
-def _spell(error: UnicodeError) -> tuple[str, int]:
+def _replace(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
     missing = error.object[error.start : error.end]
-    return "".join(SPELLING.get(character, "?") for character in missing), error.end
+    return "".join(REPLACEMENTS.get(character, "?") for character in missing), error.end
 
 
-codecs.register_error(SPELLED, _spell)
+codecs.register_error(HANDLER, _replace)
 
 
-def spell_out_what_cannot_be_shown() -> None:
-    """From now on standard output and standard error take any text."""
+def replace_unencodable_characters() -> None:
+    """Makes standard output and standard error accept any text from now on."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=SPELLED)
+            stream.reconfigure(errors=HANDLER)

@@ -1,7 +1,7 @@
-"""How unlike the objectives of a round's clients are, from their full gradients at the round's model.
+"""How much the objectives of a round's clients differ, from their full gradients at the round's model.
 
-Dissimilarity as in Karimireddy et al. 2020 (arXiv:1910.06378) and Li et al. 2020 (arXiv:1812.06127). The sum of
-gradients is aggregated as updates are; sum w_i |g_i - g|^2 = sum w_i |g_i|^2 - |g|^2.
+Dissimilarity as in Karimireddy et al. 2020 (arXiv:1910.06378) and Li et al. 2020 (arXiv:1812.06127). Gradients are
+aggregated like updates; sum w_i |g_i - g|^2 = sum w_i |g_i|^2 - |g|^2.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor
 from fedopt.drift.records import GradientDrift, ratio
 
 GRADIENT = "gradient at x"
-"""The name under which grad f_i(x) travels up beside the algorithm's own vectors, in rounds that ask for it."""
+"""The name under which clients send grad f_i(x) beside the algorithm's own vectors, in rounds that measure it."""
 
 
 def measure_gradients(squares: Mapping[int, float], shares: Mapping[int, float], g: Tensor, d: Tensor) -> GradientDrift:
-    """From |g_i|^2 and p_i of each client that has one, and the means g and d, [P] in float64."""
+    """The measures, from |g_i|^2 and p_i of each client that sent g_i, and the means g and d, [P] in float64."""
     clients = sorted(squares)
     total = sum(shares[client] for client in clients)
     second = sum(shares[client] / total * squares[client] for client in clients)
@@ -33,6 +33,6 @@ def measure_gradients(squares: Mapping[int, float], shares: Mapping[int, float],
 
 
 def square_norm(vector: Tensor) -> float:
-    """|v|^2 in float64, of a copy: the last bit of a product of vectors may depend on where they begin in memory."""
+    """|v|^2 in float64, of a copy: the last bit of a dot product may depend on the alignment of its operands."""
     wide = vector.detach().to("cpu" if vector.device.type == "mps" else vector.device, torch.float64, copy=True)
     return torch.dot(wide, wide).item()

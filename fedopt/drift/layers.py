@@ -1,4 +1,4 @@
-"""Layers of a model as places in the flat vector: what is measured "by layer" is measured by these."""
+"""A model's layers as slices of the flat vector, for measures by layer."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 from fedopt.vectors.layout import Layout
 
 MOST_LAYERS = 16
-"""A deeper model's layers are taken together by the parts of the model they belong to."""
+"""A model with more layers is measured by its submodules, at the deepest level that has at most so many."""
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Names of layers, and the pieces of the flat vector that belong to each, in the vector's order."""
+    """Names of layers, and the slices of the flat vector that belong to each, in the vector's order."""
 
     names: tuple[str, ...]
     pieces: tuple[tuple[int, int], ...]
-    """(layer, entries) of each piece; together they are the whole vector."""
+    """(layer, entries) of each slice; together they cover the whole vector."""
 
     @classmethod
     def whole(cls, size: int) -> Layers:
-        """No layers: the vector in one piece."""
+        """No layers: the vector as one slice."""
         return cls((), ((0, size),))
 
     @classmethod
     def of(cls, layout: Layout) -> Layers:
-        """Weight and bias together, under the name of the module that has them."""
+        """One layer for each module with parameters, weight and bias together, under the module's name."""
         owners = [name.rpartition(".")[0] or name for name in layout.names]
         depth = max(owner.count(".") + 1 for owner in owners)
         while depth > 1 and len({_prefix(owner, depth) for owner in owners}) > MOST_LAYERS:

@@ -1,9 +1,8 @@
-"""What is measured of one round as its updates pass by. It reads; nothing here can change the model."""
+"""What is measured of one round as its updates arrive. It only reads: nothing here can change the model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -12,12 +11,12 @@ from fedopt.drift.gradients import GRADIENT, measure_gradients, square_norm
 from fedopt.drift.layers import Layers
 from fedopt.drift.records import Drift, GradientDrift
 from fedopt.drift.updates import UpdateSums
-from fedopt.round.federation import Update
-from fedopt.vectors.exact_sum import Totals
+from fedopt.vectors.layout import Vectors
+from fedopt.vectors.totals import Totals
 
 
 @dataclass(frozen=True)
-class Look:
+class MeasurePlan:
     """What to measure of a round."""
 
     layers: Layers | None = None
@@ -26,38 +25,36 @@ class Look:
     """Whether clients send full gradients at x."""
 
 
-NOTHING = Look()
+NO_MEASURES = MeasurePlan()
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of it."""
+    """The measures of one round."""
 
     drift: Drift | None = None
     gradients: GradientDrift | None = None
-    told: Mapping[str, float] = field(default_factory=dict)
-    """Weighted means of what the clients told, over those that told it."""
 
 
 class RoundMeasures:
     """Folds in the updates of one round."""
 
-    def __init__(self, look: Look, x: Tensor) -> None:
-        self._updates = UpdateSums(look.layers, x) if look.layers is not None else None
-        self._gradients = look.gradients
+    def __init__(self, plan: MeasurePlan, x: Tensor) -> None:
+        self._updates = UpdateSums(plan.layers, x) if plan.layers is not None else None
+        self._gradients = plan.gradients
         self._squares: dict[int, float] = {}
         self._shares: dict[int, float] = {}
-        self._told: dict[int, Mapping[str, float]] = {}
 
-    def fold(self, update: Update, share: float) -> None:
-        self._shares[update.client], self._told[update.client] = share, update.told
-        if self._updates is not None and DISPLACEMENT in update.up:
-            self._updates.fold(update.client, update.up[DISPLACEMENT], share)
+    def fold(self, client: int, up: Vectors, share: float) -> None:
+        """Takes what a client with this share p_i sent up, [P] each."""
+        self._shares[client] = share
+        if self._updates is not None and DISPLACEMENT in up:
+            self._updates.fold(client, up[DISPLACEMENT], share)
         if self._gradients:
-            self._squares[update.client] = square_norm(update.up[GRADIENT])
+            self._squares[client] = square_norm(up[GRADIENT])
 
     def result(self, totals: Totals) -> Measured:
-        needed = (self._updates is not None or self._gradients) and DISPLACEMENT in totals.sums
+        needed = (self._updates is not None or self._gradients) and DISPLACEMENT in totals.names()
         d = totals.precise_mean(DISPLACEMENT) if needed else None
         return Measured(
             drift=self._updates.measure(d) if self._updates is not None and d is not None else None,
@@ -66,13 +63,4 @@ class RoundMeasures:
                 if self._gradients and d is not None
                 else None
             ),
-            told=self._mean_told(),
         )
-
-    def _mean_told(self) -> dict[str, float]:
-        means: dict[str, float] = {}
-        for name in sorted({name for told in self._told.values() for name in told}):
-            clients = [client for client in sorted(self._told) if name in self._told[client]]
-            total = sum(self._shares[client] for client in clients)
-            means[name] = sum(self._shares[client] / total * self._told[client][name] for client in clients)
-        return means

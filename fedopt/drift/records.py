@@ -1,7 +1,8 @@
-"""What is measured, under the names that metrics.jsonl, results.csv and reports share; `fedopt list metrics` tells.
+"""The measures of client drift. metrics.jsonl, results.csv, reports and `fedopt list metrics` share these names.
 
-x is the model at the start of the round, y_i a client's after its work, d_i = y_i - x, w_i the client's weight among
-the round's clients (they add up to 1), d = sum w_i d_i. A measure that is not defined, or not at hand, is null.
+x is the model at the start of the round, y_i a client's model after its local steps, d_i = y_i - x its update, w_i
+its weight among the round's clients (the weights add up to 1) and d = sum w_i d_i the mean update. A measure that is
+undefined or unavailable is null.
 """
 
 from __future__ import annotations
@@ -17,59 +18,48 @@ class UpdateDrift(Line):
     """How far the clients' updates lie apart."""
 
     norm: float
-    """|d|, the length of the mean update."""
+    """|d|, the norm of the mean update."""
     mean_norm: float
-    """sum w_i |d_i|, the mean length of a client's update."""
+    """sum w_i |d_i|, the mean norm of the clients' updates."""
     dispersion: float
-    """sum w_i |d_i - d|^2, the spread of the updates around their mean; 0 when all clients agree."""
+    """sum w_i |d_i - d|^2, the spread of the updates around their mean; 0 when all updates are equal."""
     ratio: float | None
-    """sum w_i |d_i|^2 / |d|^2, the drift ratio: 1 when all clients agree, large when their updates cancel."""
+    """sum w_i |d_i|^2 / |d|^2, the drift ratio: 1 when all updates are equal, large when they cancel out."""
     cosine: float | None
-    """Mean of cos(d_i, d_j) over all pairs of clients: 1 for one direction, 0 for orthogonal, below 0 for opposed."""
+    """Mean of cos(d_i, d_j) over pairs of clients: 1 for parallel updates, 0 for orthogonal, negative for opposed."""
 
 
 class Drift(UpdateDrift):
-    """Of the whole model, and of each of its layers."""
+    """The measures of the updates, for the whole model and for each layer."""
 
     layers: dict[str, UpdateDrift] = Field(default_factory=dict)
-    """The same five for the parameters of each layer."""
+    """The same five measures for the parameters of each layer."""
 
 
 class GradientDrift(Line):
-    """How unlike the clients' objectives are, from full gradients g_i = grad f_i(x), with g = sum w_i g_i."""
+    """How much the clients' objectives differ, from full gradients g_i = grad f_i(x), with g = sum w_i g_i."""
 
     norm: float
-    """|g|, the length of the gradient of the round's objective at x."""
+    """|g|, the norm of the gradient of the round's objective at x."""
     zeta2: float
-    """sum w_i |g_i - g|^2, the gradient dissimilarity zeta^2; 0 when all clients have one objective."""
+    """sum w_i |g_i - g|^2, the gradient dissimilarity zeta^2; 0 when all clients have the same objective."""
     b2: float | None
-    """sum w_i |g_i|^2 / |g|^2, the local dissimilarity B^2 of FedProx; 1 when all clients have one objective."""
+    """sum w_i |g_i|^2 / |g|^2, the local dissimilarity B^2 of FedProx; 1 when all clients have the same objective."""
     alignment: float | None
-    """cos(d, -g): 1 when the mean update goes straight down the objective of the round's clients."""
-
-
-class ControlDrift(Line):
-    """How good SCAFFOLD's controls are: c_i those the clients began the round with, c the server's."""
-
-    error: float | None = None
-    """Mean of |c_i - grad f_i(x)|^2 / |grad f_i(x)|^2 over clients with that gradient; 1 for a control of zero."""
-    distance: float | None = None
-    """sum w_i |c_i - c|, the mean length of the correction."""
-    gap: float | None = None
-    """|c - sum p_i c_i| over all N clients after the round: 0 but for rounding, or an update was lost."""
+    """cos(d, -g): 1 when the mean update follows the negative gradient of the round's objective."""
 
 
 class ClientSpread(Line):
     """The model after the round, on each client's own test share."""
 
     mean: float
-    """Mean accuracy over clients, each counting once."""
+    """Mean accuracy over clients, all with the same weight."""
     worst: float
     """Mean accuracy of the worst tenth of the clients."""
     deviation: float
     """Standard deviation of the accuracy over clients."""
     mean_loss: float
-    """Mean test loss over clients, each counting once."""
+    """Mean test loss over clients, all with the same weight."""
     accuracy: list[float | None]
     """Accuracy of each client, by its number; null without a test share."""
     loss: list[float | None]
@@ -80,36 +70,17 @@ class ClassSpread(Line):
     """The model after the round, class by class."""
 
     worst: float
-    """The lowest accuracy of a class."""
+    """The lowest accuracy over classes."""
     mean_forgetting: float
     """Mean of `forgetting` over classes."""
     accuracy: list[float | None]
-    """Test accuracy of each class; null where the test set has none of it."""
+    """Test accuracy of each class; null if the test set has no sample of it."""
     forgetting: list[float | None]
     """For each class, its best accuracy in any round so far minus its accuracy now."""
 
 
-class LabelSpread(Line):
-    """What partition.json says, once for a run. Counts are null in a deployment: labels stay with the clients."""
-
-    classes: list[str]
-    """The classes' names."""
-    sizes: list[int]
-    """n_i, the samples of each client."""
-    counts: list[list[int]] | None = None
-    """Samples of each client by class."""
-    entropy: list[float] | None = None
-    """-sum_k q_ik log2 q_ik for each client's label distribution q_i, in bits: 0 for a single label."""
-    effective_classes: list[float] | None = None
-    """2^entropy: how many equally frequent classes would have the same entropy."""
-    total_variation: list[float] | None = None
-    """1/2 sum_k |q_ik - q_k|, the distance from the overall label distribution q: 0 alike, 1 disjoint."""
-    jensen_shannon: list[float] | None = None
-    """sqrt of the Jensen-Shannon divergence (base 2) between q_i and q: 0 alike, 1 disjoint."""
-
-
 def ratio(mean_square: float, square_of_mean: float) -> float | None:
-    """sum w_i |v_i|^2 / |sum w_i v_i|^2, which only rounding brings below 1; None where it is beyond all numbers."""
+    """sum w_i |v_i|^2 / |sum w_i v_i|^2, at least 1 but for rounding; None if it is infinite or undefined."""
     if square_of_mean == 0 or not math.isfinite(mean_square / square_of_mean):
         return None
     return max(1.0, mean_square / square_of_mean)

@@ -1,4 +1,4 @@
-"""The experiment's [metrics] section: what is measured beside loss and accuracy, and how often."""
+"""The experiment's [metrics] section: what is measured besides loss and accuracy, and how often."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fedopt.section import Section
 
 class MetricSettings(Section):
     drift: Literal["layers", "model", "off"] = "layers"
-    """Measures of the updates in every round: of the model and its layers, of the model alone, or none."""
+    """Measures of the updates in every round: for the model and each layer, for the model only, or none."""
     drift_every: int = Field(10, ge=0)
-    """Rounds between full gradients at the round's model, a pass over its clients' data; 0 is never."""
+    """Rounds between full gradients at the round's model, each a pass over the clients' data; 0 means never."""
     clients_every: int = Field(10, ge=0)
-    """Rounds between evaluations on each client's own test share; 0 is never."""
+    """Rounds between evaluations on each client's own test share; 0 means never."""
     divergence: bool = False
-    """Whether a centralised run goes along that sees as many samples; it costs as much as the clients' work."""
+    """Whether to train a centralized model on as many samples beside the run; it costs as much as the clients' work."""
 
     def wants_gradients(self, round_: int, rounds: int) -> bool:
         return _is_due(round_, rounds, self.drift_every)
@@ -27,5 +27,5 @@ class MetricSettings(Section):
 
 
 def _is_due(round_: int, rounds: int, every: int) -> bool:
-    """The first round, every so many, and the last."""
+    """Whether the round is the first, the last or a multiple of `every`."""
     return every > 0 and (round_ % every == 0 or round_ in (1, rounds))

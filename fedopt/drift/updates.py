@@ -1,12 +1,12 @@
-"""How far the clients' updates of a round lie apart, from sums that take one update at a time.
+"""How far a round's updates lie apart, from sums that take one update at a time.
 
-With the mean d from the aggregation, |d_i| and |d_i|^2 of each client are numbers; only the cosine needs a vector:
-u = sum d_i / |d_i| over n clients has |u|^2 = n + sum of cos(d_i, d_j) over ordered pairs, so their mean is
+The mean d comes from the aggregation, and |d_i| and |d_i|^2 of each client are numbers. Only the cosine needs a vector:
+u = sum d_i / |d_i| over n clients has |u|^2 = n + sum of cos(d_i, d_j) over ordered pairs, so the mean cosine is
 (|u|^2 - n) / (n (n - 1)).
 
-The sum of directions is in units of 2^-33 and starts at ANCHOR, where float64 has no room for fractions: what is added
-is rounded to whole units on the way, and whole numbers add up exactly in whatever order the updates come. An entry is
-off by at most 2^-34 an update, far below what a cosine is read for, and an update costs one pass.
+u is summed in units of 2^-33 and starts at ANCHOR, where the spacing of float64 is 1: each addition rounds to whole
+units, and whole numbers add up exactly in any order. The error of an entry is at most 2^-34 per update, far below the
+precision that a cosine needs, and an update costs one pass over memory.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from fedopt.drift.records import Drift, UpdateDrift, ratio
 from fedopt.vectors.exact_sum import CHUNK
 
 UNIT = 2.0**33
-"""An entry of a unit vector is at most so many units."""
+"""The length of a unit vector in these units, so also the largest entry."""
 
 ANCHOR = 1.5 * 2.0**52
-"""From 2^52 to 2^53 the numbers of float64 are the whole ones; from the middle, 2^18 updates do not lead out."""
+"""Between 2^52 and 2^53 float64 holds exactly the whole numbers; 2^18 updates starting at the middle stay inside."""
 
 
 class UpdateSums:
-    """What is kept of a round's updates: numbers for each client, and sums of directions."""
+    """Running sums over a round's updates: squared norms of each client, and the sum of directions."""
 
     def __init__(self, layers: Layers, like: Tensor) -> None:
         self._layers = layers
@@ -45,17 +45,17 @@ class UpdateSums:
         self._scratch = torch.empty(max(self._sizes), dtype=torch.float64, device=self._device)
 
     def fold(self, client: int, update: Tensor, share: float) -> None:
-        """Takes d_i [P] of a client with this share p_i."""
+        """Adds the update d_i [P] of a client with share p_i."""
         parts = torch.split(update.detach(), self._sizes)
-        by_layer = self._by_layer(self._wide(parts))
+        by_layer = self._by_layer(self._in_float64(parts))
         self._squares[client], self._shares[client] = by_layer, share
         whole, *each = _scales(torch.cat([by_layer.sum()[None], by_layer]))
-        for (layer, _), part, *rows in zip(self._pieces, self._wide(parts), *self._rows, strict=True):
+        for (layer, _), part, *rows in zip(self._pieces, self._in_float64(parts), *self._rows, strict=True):
             for into, scale in zip(rows, (whole, each[layer]), strict=False):
                 into.add_(part, alpha=scale)
 
     def measure(self, mean: Tensor) -> Drift:
-        """The measures, given d [P] in float64; the sums are spent."""
+        """The measures, given d [P] in float64. Call it once: it overwrites the sums."""
         clients = sorted(self._shares)
         shares = torch.tensor([self._shares[client] for client in clients], dtype=torch.float64)
         weights = (shares / shares.sum())[:, None]
@@ -68,13 +68,13 @@ class UpdateSums:
         layers = dict(zip(self._layers.names, by_layer, strict=True))
         return Drift(**whole.model_dump(), layers=layers)
 
-    def _wide(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
-        """One part after the other in float64, in the same place: a whole copy would not stay in the caches."""
+    def _in_float64(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Each part in turn, copied into one float64 buffer: a copy of the whole vector would not fit the caches."""
         for part in parts:
             yield self._scratch[: len(part)].copy_(part)
 
     def _by_layer(self, parts: Iterable[Tensor]) -> Tensor:
-        """|part|^2, added up by layer, [layers]."""
+        """|part|^2 summed by layer, [layers]."""
         squares = torch.stack([torch.dot(part, part) for part in parts])
         if len(squares) == max(1, len(self._layers.names)):
             return squares
@@ -82,10 +82,10 @@ class UpdateSums:
 
 
 def _measures(weights: Tensor, squares: Tensor, mean_squares: Tensor, pairs: Tensor) -> list[UpdateDrift]:
-    """Of each column: weights [clients, 1], squares |d_i|^2 [clients, columns], |d|^2 and |u|^2 [columns]."""
+    """The measures of each column, from weights [clients, 1], |d_i|^2 [clients, columns], |d|^2 and |u|^2 [columns]."""
     mean_square_norms = (weights * squares).sum(0).tolist()
     mean_norms = (weights * squares.sqrt()).sum(0).tolist()
-    moving = (squares > 0).sum(0).tolist()  # a client that stayed where it was has no direction
+    moving = (squares > 0).sum(0).tolist()  # an update of zero has no direction
     found: list[UpdateDrift] = []
     for column, square in enumerate(mean_squares.tolist()):
         n, second = moving[column], mean_square_norms[column]
@@ -102,7 +102,7 @@ def _measures(weights: Tensor, squares: Tensor, mean_squares: Tensor, pairs: Ten
 
 
 def _cosine(square: float, n: int) -> float:
-    """Mean cosine over pairs, from |u|^2; rounding must not lead out of [-1, 1]."""
+    """Mean cosine over pairs, from |u|^2, clamped to [-1, 1] against rounding."""
     return min(1.0, max(-1.0, (square - n) / (n * (n - 1))))
 
 
@@ -112,5 +112,5 @@ def _scales(squares: Tensor) -> list[float]:
 
 
 def _small_enough(layers: Layers) -> tuple[tuple[int, int], ...]:
-    """The pieces cut so that what is done to one stays within a CPU's caches."""
+    """The pieces, cut so that each fits a CPU's caches."""
     return tuple((layer, min(CHUNK, size - start)) for layer, size in layers.pieces for start in range(0, size, CHUNK))

@@ -4,51 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.fedavg import FedAvg
+from fedopt.channel.settings import ChannelSettings
 from fedopt.data.settings import DataSettings
 from fedopt.drift.settings import MetricSettings
 from fedopt.errors import InvalidExperiment
 from fedopt.explain import explain
+from fedopt.family import Composite, as_member
 from fedopt.models import MODELS
 from fedopt.models.base import ModelFamily
-from fedopt.models.custom import CustomModel
 from fedopt.models.dense import Mlp
 from fedopt.optimizers.local import LocalSettings
 from fedopt.precision import Products
-from fedopt.registry import Registry, UnknownName
+from fedopt.round.gathering import GATHERINGS
+from fedopt.round.gathering.base import Gathering
+from fedopt.round.gathering.mean import Mean
+from fedopt.round.method import Method
 from fedopt.round.plausibility import AdmissionSettings
 from fedopt.section import Section, wrong
-
-
-def _chosen(registry: Registry, default: str, given: Any) -> Any:
-    """The section as an object of the class that its `name` stands for."""
-    if not isinstance(given, Mapping):
-        return given
-    name = given.get("name", default)
-    if not isinstance(name, str):
-        raise wrong("name", f"must be a string, not {name!r}")
-    if registry is MODELS and ":" in name:
-        return CustomModel.model_validate(given)
-    try:
-        section = cast(type[Section], registry.load(name))
-    except UnknownName as error:
-        raise wrong("name", str(error)) from error
-    return section.model_validate(given)
-
-
-def _algorithm(given: Any) -> Any:
-    return _chosen(ALGORITHMS, "fedavg", given)
-
-
-def _model(given: Any) -> Any:
-    return _chosen(MODELS, "mlp", given)
-
 
 OF_VIRTUAL_CLIENTS = ("lanes", "workers", "cuda_graphs")
 """Keys of [run] that a deployed client, which is one lane in a process of its own, has no use for."""
@@ -126,12 +105,14 @@ class Experiment(Section):
     """
 
     data: DataSettings = DataSettings()
-    model: Annotated[SerializeAsAny[ModelFamily], BeforeValidator(_model)] = Mlp(hidden=(64,))
-    algorithm: Annotated[SerializeAsAny[Algorithm], BeforeValidator(_algorithm)] = FedAvg()
+    model: Annotated[SerializeAsAny[ModelFamily], BeforeValidator(as_member(MODELS, "mlp"))] = Mlp(hidden=(64,))
+    algorithm: Annotated[SerializeAsAny[Algorithm], BeforeValidator(as_member(ALGORITHMS, "fedavg"))] = FedAvg()
     local: LocalSettings = LocalSettings()
     run: RunSettings = RunSettings()
     metrics: MetricSettings = MetricSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    channel: ChannelSettings = ChannelSettings()
+    gathering: Annotated[SerializeAsAny[Gathering], BeforeValidator(as_member(GATHERINGS, "mean"))] = Mean()
 
     def __init__(self, **sections: Any) -> None:
         try:
@@ -149,6 +130,11 @@ class Experiment(Section):
         return self
 
     @property
+    def method(self) -> Method:
+        """What happens to vectors in a round."""
+        return Method(self.algorithm, self.channel.channel, self.gathering)
+
+    @property
     def cohort_size(self) -> int:
         """How many clients are chosen each round."""
         if self.run.cohort is not None:
@@ -163,8 +149,11 @@ class Experiment(Section):
 
     @property
     def unread(self) -> set[str]:
-        """Keys, as section.key, whose values change nothing because of the names that others have."""
-        return {f"data.{key}" for key in self.data.unread} | {f"local.{key}" for key in self.local.unread}
+        """Keys, as section.key, that were given and that nothing reads because of the names that others have."""
+        composites = {section: keys.unread for section, keys in self if isinstance(keys, Composite)}
+        return {f"{section}.{key}" for section, unread in composites.items() for key in unread} | {
+            f"local.{key}" for key in self.local.unread
+        }
 
     def notes(self, deployed: bool = False) -> list[str]:
         """What the user may want to know: keys that were set and that nothing reads, among machines if `deployed`."""
@@ -173,4 +162,5 @@ class Experiment(Section):
             for key in OF_VIRTUAL_CLIENTS
             if deployed and getattr(self.run, key) != RunSettings.model_fields[key].default
         ]
-        return self.data.notes() + self.local.notes() + idle
+        unread = [note for section, keys in self if isinstance(keys, Composite) for note in keys.notes(section)]
+        return unread + self.local.notes() + idle

@@ -5,17 +5,15 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import tomli_w
 
 from fedopt.algorithms import ALGORITHMS
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
+from fedopt.imports import search_in
 from fedopt.models import MODELS
-from fedopt.models.custom import CustomModel
-from fedopt.models.places import search_in
-from fedopt.section import Section
 
 INSTEAD_OF = {
     "local.steps": "local.epochs",
@@ -32,10 +30,9 @@ NAMED = {"algorithm": ALGORITHMS, "model": MODELS}
 def read_experiment(file: Path | None, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in `file` (the digits default without one), changed by `section.key=value` overrides."""
     given = {} if file is None else read_toml(file, "experiment")
-    experiment = Experiment(**override(given, overrides))
-    if file is not None and isinstance(experiment.model, CustomModel):
-        search_in(file.parent)
-    return experiment
+    if file is not None:
+        search_in(file.parent)  # where the user's own code may lie
+    return Experiment(**override(given, overrides))
 
 
 def read_toml(file: Path, kind: str) -> dict[str, Any]:
@@ -105,7 +102,7 @@ def _drop_what_another_name_would_read(changed: dict[str, Any], path: str, name:
     if path == section or section not in NAMED or not isinstance(inner, dict) or not isinstance(name, str):
         return
     if name in NAMED[section] and name != inner.get("name"):
-        fields = cast(type[Section], NAMED[section].load(name)).model_fields
+        fields = NAMED[section].resolve(name).model_fields
         for key in inner.keys() - fields.keys():
             del inner[key]
 

@@ -1,15 +1,37 @@
-"""Model families by name. A new one is a file in this folder and a line here; a user's own is module:function."""
+"""Model families by name. A new one is a file in this folder and an entry here; a user's own is module:function."""
 
-from fedopt.registry import Registry
+from fedopt.registry import Entry, Registry
 
 MODELS = Registry(
     "model",
     {
-        "logistic": "fedopt.models.dense:Logistic",
-        "mlp": "fedopt.models.dense:Mlp",
-        "cnn": "fedopt.models.convolutional:Cnn",
-        "cnn-mcmahan": "fedopt.models.convolutional:CnnMcMahan",
-        "resnet8": "fedopt.models.resnet:ResNet8",
-        "resnet18": "fedopt.models.resnet:ResNet18",
+        "logistic": Entry("fedopt.models.dense:Logistic", "multinomial logistic regression on flattened samples"),
+        "mlp": Entry(
+            "fedopt.models.dense:Mlp",
+            "multilayer perceptron with ReLU; hidden = [200, 200] by default",
+            "McMahan et al. 2017, arXiv:1602.05629",
+        ),
+        "cnn": Entry(
+            "fedopt.models.convolutional:Cnn",
+            "LeNet-style: convolutions 5x5x6 and 5x5x16, dense 120 and 84",
+            "Li et al. 2022, arXiv:2102.02079",
+        ),
+        "cnn-mcmahan": Entry(
+            "fedopt.models.convolutional:CnnMcMahan",
+            "convolutions 5x5x32 and 5x5x64, dense 512",
+            "McMahan et al. 2017, arXiv:1602.05629",
+        ),
+        "resnet8": Entry(
+            "fedopt.models.resnet:ResNet8",
+            "residual network with GroupNorm, 78k parameters",
+            "He et al. 2016, arXiv:1512.03385; Hsieh et al. 2020, arXiv:1910.00189",
+        ),
+        "resnet18": Entry(
+            "fedopt.models.resnet:ResNet18",
+            "residual network with GroupNorm, 11.2M parameters",
+            "He et al. 2016, arXiv:1512.03385; Hsieh et al. 2020, arXiv:1910.00189",
+        ),
     },
+    base="fedopt.models.base:ModelFamily",
+    other="fedopt.models.custom:CustomModel",
 )

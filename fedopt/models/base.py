@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import nn
 
 from fedopt.errors import InvalidExperiment
-from fedopt.section import Section
+from fedopt.family import Family
+from fedopt.models import MODELS
+from fedopt.registry import Registry
 
 Shape = tuple[int, ...]
 
 
-class ModelFamily(Section, ABC):
+class ModelFamily(Family, ABC):
     """Base of all families; its fields are the keys of the experiment's [model] section."""
 
-    name: str
+    registry: ClassVar[Registry] = MODELS
 
     @abstractmethod
     def build(self, sample_shape: Shape, classes: int) -> nn.Module:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import nn
 
 from fedopt.models.base import ModelFamily, Shape
@@ -11,8 +9,6 @@ from fedopt.models.base import ModelFamily, Shape
 
 class Cnn(ModelFamily):
     """LeNet-style, as in NIID-Bench (Li et al. 2022, arXiv:2102.02079): 5x5x6, 5x5x16, 120, 84."""
-
-    name: Literal["cnn"] = "cnn"
 
     def build(self, sample_shape: Shape, classes: int) -> nn.Module:
         channels, height, width = self.image_shape(sample_shape, smallest=16)
@@ -38,8 +34,6 @@ class Cnn(ModelFamily):
 
 class CnnMcMahan(ModelFamily):
     """The CNN of McMahan et al. 2017: 5x5x32, 5x5x64 with padding, 512."""
-
-    name: Literal["cnn-mcmahan"] = "cnn-mcmahan"
 
     def build(self, sample_shape: Shape, classes: int) -> nn.Module:
         channels, height, width = self.image_shape(sample_shape, smallest=4)

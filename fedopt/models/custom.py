@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, model_validator
 from torch import nn
 
 from fedopt.errors import InvalidExperiment
+from fedopt.imports import CannotImport, load_outside
 from fedopt.models.base import ModelFamily, Shape
-from fedopt.models.places import search_in
 
 
 class CustomModel(ModelFamily):
@@ -40,9 +38,7 @@ class CustomModel(ModelFamily):
         return module
 
     def _factory(self) -> Any:
-        module_name, _, attribute = self.name.partition(":")
-        search_in(Path.cwd())  # a console script does not look where the user stands
         try:
-            return getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError) as error:
-            raise InvalidExperiment(f"model.name: {self.name} cannot be imported: {error}") from error
+            return load_outside(self.name)
+        except CannotImport as error:
+            raise InvalidExperiment(f"model.name: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from torch import nn
@@ -12,14 +12,11 @@ from fedopt.models.base import ModelFamily, Shape
 
 
 class Logistic(ModelFamily):
-    name: Literal["logistic"] = "logistic"
-
     def build(self, sample_shape: Shape, classes: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(sample_shape), classes))
 
 
 class Mlp(ModelFamily):
-    name: Literal["mlp"] = "mlp"
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field((200, 200), strict=False)
     """Widths of the hidden layers; 200, 200 is the "2NN" of McMahan et al. 2017."""
 

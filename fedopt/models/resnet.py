@@ -7,7 +7,7 @@ convolution without pooling.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -19,7 +19,6 @@ from fedopt.models.base import ModelFamily, Shape
 class ResNet8(ModelFamily):
     """Three stages of one block: 16, 32, 64 channels; 78k parameters."""
 
-    name: Literal["resnet8"] = "resnet8"
     groups: Annotated[int, Field(ge=1)] = 8
 
     def build(self, sample_shape: Shape, classes: int) -> nn.Module:
@@ -30,7 +29,6 @@ class ResNet8(ModelFamily):
 class ResNet18(ModelFamily):
     """Four stages of two blocks: 64, 128, 256, 512 channels; 11.2M parameters."""
 
-    name: Literal["resnet18"] = "resnet18"
     groups: Annotated[int, Field(ge=1)] = 8
 
     def build(self, sample_shape: Shape, classes: int) -> nn.Module:

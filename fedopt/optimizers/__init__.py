@@ -1,13 +1,29 @@
-"""What a client steps with, by name. A new one is a file in this folder and a line here."""
+"""Local optimizers by name. A new one is a file in this folder and an entry here."""
 
-from fedopt.registry import Registry
+from fedopt.registry import Entry, Registry
 
 OPTIMIZERS = Registry(
     "optimizer",
     {
-        "sgd": "fedopt.optimizers.stepper:sgd",
-        "adam": "fedopt.optimizers.adam:adam",
-        "adamw": "fedopt.optimizers.adam:adamw",
-        "sam": "fedopt.optimizers.sam:sam",
+        "sgd": Entry(
+            "fedopt.optimizers.stepper:sgd",
+            "minibatch SGD; momentum and nesterov as in torch.optim.SGD",
+            "Sutskever et al. 2013, ICML",
+        ),
+        "adam": Entry(
+            "fedopt.optimizers.adam:adam",
+            "steps scaled by running means of the gradient and its square",
+            "Kingma, Ba 2015, arXiv:1412.6980",
+        ),
+        "adamw": Entry(
+            "fedopt.optimizers.adam:adamw",
+            "Adam with weight decay apart from the gradient",
+            "Loshchilov, Hutter 2019, arXiv:1711.05101",
+        ),
+        "sam": Entry(
+            "fedopt.optimizers.sam:sam",
+            "sharpness-aware: the gradient at a worst point within rho, around any base",
+            "Foret et al. 2021, arXiv:2010.01412",
+        ),
     },
 )

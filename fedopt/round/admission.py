@@ -1,11 +1,12 @@
-"""Which updates may touch the model, and why the others may not."""
+"""Which updates may change the model, and why the others may not."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from fedopt.round.federation import Update, WorkOrder
+from fedopt.drift.gradients import GRADIENT
+from fedopt.round.federation import Broadcast, Numbers, Update
 from fedopt.round.plausibility import Bounds, Norms, largest_norms, lengths
 from fedopt.vectors.exact_sum import LARGEST
 from fedopt.vectors.layout import largest_magnitude
@@ -13,63 +14,83 @@ from fedopt.vectors.layout import largest_magnitude
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an update was not let in."""
+    """Why an update was not admitted."""
 
     client: int
     reason: str
     diverged: bool = False
-    """Whether the numbers themselves ran away, as opposed to an update that is malformed."""
+    """Whether its numbers grew without bound, as opposed to an update that is malformed."""
 
 
-ANYTHING = Bounds()
+NO_BOUNDS = Bounds()
 
 
 def examine(
-    update: Update, order: WorkOrder, samples: int, bounds: Bounds = ANYTHING, norms: Norms | None = None
+    update: Update, broadcast: Broadcast, samples: int, bounds: Bounds = NO_BOUNDS, norms: Norms | None = None
 ) -> Refusal | None:
-    """None for an update that answers `order`, has the model's shape and only finite, summable, plausible numbers.
+    """None for an update of this round with the model's shape and only finite, summable, plausible numbers.
 
-    `norms` are the lengths of the updates that earlier rounds accepted.
+    `samples` is n_i as the client reported it at first; `norms` are lengths of updates that earlier rounds accepted.
     """
-    settings = bounds.settings
-
-    def refuse(reason: str, *, diverged: bool = False) -> Refusal:
-        return Refusal(update.client, reason, diverged)
-
-    if update.round != order.round:
-        return refuse(f"it belongs to round {update.round}, not {order.round}")
-    if update.samples != samples:
-        return refuse(f"it reports {update.samples} samples, the client has {samples}")
-    if update.samples > settings.largest_samples:
-        return refuse(
-            f"it reports {update.samples} samples, more than {settings.largest_samples} (admission.largest_samples)"
-        )
-    if update.steps < 1:
-        return refuse(f"it reports {update.steps} steps")
-    if bounds.steps is not None and update.steps > bounds.steps(samples):
-        return refuse(f"it reports {update.steps} steps, its order asks for {bounds.steps(samples)}")
+    if update.round != broadcast.round:
+        return Refusal(update.client, f"it belongs to round {update.round}, not {broadcast.round}")
+    reason = _of_numbers(update.numbers, samples, bounds)
+    if reason is not None:
+        return Refusal(update.client, reason)
+    missing = _what_is_missing(update, broadcast, bounds)
+    if missing is not None:
+        return Refusal(update.client, missing)
+    x = broadcast.x
     for name, vector in update.up.items():
-        if vector.shape != order.x.shape or vector.dtype != order.x.dtype:
-            return refuse(
-                f"{name} is {vector.dtype} {tuple(vector.shape)}, the model {order.x.dtype} {tuple(order.x.shape)}"
+        if vector.shape != x.shape or vector.dtype != x.dtype:
+            return Refusal(
+                update.client, f"{name} is {vector.dtype} {tuple(vector.shape)}, the model {x.dtype} {tuple(x.shape)}"
             )
         largest = largest_magnitude(vector)
         if not math.isfinite(largest):
-            return refuse(f"{name} is not finite", diverged=True)
+            return Refusal(update.client, f"{name} is not finite", diverged=True)
         if largest >= LARGEST:
-            return refuse(f"{name} has an entry of {largest:.3g}", diverged=True)
-    if not math.isfinite(update.loss):
-        return refuse(f"its loss is {update.loss}", diverged=True)
-    for name, number in (("loss", update.loss), *update.told.items()):
+            return Refusal(update.client, f"{name} has an entry of {largest:.3g}", diverged=True)
+    reason = _of_magnitudes(update, broadcast, bounds, norms or {})
+    return None if reason is None else Refusal(update.client, reason, diverged=True)
+
+
+def _of_numbers(numbers: Numbers, samples: int, bounds: Bounds) -> str | None:
+    most = bounds.settings.largest_samples
+    if numbers.samples != samples:
+        return f"it reports {numbers.samples} samples, the client has {samples}"
+    if numbers.samples > most:
+        return f"it reports {numbers.samples} samples, more than {most} (admission.largest_samples)"
+    if numbers.steps < 1:
+        return f"it reports {numbers.steps} steps"
+    if bounds.steps is not None and numbers.steps > bounds.steps(samples):
+        return f"it reports {numbers.steps} steps, its order asks for {bounds.steps(samples)}"
+    return None
+
+
+def _what_is_missing(update: Update, broadcast: Broadcast, bounds: Bounds) -> str | None:
+    """The vectors and numbers must be just those that the algorithm sends."""
+    if bounds.vectors is not None:
+        expected = {*bounds.vectors, *([GRADIENT] if broadcast.gradient else [])}
+        if update.up.keys() != expected:
+            return f"it brings {sorted(update.up)} where {sorted(expected)} belong"
+    for name in bounds.numbers:
+        if name not in update.numbers.own:
+            return f"it lacks the number {name}"
+    return None
+
+
+def _of_magnitudes(update: Update, broadcast: Broadcast, bounds: Bounds, norms: Norms) -> str | None:
+    settings, numbers = bounds.settings, update.numbers
+    if not math.isfinite(numbers.loss):
+        return f"its loss is {numbers.loss}"
+    for name, number in (("loss", numbers.loss), *numbers.own.items()):
+        if not math.isfinite(number):
+            return f"its {name} is {number}"
         if abs(number) > settings.largest_loss:
-            return refuse(
-                f"its {name} is {number:.3g}, beyond {settings.largest_loss:g} (admission.largest_loss)", diverged=True
-            )
-    most = largest_norms(order.x, norms or {}, list(update.up), settings)
+            return f"its {name} is {number:.3g}, beyond {settings.largest_loss:g} (admission.largest_loss)"
+    most = largest_norms(broadcast.x, norms, list(update.up), settings)
     for name, found in lengths(update.up).items():
         if found > most[name]:
-            return refuse(
-                f"{name} is {found:.3g} long, where at most {most[name]:.3g} is plausible (admission.largest_norm)",
-                diverged=True,
-            )
+            return f"{name} is {found:.3g} long, where at most {most[name]:.3g} is plausible (admission.largest_norm)"
     return None

@@ -1,7 +1,7 @@
 """The port between the round loop and the clients, wherever they are.
 
-The loop hands out work orders and gets updates back, in whatever order they arrive; it never learns
-whether a client is a lane in this process, a Ray actor or a machine behind gRPC.
+The loop broadcasts a model with an order for each client of the round, and gets updates back in whatever order they
+arrive. It never learns whether a client is a lane in this process, a Ray actor or a machine behind gRPC.
 """
 
 from __future__ import annotations
@@ -17,20 +17,41 @@ from fedopt.vectors.layout import Vectors
 
 
 @dataclass(frozen=True)
-class WorkOrder:
-    """What one client is asked to do in one round."""
+class Broadcast:
+    """What all clients of a round get."""
 
     round: int
-    client: int
-    accepted: int | None
-    """The last round whose update of this client the server aggregated; None before the first. The client
-    keeps what it made in that round and drops whatever it made since: the server never used it."""
+    """From 1."""
     x: Tensor
     """The global model, [P]."""
-    down: Vectors
-    """What the algorithm sends down beside it."""
+    down: Vectors = field(default_factory=dict)
+    """What the algorithm sends down beside it, [P] each."""
     gradient: bool = False
-    """Whether the client shall send the full gradient at x as well, for measures; it changes nothing else."""
+    """Whether clients send the full gradient at x as well, for measures; it changes nothing else."""
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """What is one client's own in a round's order."""
+
+    client: int
+    accepted: int | None
+    """The last round whose update of this client the server aggregated; None before the first. The client promotes the
+    state that it made in that round and drops whatever it made since: the server never used it."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The scalars of one client's work in one round."""
+
+    samples: int
+    """n_i, what the client counts by."""
+    steps: int
+    """Local steps that it took."""
+    loss: float
+    """Mean training loss over these steps."""
+    own: Mapping[str, float] = field(default_factory=dict)
+    """The algorithm's, by name: `sends_numbers`, and fields of its record."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +60,11 @@ class Update:
 
     round: int
     client: int
-    samples: int
-    steps: int
-    loss: float
-    """Mean training loss over the steps."""
+    numbers: Numbers
     up: Vectors
-    """What the algorithm sends up, [P] each."""
+    """What the algorithm sends up, [P] each, as the channel delivers it."""
     bytes_down: int
     bytes_up: int
-    told: Mapping[str, float] = field(default_factory=dict)
-    """Numbers for the records: names of `Algorithm.tells`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +79,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Absence:
-    """A client from which nothing will come this round."""
+    """A client that sends no update this round."""
 
     client: int
     reason: str
@@ -77,56 +93,52 @@ class Federation(Protocol):
     """Which engine this is, for the records."""
 
     trains_ahead: bool
-    """Whether a round may be trained while this process is still busy with the one before: others train, and what
-    clients keep of two rounds has room."""
+    """Whether a round may be trained while this process is still evaluating the one before: other processes train, and
+    there is memory for the client states of two rounds."""
 
     @property
     def samples(self) -> Sequence[int]:
         """n_i for each client."""
         ...
 
-    def train(self, orders: Sequence[WorkOrder]) -> Generator[Update | Absence, None, None]:
-        """Carries out the orders of one round: yields an update or an absence for each client, as they come.
+    def train(self, broadcast: Broadcast, orders: Sequence[WorkOrder]) -> Generator[Update | Absence, None, None]:
+        """Carries out the orders of one round: yields an update or an absence for each client, as they arrive.
 
-        Closing the generator early calls the rest of the work off.
+        Closing the generator early cancels the rest of the work.
         """
         ...
 
     def refused(self, client: int) -> None:
-        """Tells that the update which just came of this client is not used."""
+        """Reports that the update that was yielded last, this client's, is not used."""
         ...
 
-    def evaluate(self, x: Tensor, round_: int) -> Sequence[Score]:
-        """The model of that round on the test share of each client that has one and can be asked."""
+    def evaluate(self, x: Tensor, round_: int, accepted: Mapping[int, int]) -> Sequence[Score]:
+        """The model of that round on the test share of each client that has one and is connected; the client's personal
+        model if the algorithm has such. `accepted` says which state of each client counts."""
         ...
 
-    def mean_kept(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors | None:
-        """sum p_i v_i over all N clients for each vector that clients keep; None where they are out of sight."""
+    def mean_state(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors | None:
+        """sum p_i v_i over all N clients for each vector that clients keep; None where the server cannot see them."""
         ...
 
-    def settle(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
-        """Tells which round's work of each client the server has accepted last; other work may be forgotten.
+    def commit(self, accepted: Mapping[int, int], ahead: bool = False) -> None:
+        """Reports which round's work of each client the server has accepted last; other states may be dropped.
 
-        With `ahead` the round after has been trained already, and its work must stay.
+        With `ahead` the next round has been trained already, and its states must stay.
         """
         ...
 
     def save(self, folder: Path, accepted: Mapping[int, int]) -> None:
-        """Stores what the clients keep, as of `accepted`, where the server is the one to store it.
+        """Stores the client states of `accepted`, where it is the server's process that holds them.
 
-        What an older checkpoint in the folder needs must stay until `prune`.
+        Files that an older checkpoint in the folder needs must stay until `prune`.
         """
         ...
 
     def prune(self, folder: Path, accepted: Mapping[int, int]) -> None:
-        """Removes from the folder what `accepted` no longer needs."""
+        """Removes files from the folder that `accepted` no longer needs."""
         ...
 
     def restore(self, folder: Path, accepted: Mapping[int, int]) -> None:
         """Loads what `save` stored."""
         ...
-
-
-def payload(*vectors: Vectors) -> int:
-    """Bytes of the vectors alone."""
-    return sum(vector.nbytes for group in vectors for vector in group.values())

@@ -1,4 +1,4 @@
-"""The round loop: select, order, collect, admit, aggregate. One loop, whatever the federation behind it."""
+"""The round loop: select, order, collect, admit, gather, advance. One loop, whatever the federation behind it."""
 
 from __future__ import annotations
 
@@ -11,58 +11,33 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from fedopt.algorithms.base import Algorithm, shares
+from fedopt.algorithms.base import ServerRound, shares
 from fedopt.drift.gradients import GRADIENT
-from fedopt.drift.measuring import NOTHING, Look, Measured, RoundMeasures
+from fedopt.drift.measuring import NO_MEASURES, Measured, MeasurePlan, RoundMeasures
 from fedopt.errors import Diverged, RunStopped
-from fedopt.round.admission import ANYTHING, Refusal, examine
-from fedopt.round.federation import Absence, Federation, Update, WorkOrder
-from fedopt.round.plausibility import Bounds, Norms, lengths, remember
-from fedopt.seeding import Purpose, stream
-from fedopt.vectors.exact_sum import Collector
+from fedopt.round.admission import NO_BOUNDS, Refusal, examine
+from fedopt.round.federation import Absence, Broadcast, Federation, Update, WorkOrder
+from fedopt.round.method import Method
+from fedopt.round.plausibility import Bounds, lengths, remember
+from fedopt.round.selection import Terms, select_cohort
+from fedopt.round.state import ServerState
 from fedopt.vectors.layout import Vectors, largest_magnitude
+from fedopt.vectors.totals import Totals
 
 
 @dataclass(frozen=True)
-class ServerState:
-    """All the server knows between rounds. A round makes a new one; nothing is changed in place."""
+class Rules:
+    """What a round is held to."""
 
-    round: int
-    """Rounds completed."""
-    x: Tensor
-    """The global model, [P]."""
-    kept: Vectors
-    """What the algorithm keeps beside it."""
-    accepted: Mapping[int, int] = field(default_factory=dict)
-    """For each client that has taken part, the last round whose update of it is in the model."""
-    norms: Norms = field(default_factory=dict)
-    """How long the accepted updates of the last rounds were."""
-
-    @classmethod
-    def initial(cls, x: Tensor, algorithm: Algorithm) -> ServerState:
-        return cls(0, x, algorithm.server_keeps(x))
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How many clients a round is about."""
-
-    asked: int
-    """How many are chosen and get an order."""
-    enough: int
-    """With this many updates the round is whole, and what is still under way is called off."""
-    least: int
-    """With fewer updates than this the round does not count."""
-
-    @classmethod
-    def all_of(cls, cohort: int) -> Terms:
-        """Every chosen client counts."""
-        return cls(cohort, cohort, cohort)
+    terms: Terms
+    seed: int
+    bounds: Bounds = NO_BOUNDS
+    """Which updates are plausible."""
 
 
 @dataclass(frozen=True)
 class RoundWork:
-    """What one round amounted to."""
+    """The outcome of one round."""
 
     round: int
     cohort: list[int]
@@ -77,131 +52,137 @@ class RoundWork:
     bytes_up: int
     seconds: float
     measured: Measured = field(default_factory=Measured)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """Weighted means of the algorithm's numbers, over the clients that sent them."""
 
 
-def select_cohort(clients: int, size: int, seed: int, round_: int) -> list[int]:
-    """`size` of the clients without replacement, in rising order; a pure function of seed and round."""
-    drawn = stream(seed, Purpose.COHORT, round_).choice(clients, size=size, replace=False)
-    return sorted(int(client) for client in drawn)
+class Rounds:
+    """Plays rounds of one method over one federation."""
+
+    def __init__(
+        self,
+        method: Method,
+        federation: Federation,
+        rules: Rules,
+        plan: Callable[[int], MeasurePlan] = lambda round_: NO_MEASURES,
+    ) -> None:
+        """`plan` says what to measure of a round, by its number."""
+        self._method, self._federation, self._rules, self._plan = method, federation, rules, plan
+        self._share_of = shares(method.algorithm.weighting, list(federation.samples))
+        self._collector = method.gathering.collector()
+
+    def play(self, state: ServerState) -> Iterator[tuple[ServerState, RoundWork]]:
+        """Round after round without end; the caller records, evaluates and decides when to stop."""
+        while True:
+            state, work = self.play_one(state)
+            yield state, work
+
+    def play_one(self, state: ServerState) -> tuple[ServerState, RoundWork]:
+        """One round: the state after it, and its outcome. RunStopped if too few updates may be used."""
+        start = time.perf_counter()
+        terms, number = self._rules.terms, state.round + 1
+        plan = self._plan(number)
+        cohort = select_cohort(len(self._share_of), terms.asked, self._rules.seed, number)
+        answers = self._collect(state, self._broadcast(state, plan), cohort, RoundMeasures(plan, state.x))
+        if len(answers.updates) < terms.least:
+            raise _too_few(number, terms, answers)
+
+        totals = self._collector.totals()
+        x, server = self._advance(state, totals)
+        if not all(math.isfinite(largest_magnitude(vector)) for vector in (x, *server.values())):
+            raise _diverged(number, [Refusal(client, "the new model is not finite", True) for client in cohort])
+        updates = sorted(answers.updates, key=lambda update: update.client)  # float sums then ignore arrival
+        weight = sum(self._share_of[update.client] for update in updates)
+        losses = sum(self._share_of[update.client] * update.numbers.loss for update in updates)
+        accepted = {**state.accepted, **{update.client: number for update in updates}}
+        return ServerState(number, x, server, accepted, remember(state.norms, answers.lengths)), RoundWork(
+            round=number,
+            cohort=cohort,
+            left_out=_left_out(cohort, answers),
+            samples=sum(update.numbers.samples for update in updates),
+            local_steps=sum(update.numbers.steps for update in updates),
+            train_loss=losses / weight,
+            update_norm=float(torch.linalg.vector_norm(x - state.x)),
+            bytes_down=sum(update.bytes_down for update in updates),
+            bytes_up=sum(update.bytes_up for update in updates),
+            measured=answers.measures.result(totals),
+            numbers={name: totals.number(name) for name in sorted(totals.numbers())},
+            seconds=time.perf_counter() - start,
+        )
+
+    def _broadcast(self, state: ServerState, plan: MeasurePlan) -> Broadcast:
+        down = self._method.algorithm.sends_down(state.server)
+        return Broadcast(state.round + 1, state.x, down, plan.gradients)
+
+    def _collect(
+        self, state: ServerState, broadcast: Broadcast, cohort: list[int], measures: RoundMeasures
+    ) -> _Answers:
+        """Trains the cohort and folds in what is admitted, until there is enough."""
+        answers, samples = _Answers(measures), self._federation.samples
+        orders = [WorkOrder(client, state.accepted.get(client)) for client in cohort]
+        self._collector.begin()
+        with closing(self._federation.train(broadcast, orders)) as arriving:
+            for answer in arriving:
+                if isinstance(answer, Absence):
+                    answers.absences.append(answer)
+                    continue
+                refusal = examine(answer, broadcast, samples[answer.client], self._rules.bounds, state.norms)
+                if refusal is not None:
+                    answers.refusals.append(refusal)
+                    self._federation.refused(answer.client)
+                    continue
+                share = self._share_of[answer.client]
+                self._collector.fold(answer.client, answer.up, answer.numbers.own, share)
+                answers.admit(answer, share)
+                if len(answers.updates) == self._rules.terms.enough:
+                    break
+        return answers
+
+    def _advance(self, state: ServerState, totals: Totals) -> tuple[Tensor, Vectors]:
+        number, seed = state.round + 1, self._rules.seed
+        released = self._method.channel.release(totals, seed, number)
+        return self._method.algorithm.advance(ServerRound(number, seed), state.x, state.server, released)
 
 
-def play_rounds(
-    state: ServerState,
-    algorithm: Algorithm,
-    federation: Federation,
-    terms: Terms,
-    seed: int,
-    look_at: Callable[[int], Look] = lambda round_: NOTHING,
-    bounds: Bounds = ANYTHING,
-) -> Iterator[tuple[ServerState, RoundWork]]:
-    """Round after round without end; the caller records, evaluates and decides when it is enough.
+@dataclass(frozen=True)
+class _Answers:
+    """What came of one round's orders."""
 
-    `look_at` says what to measure of a round.
-    """
-    share_of, collector = shares(algorithm.weighting, list(federation.samples)), Collector()
-    while True:
-        look = look_at(state.round + 1)
-        state, work = play_round(state, algorithm, federation, share_of, terms, seed, look, collector, bounds)
-        yield state, work
+    measures: RoundMeasures
+    updates: list[Update] = field(default_factory=list)
+    """Without their vectors, which are in the sums."""
+    lengths: list[dict[str, float]] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    absences: list[Absence] = field(default_factory=list)
+
+    def admit(self, update: Update, share: float) -> None:
+        self.measures.fold(update.client, update.up, share)
+        # Full gradients are measured now and then, in the last round too: a run that goes on would differ.
+        self.lengths.append(lengths({name: v for name, v in update.up.items() if name != GRADIENT}))
+        self.updates.append(replace(update, up={}))
 
 
-def play_round(
-    state: ServerState,
-    algorithm: Algorithm,
-    federation: Federation,
-    share_of: list[float],
-    terms: Terms,
-    seed: int,
-    look: Look = NOTHING,
-    collector: Collector | None = None,
-    bounds: Bounds = ANYTHING,
-) -> tuple[ServerState, RoundWork]:
-    """One round: the state after it, and what it amounted to. RunStopped if too few updates may be used.
-
-    A `collector` that served other rounds saves the memory of a new one. `bounds` say which updates are plausible.
-    """
-    start = time.perf_counter()
-    collector = collector or Collector()
-    collector.begin()
-    number = state.round + 1
-    cohort = select_cohort(len(share_of), terms.asked, seed, number)
-    down = algorithm.sends_down(state.kept)
-    orders = {
-        client: WorkOrder(number, client, state.accepted.get(client), state.x, down, look.gradients)
-        for client in cohort
-    }
-
-    samples = federation.samples
-    measures = RoundMeasures(look, state.x)
-    updates, refusals, absences = list[Update](), list[Refusal](), list[Absence]()
-    accepted_lengths: list[dict[str, float]] = []
-    with closing(federation.train(list(orders.values()))) as answers:
-        for answer in answers:
-            if isinstance(answer, Absence):
-                absences.append(answer)
-                continue
-            refusal = examine(answer, orders[answer.client], samples[answer.client], bounds, state.norms)
-            if refusal is not None:
-                refusals.append(refusal)
-                federation.refused(answer.client)
-                continue
-            collector.fold(answer.up, share_of[answer.client])
-            measures.fold(answer, share_of[answer.client])
-            # Full gradients are measured now and then, in the last round too: a run that goes on would differ.
-            accepted_lengths.append(lengths({name: v for name, v in answer.up.items() if name != GRADIENT}))
-            updates.append(replace(answer, up={}))  # its vectors are in the sums and need not be held
-            if len(updates) == terms.enough:
-                break
-    if len(updates) < terms.least:
-        raise _too_few(number, len(updates), terms, refusals, absences)
-
-    totals = collector.totals()
-    x, kept = algorithm.advance(state.x, state.kept, totals)
-    if not all(math.isfinite(largest_magnitude(vector)) for vector in (x, *kept.values())):
-        raise _diverged(number, [Refusal(client, "the new model is not finite", True) for client in cohort])
-    accepted = {**state.accepted, **{update.client: number for update in updates}}
-
-    updates.sort(key=lambda update: update.client)  # so that float sums do not depend on arrival
-    weight = sum(share_of[update.client] for update in updates)
-    norms = remember(state.norms, accepted_lengths)
-    return ServerState(number, x, kept, accepted, norms), RoundWork(
-        round=number,
-        cohort=cohort,
-        left_out=_left_out(cohort, updates, refusals, absences),
-        samples=sum(update.samples for update in updates),
-        local_steps=sum(update.steps for update in updates),
-        train_loss=sum(share_of[update.client] * update.loss for update in updates) / weight,
-        update_norm=float(torch.linalg.vector_norm(x - state.x)),
-        bytes_down=sum(update.bytes_down for update in updates),
-        bytes_up=sum(update.bytes_up for update in updates),
-        measured=measures.result(totals),
-        seconds=time.perf_counter() - start,
-    )
-
-
-def _left_out(
-    cohort: list[int], updates: list[Update], refusals: list[Refusal], absences: list[Absence]
-) -> dict[int, str]:
-    reasons = {absence.client: absence.reason for absence in absences}
-    reasons |= {refusal.client: f"its update was refused: {refusal.reason}" for refusal in refusals}
-    used = {update.client for update in updates}
+def _left_out(cohort: list[int], answers: _Answers) -> dict[int, str]:
+    reasons = {absence.client: absence.reason for absence in answers.absences}
+    reasons |= {refusal.client: f"its update was refused: {refusal.reason}" for refusal in answers.refusals}
+    used = {update.client for update in answers.updates}
     return {client: reasons.get(client, "others were faster") for client in cohort if client not in used}
 
 
-def _too_few(number: int, updates: int, terms: Terms, refusals: list[Refusal], absences: list[Absence]) -> RunStopped:
-    if refusals and not absences:
-        return _diverged(number, refusals)
-    reasons = {absence.client: absence.reason for absence in absences}
-    reasons |= {refusal.client: refusal.reason for refusal in refusals}
-    told = "; ".join(f"client {client}: {reason}" for client, reason in sorted(reasons.items())[:10])
+def _too_few(number: int, terms: Terms, answers: _Answers) -> RunStopped:
+    if answers.refusals and not answers.absences:
+        return _diverged(number, answers.refusals)
+    reasons = {absence.client: absence.reason for absence in answers.absences}
+    reasons |= {refusal.client: refusal.reason for refusal in answers.refusals}
+    listed = "; ".join(f"client {client}: {reason}" for client, reason in sorted(reasons.items())[:10])
     return RunStopped(
-        f"round {number} has {updates} of the {terms.least} updates it needs (run.min_replies): {told}; "
+        f"round {number} has {len(answers.updates)} of the {terms.least} updates it needs (run.min_replies): {listed}; "
         "the model of the round before is kept"
     )
 
 
 def _diverged(number: int, refusals: list[Refusal]) -> RunStopped:
-    refusals.sort(key=lambda refusal: refusal.client)
+    refusals = sorted(refusals, key=lambda refusal: refusal.client)
     clients = ", ".join(str(refusal.client) for refusal in refusals[:10])
     if len(refusals) > 10:
         clients += f" and {len(refusals) - 10} more"

@@ -43,11 +43,15 @@ class AdmissionSettings(Section):
 
 @dataclass(frozen=True)
 class Bounds:
-    """What the updates of a run are held to."""
+    """The bounds on the updates of a run."""
 
     settings: AdmissionSettings = field(default_factory=AdmissionSettings)
     steps: Callable[[int], int] | None = None
     """The steps that an order asks of a client with so many samples."""
+    vectors: tuple[str, ...] | None = None
+    """Names of the vectors that the algorithm sends up; None to take any."""
+    numbers: tuple[str, ...] = ()
+    """Names of the numbers that every client must send."""
 
 
 def largest_norms(x: Tensor, norms: Norms, names: Sequence[str], settings: AdmissionSettings) -> dict[str, float]:

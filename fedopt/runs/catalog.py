@@ -1,10 +1,15 @@
-"""All measures by name, with their meaning: read off the records themselves, so that none is forgotten."""
+"""All measures with their meanings, taken from the field docstrings of the records, so that none is missing."""
 
 from __future__ import annotations
 
+from typing import cast
+
 from pydantic import BaseModel
 
-from fedopt.drift.records import ClassSpread, ClientSpread, ControlDrift, Drift, GradientDrift, LabelSpread
+from fedopt.algorithms import ALGORITHMS
+from fedopt.algorithms.base import Algorithm
+from fedopt.data.label_skew import LabelSpread
+from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift
 from fedopt.runs.history import RoundRecord
 
 NOTATION = (
@@ -13,18 +18,23 @@ NOTATION = (
 )
 
 READING = (
-    'A dot leads into an object: drift.ratio is record["drift"]["ratio"]. A measure that is not defined, not due or '
-    "not at hand is null."
+    'A dot stands for nesting: drift.ratio is record["drift"]["ratio"]. A measure that is undefined, not due in this '
+    "round or unavailable is null."
 )
 
 PARTS: dict[str, type[BaseModel]] = {
     "drift": Drift,
     "gradients": GradientDrift,
-    "control": ControlDrift,
     "clients": ClientSpread,
     "classes": ClassSpread,
 }
-"""Fields of a round's record that are objects of their own."""
+"""Fields of a round's record that are objects themselves."""
+
+
+def algorithm_records() -> dict[str, type[BaseModel]]:
+    """For each registered algorithm that has measures of its own, by its name: what they are."""
+    kinds = {name: cast(type[Algorithm], ALGORITHMS.load(name)).record for name in ALGORITHMS}
+    return {name: record for name, record in kinds.items() if record is not None}
 
 
 def metrics() -> dict[str, dict[str, str]]:
@@ -34,18 +44,22 @@ def metrics() -> dict[str, dict[str, str]]:
     for part, record in PARTS.items():
         title = f"{part}: {_described(RoundRecord)[part]}"
         groups[title] = {f"{part}.{name}": meaning for name, meaning in _described(record).items()}
+    for algorithm, record in algorithm_records().items():
+        described = _described(record)
+        groups[f"algorithm, of {algorithm}"] = {f"algorithm.{name}": meaning for name, meaning in described.items()}
     groups["partition.json"] = _described(LabelSpread)
     return groups
 
 
 def scalars() -> list[str]:
-    """Names of the measures that are one number a round, as results.csv has them."""
+    """Names of the measures that are one number per round, as in results.csv."""
     names = [f"{part}.{name}" for part, record in PARTS.items() for name in _numbers(record)]
-    return [*names, "divergence"]
+    own = [f"algorithm.{name}" for record in algorithm_records().values() for name in _numbers(record)]
+    return [*names, *dict.fromkeys(own), "divergence"]
 
 
 def meaning(name: str) -> str:
-    """What a measure of that name is."""
+    """The description of the measure."""
     return next(entries[name] for entries in metrics().values() if name in entries)
 
 

@@ -20,7 +20,7 @@ from fedopt.errors import BrokenRun, InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import as_sections
 from fedopt.round.federation import Federation
-from fedopt.round.loop import ServerState
+from fedopt.round.state import ServerState
 from fedopt.storage.files import replace_file
 from fedopt.storage.tensor_file import read_tensors, write_tensors
 
@@ -81,7 +81,7 @@ class Checkpoints:
         """Takes a checkpoint; until its last line is written, the one before counts."""
         self._folder.mkdir(exist_ok=True)
         federation.save(self._folder / "clients", state.accepted)
-        write_tensors(self._server_file(state.round), {"x": state.x, **state.kept}, {"round": state.round})
+        write_tensors(self._server_file(state.round), {"x": state.x, **state.server}, {"round": state.round})
         manifest = Manifest(
             format=FORMAT,
             round=state.round,
@@ -102,7 +102,7 @@ class Checkpoints:
         BrokenRun, and nothing loaded, if it is not whole; InvalidExperiment if it is of another experiment.
         """
         manifest = self._read_manifest()
-        like = {"x": initial.x, **initial.kept}
+        like = {"x": initial.x, **initial.server}
         vectors = read_tensors(self._server_file(manifest.round), like, {"round": manifest.round})
         accepted = {int(client): round_ for client, round_ in manifest.accepted.items()}
         federation.restore(self._folder / "clients", accepted)

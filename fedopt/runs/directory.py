@@ -1,13 +1,13 @@
-"""The run directory: stable names, because people's scripts read them.
+"""The run directory. Its file names are stable because people's scripts read them.
 
-experiment.toml      the experiment, complete and resolved
-metrics.jsonl        one line a round
-partition.json       who holds what
-fingerprint.json     which data, and which partition of them
+experiment.toml      the experiment with all keys, defaults included
+metrics.jsonl        one line per round
+partition.json       how many samples of each class each client has
+fingerprint.json     hashes of the data and of their partition
 model.safetensors    the latest global model, under its state_dict names
-summary.json         once the run has ended
+summary.json         written when the run has ended
 checkpoint/          what --resume reads
-model-module.json    where the module of a model of the user's own was found
+modules.json         where the modules of the user's own code were found
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from fedopt.data.fingerprint import Fingerprint
-from fedopt.drift.records import LabelSpread
+from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import BrokenRun, DataUnavailable, InvalidExperiment, NotStored
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import override, to_toml
-from fedopt.models.custom import CustomModel
-from fedopt.models.places import recall_place, record_place
+from fedopt.family import outside_names
 from fedopt.runs.history import RoundRecord, Summary
+from fedopt.runs.modules import recall_modules, record_modules
 from fedopt.storage.files import NO_ROOM, replace_file
 
 
 class RunDirectory:
-    """One run's directory, held by one process at a time."""
+    """A run's directory, locked by one process at a time."""
 
     def __init__(self, path: Path, experiment: Experiment) -> None:
         """Use `create` or `reopen`."""
@@ -55,24 +55,24 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path | None, experiment: Experiment) -> RunDirectory:
-        """A new directory at `path`; without one, below runs/, named by time, data and algorithm."""
+        """Makes the directory at `path` or, if that is None, a new one in runs/ named by time, data and algorithm."""
         if path is not None:
             try:
                 check_unused(path)
-                _appear(path, experiment)
+                _make(path, experiment)
             except FileExistsError as error:
                 raise InvalidExperiment(f"--out {path} was made by another process just now") from error
             return cls(path, experiment)
         for path in _names(experiment):
             if not path.exists():
-                with suppress(FileExistsError):  # another process may have been faster
-                    _appear(path, experiment)
+                with suppress(FileExistsError):  # another process may have made it since
+                    _make(path, experiment)
                     return cls(path, experiment)
         raise AssertionError("names do not end")
 
     @classmethod
     def reopen(cls, path: Path, overrides: list[str]) -> RunDirectory:
-        """The directory of a run that stopped, its experiment changed by what a resumed run may change."""
+        """Opens the directory of a run that stopped, with the overrides applied to its experiment."""
         return cls(path, read_run_experiment(path, overrides))
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class RunDirectory:
             stream.write(record.model_dump_json() + "\n")
 
     def rewind(self, rounds: int) -> list[RoundRecord]:
-        """The records of the first `rounds` rounds; later ones, whose checkpoint was never taken, are cut off."""
+        """Returns the records of the first `rounds` rounds and removes later ones, which have no checkpoint."""
         file = self.path / "metrics.jsonl"
         lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
         try:
@@ -110,9 +110,9 @@ class RunDirectory:
         replace_file(self.path / "partition.json", (labels.model_dump_json() + "\n").encode())
 
     def keep_fingerprint(self, found: Fingerprint) -> None:
-        """Writes the fingerprint of a run that begins; DataUnavailable if a run that goes on had another.
+        """Writes the fingerprint of a new run; raises DataUnavailable if a resumed run had a different one.
 
-        A run from before there were fingerprints goes on without one: nothing says what its rounds were played on.
+        A run made before fingerprints existed continues without one, because its data are unknown.
         """
         file = self.path / "fingerprint.json"
         try:
@@ -126,7 +126,7 @@ class RunDirectory:
         begin = f"{self.path} was begun on"
         if before.data != found.data:
             raise DataUnavailable(
-                f"{begin} data with the fingerprint {before.data[:12]}, and {self.experiment.data.name} now has "
+                f"{begin} data with the fingerprint {before.data[:12]}, and {self.experiment.data.source.name} now has "
                 f"{found.data[:12]}; put those data back (data.path says where they are looked for), or begin a new run"
             )
         if before.partition is not None and found.partition is not None and before.partition != found.partition:
@@ -136,7 +136,7 @@ class RunDirectory:
             )
 
     def withdraw_summary(self) -> None:
-        """A finished run that is continued has not ended any more."""
+        """Removes summary.json, because a finished run that is continued is no longer finished."""
         (self.path / "summary.json").unlink(missing_ok=True)
 
     def write_summary(self, summary: Summary) -> None:
@@ -144,7 +144,7 @@ class RunDirectory:
 
 
 def check_unused(path: Path) -> None:
-    """InvalidExperiment if something is there already: no run is ever written over another."""
+    """Raises InvalidExperiment if `path` holds anything: no run overwrites another."""
     if path.exists() and not path.is_dir():
         raise InvalidExperiment(f"--out {path} is a file; name a new directory")
     if path.is_dir() and any(path.iterdir()):
@@ -155,35 +155,32 @@ def check_unused(path: Path) -> None:
 
 
 def read_run_experiment(path: Path, overrides: list[str]) -> Experiment:
-    """The experiment of the run at `path`, with overrides applied."""
+    """Reads the experiment of the run at `path` and applies the overrides."""
     if not (path / "experiment.toml").is_file():
         raise InvalidExperiment(f"--resume {path}: there is no run, for it has no experiment.toml")
     try:
         given = tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise BrokenRun(f"{path / 'experiment.toml'} is torn or was edited: {error}") from error
-    experiment = Experiment(**override(given, overrides))
-    if isinstance(experiment.model, CustomModel):
-        recall_place(experiment.model.name, path)
-    return experiment
+    recall_modules(given, path)
+    return Experiment(**override(given, overrides))
 
 
 def _names(experiment: Experiment) -> Iterator[Path]:
-    """Names below runs/ for a run that starts now, without end."""
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.data.name}-{experiment.algorithm.name}"
+    """An endless series of names in runs/ for a run that starts now."""
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.data.source.name}-{experiment.algorithm.name}"
     yield Path("runs") / name
     for number in itertools.count(2):
         yield Path("runs") / f"{name}-{number}"
 
 
-def _appear(path: Path, experiment: Experiment) -> None:
-    """Makes the directory with its experiment in it, both at once or not at all."""
+def _make(path: Path, experiment: Experiment) -> None:
+    """Makes the directory together with experiment.toml, atomically."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.draft")
     try:
         draft.mkdir(parents=True)
         replace_file(draft / "experiment.toml", to_toml(experiment).encode())
-        if isinstance(experiment.model, CustomModel):
-            record_place(experiment.model.name, draft)
+        record_modules(outside_names(experiment), draft)
         draft.replace(path)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)

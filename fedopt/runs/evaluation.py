@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -66,15 +66,27 @@ class Evaluator:
             if samples[client]
         ]
 
-    @torch.no_grad()
-    def _outcomes(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of each sample, and whether the model gets it right, [n] each."""
-        with on_gpu("full"):
-            return self._in_full(x)
+    def of_each(self, model_of: Callable[[int], Tensor], owners: np.ndarray, clients: Sequence[int]) -> list[Score]:
+        """`model_of` each client [P] on its own share, where it has one."""
+        scores: list[Score] = []
+        for client in clients:
+            rows = torch.from_numpy(np.flatnonzero(owners == client)).to(self._y.device)
+            if len(rows):
+                losses, correct = self._outcomes(model_of(client), rows)
+                scores.append(Score(client, len(rows), _mean(losses), correct.sum().item() / len(rows)))
+        return scores
 
-    def _in_full(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def _outcomes(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The loss of each sample, or of those in `rows`, and whether the model gets it right, [n] each."""
         for name, view in self._layout.split(x).items():
             self._task.module.get_parameter(name).copy_(view)
+        with on_gpu("full"):
+            if rows is not None:
+                return self._of_samples(self._x[rows], self._y[rows])
+            return self._of_all()
+
+    def _of_all(self) -> tuple[Tensor, Tensor]:
         starts = range(0, len(self._y), BATCH)
         if self.threads == 1 or len(starts) == 1:
             outcomes = [self._of_batch(start) for start in starts]
@@ -85,10 +97,12 @@ class Evaluator:
         losses, correct = zip(*outcomes, strict=True)
         return torch.cat(losses), torch.cat(correct)
 
-    @torch.no_grad()
     def _of_batch(self, start: int) -> tuple[Tensor, Tensor]:
-        y = self._y[start : start + BATCH]
-        outputs = self._task.module(self._x[start : start + BATCH])
+        return self._of_samples(self._x[start : start + BATCH], self._y[start : start + BATCH])
+
+    @torch.no_grad()
+    def _of_samples(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = self._task.module(x)
         return self._task.loss(outputs, y, reduction="none"), outputs.argmax(dim=-1) == y
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind: a record for each round, a summary, the weights."""
+"""What a run writes: a record for each round, a summary, the weights."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fedopt.drift.records import ClassSpread, ClientSpread, ControlDrift, Drift, GradientDrift
+from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift
 from fedopt.experiment.experiment import Experiment
 from fedopt.storage.record import Line
 
@@ -22,39 +22,39 @@ class RoundRecord(Line):
     round: int
     """The round's number, from 1."""
     cohort: list[int]
-    """The clients that were chosen."""
+    """The clients that were selected."""
     left_out: dict[int, str] = Field(default_factory=dict)
-    """Clients of the cohort whose work is not in the model, each with the reason."""
+    """Clients of the cohort whose updates were not aggregated, each with the reason."""
     samples: int
-    """Training samples that the round's clients hold."""
+    """Training samples of the round's clients."""
     local_steps: int
-    """Steps that they took together."""
+    """Local steps of the round's clients, added up."""
     train_loss: float
-    """Mean loss over their steps, weighted as the objective is."""
+    """Mean loss over these steps, weighted like the objective."""
     test_loss: float | None
     """Mean loss on the test set; null in rounds without evaluation."""
     test_accuracy: float | None
     """Accuracy on the test set; null in rounds without evaluation."""
     update_norm: float
-    """|x+ - x|, the length of the global model's step."""
+    """|x+ - x|, the norm of the global model's step."""
     bytes_down: int
-    """Sent to the clients."""
+    """Bytes sent to the clients."""
     bytes_up: int
-    """Sent by the clients."""
+    """Bytes sent by the clients."""
     seconds: float
     """Wall time, evaluation included."""
     drift: Drift | None = None
-    """Of the clients' updates; every round, unless metrics.drift is "off"."""
+    """Measures of the clients' updates; every round, unless metrics.drift is "off"."""
     gradients: GradientDrift | None = None
-    """Of the clients' full gradients at x; every metrics.drift_every rounds."""
-    control: ControlDrift | None = None
-    """Of SCAFFOLD's controls; every round, `error` and `gap` when full gradients are computed."""
+    """Measures of the clients' full gradients at x; every metrics.drift_every rounds."""
+    algorithm: dict[str, float | None] | None = Field(None, validation_alias=AliasChoices("algorithm", "control"))
+    """The algorithm's own measures, if it has some; every round, some of them when full gradients are computed."""
     clients: ClientSpread | None = None
-    """On each client's own test share; every metrics.clients_every rounds."""
+    """The model on each client's own test share; every metrics.clients_every rounds."""
     classes: ClassSpread | None = None
-    """Class by class; whenever the test set is evaluated."""
+    """The model class by class; whenever the test set is evaluated."""
     divergence: float | None = None
-    """|x - x_central| / |x_central| after the round, x_central having seen as many samples; with metrics.divergence."""
+    """|x - x_central| / |x_central|, x_central a centralized run on as many samples; with metrics.divergence."""
 
 
 class Final(Line):
@@ -97,7 +97,7 @@ class History:
         return load_file(self.directory / "model.safetensors")
 
 
-def summarise(
+def summarize(
     experiment: Experiment,
     records: list[RoundRecord],
     final: Final,

@@ -1,4 +1,4 @@
-"""Ctrl-C where it may strike, and where it must wait."""
+"""Delays Ctrl-C during work that must not stop halfway."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Holds Ctrl-C back until the block is done, so that what it does is whole or has not happened."""
+    """Delays Ctrl-C until the block has ended, so that its work is done completely or not at all."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -21,4 +21,4 @@ def uninterrupted() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL if previous is None else previous)
     if pending:
-        signal.raise_signal(signal.SIGINT)  # to whoever was asked to hear of it
+        signal.raise_signal(signal.SIGINT)  # handled by the handler that is installed again

@@ -1,4 +1,4 @@
-"""Reading run directories, whatever state they are in: finished, under way, broken off, or torn."""
+"""Reads run directories in any state: finished, running, interrupted or damaged."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from fedopt.data.fingerprint import Fingerprint
-from fedopt.drift.records import LabelSpread
+from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import FedoptError, InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.runs.history import RoundRecord, Summary
+from fedopt.runs.modules import recall_modules
 
 FAILURE = "failure.txt"
-"""In the directory of a run of a study that could not be finished: why."""
+"""In the directory of a study's run that failed: the reason."""
 
 DIVERGED = "diverged: "
-"""What the reason begins with where the run's numbers ran away: that is a result, and repeating would not help."""
+"""How the reason begins if the run diverged. That is a result, and repeating the run would not help."""
 
 SEARCH = "search"
-"""Below a study: the runs that its search chose by."""
+"""In a study's directory: the runs of its hyperparameter search."""
 
 
 @dataclass(frozen=True)
 class PastRun:
-    """All that can be read of a run."""
+    """Everything that could be read of a run."""
 
     path: Path
     experiment: Experiment
     records: tuple[RoundRecord, ...]
     summary: Summary | None
-    """None of a run that has not ended."""
+    """None if the run has not ended."""
     partition: LabelSpread | None
     fingerprint: Fingerprint | None
-    """None of a run from before there were any."""
+    """None for a run made before fingerprints existed."""
     failure: str | None
-    complaints: tuple[str, ...]
+    warnings: tuple[str, ...]
     """A sentence for each thing that could not be read."""
 
     @property
@@ -49,28 +50,30 @@ class PastRun:
 
 
 def read_run(path: Path) -> PastRun:
-    """The run at `path`; InvalidExperiment if there is none, or none whose experiment can be read."""
+    """Reads the run at `path`. Raises InvalidExperiment if there is none or its experiment cannot be read."""
     try:
-        experiment = Experiment(**tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig")))
+        given = tomllib.loads((path / "experiment.toml").read_text(encoding="utf-8-sig"))
+        recall_modules(given, path)
+        experiment = Experiment(**given)
     except FileNotFoundError as error:
         raise InvalidExperiment(f"{path} holds no run: it has no experiment.toml") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, FedoptError) as error:
         raise InvalidExperiment(f"{path / 'experiment.toml'} cannot be read: {_first_line(error)}") from error
-    complaints: list[str] = []
-    records = tuple(_records(path / "metrics.jsonl", complaints))
-    summary = _read(path / "summary.json", Summary, complaints)
-    partition = _read(path / "partition.json", LabelSpread, complaints)
-    fingerprint = _read(path / "fingerprint.json", Fingerprint, complaints)
+    warnings: list[str] = []
+    records = tuple(_records(path / "metrics.jsonl", warnings))
+    summary = _read(path / "summary.json", Summary, warnings)
+    partition = _read(path / "partition.json", LabelSpread, warnings)
+    fingerprint = _read(path / "fingerprint.json", Fingerprint, warnings)
     failure = read_failure(path)
     if failure is not None:
-        complaints.append(f"{path} did not finish: {failure.splitlines()[0]}")
-    elif summary is None and not complaints:
-        complaints.append(f"{path} has not ended: {_rounds_of(records, experiment)}")
-    return PastRun(path, experiment, records, summary, partition, fingerprint, failure, tuple(complaints))
+        warnings.append(f"{path} did not finish: {failure.splitlines()[0]}")
+    elif summary is None and not warnings:
+        warnings.append(f"{path} has not ended: {_rounds_of(records, experiment)}")
+    return PastRun(path, experiment, records, summary, partition, fingerprint, failure, tuple(warnings))
 
 
 def read_failure(path: Path) -> str | None:
-    """Why the run at `path` could not be finished, where a study has said so."""
+    """Why the run at `path` failed, as its study recorded; None if it did not."""
     try:
         return (path / FAILURE).read_text(encoding="utf-8", errors="replace").strip() or "for no reason given"
     except (FileNotFoundError, NotADirectoryError):
@@ -78,7 +81,7 @@ def read_failure(path: Path) -> str | None:
 
 
 def find_runs(places: Sequence[Path]) -> list[Path]:
-    """The run directories at or below `places`, in the order of their names. InvalidExperiment for a place without."""
+    """The run directories at or below `places`, ordered by name. Raises InvalidExperiment for a place with none."""
     found: list[Path] = []
     for place in places:
         if not place.exists():
@@ -94,21 +97,21 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
 
 def _runs_below(place: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(place):
-        # A run holds no other, a draft is none yet, and a study's search is not its result.
+        # Runs are not nested, a draft is no run yet, and the runs of a study's search are not its results.
         hidden = set(folders) if "experiment.toml" in files else {SEARCH} if "study.toml" in files else set()
         folders[:] = sorted(name for name in folders if name not in hidden and not name.startswith("."))
         if "experiment.toml" in files:
             yield Path(folder)
 
 
-def _records(file: Path, complaints: list[str]) -> Iterator[RoundRecord]:
-    """The records that can be read, in order; a later line of the same round replaces none."""
+def _records(file: Path, warnings: list[str]) -> Iterator[RoundRecord]:
+    """The records that can be read, in order; of two lines about one round the first counts."""
     try:
         lines = file.read_bytes().split(b"\n")
     except FileNotFoundError:
         return
     except OSError as error:
-        complaints.append(f"{file} cannot be read: {error.strerror}")
+        warnings.append(f"{file} cannot be read: {error.strerror}")
         return
     last = 0
     for number, line in enumerate(lines, 1):
@@ -118,10 +121,10 @@ def _records(file: Path, complaints: list[str]) -> Iterator[RoundRecord]:
             record = RoundRecord.model_validate_json(line)
         except ValidationError:
             torn = number == len(lines)  # a line that is being written has no end yet
-            complaints.append(f"{file}: line {number} is {'not whole' if torn else 'not a record'}; it is left out")
+            warnings.append(f"{file}: line {number} is {'not whole' if torn else 'not a record'}; it is left out")
             continue
         if record.round <= last:
-            complaints.append(f"{file}: line {number} is of round {record.round} again; it is left out")
+            warnings.append(f"{file}: line {number} is of round {record.round} again; it is left out")
             continue
         last = record.round
         yield record
@@ -130,13 +133,13 @@ def _records(file: Path, complaints: list[str]) -> Iterator[RoundRecord]:
 Record = TypeVar("Record", Summary, LabelSpread, Fingerprint)
 
 
-def _read(file: Path, kind: type[Record], complaints: list[str]) -> Record | None:
+def _read(file: Path, kind: type[Record], warnings: list[str]) -> Record | None:
     try:
         return kind.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         return None
     except (ValidationError, OSError):
-        complaints.append(f"{file} cannot be read; it is left out")
+        warnings.append(f"{file} cannot be read; it is left out")
         return None
 
 

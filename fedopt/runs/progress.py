@@ -1,4 +1,4 @@
-"""Watching a run: a live bar in a terminal, plain lines elsewhere."""
+"""A run's progress: a bar that is redrawn in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from fedopt.runs.history import RoundRecord
 from fedopt.runs.runner import Observer
 
 PLAIN_LINES = 20
-"""About how many lines a run prints where there is no terminal to redraw."""
+"""About how many lines a run prints where standard error is no terminal."""
 
 SHORTEST_BAR, LONGEST_BAR = 4, 40
-"""Columns of a live line's bar."""
+"""Width of the bar in characters."""
 
 
 class LiveProgress:
     """One line that is redrawn: round, test accuracy, training loss, clients per second, time left.
 
-    Where it does not fit, the bar shrinks, then the middle goes, from its end: round and time left stay.
+    In a narrow terminal the bar shrinks first; then parts are left out, the last first. Round and time left remain.
     """
 
     def __init__(self, console: Console) -> None:
@@ -31,12 +31,12 @@ class LiveProgress:
             TextColumn("round"),
             MofNCompleteColumn(),
             self._bar,
-            TextColumn("{task.fields[told]}", markup=False),
+            TextColumn("{task.fields[text]}", markup=False),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=console,
         )
-        self._task = self._progress.add_task("run", told="", total=None)
+        self._task = self._progress.add_task("run", text="", total=None)
         self._accuracy, self._rounds = "", 1
 
     def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
@@ -48,18 +48,18 @@ class LiveProgress:
         self._progress.console.print(sentence, highlight=False, soft_wrap=True, markup=False)
 
     def round_done(self, record: RoundRecord) -> None:
-        _tell_left_out(self._progress.console, record)
+        _print_left_out(self._progress.console, record)
         self._accuracy = _accuracy(record) or self._accuracy
         parts = [part for part in (self._accuracy, _loss(record), _speed(record)) if part]
-        told, self._bar.bar_width = fit(parts, self._progress.console.width, self._rounds)
-        self._progress.update(self._task, completed=record.round, told=told)
+        text, self._bar.bar_width = fit(parts, self._progress.console.width, self._rounds)
+        self._progress.update(self._task, completed=record.round, text=text)
 
     def ended(self) -> None:
         self._progress.stop()
 
 
 class PlainProgress:
-    """A line now and then, for logs."""
+    """About PLAIN_LINES lines for the whole run, for logs."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -72,7 +72,7 @@ class PlainProgress:
         self._console.print(sentence, highlight=False, soft_wrap=True, markup=False)
 
     def round_done(self, record: RoundRecord) -> None:
-        _tell_left_out(self._console, record)
+        _print_left_out(self._console, record)
         every = max(1, self._rounds // PLAIN_LINES)
         if record.round % every and record.round != self._rounds:
             return
@@ -86,11 +86,11 @@ class PlainProgress:
 
 
 def progress(console: Console) -> Observer:
-    """The display that suits where the console writes to."""
+    """LiveProgress on a terminal, else PlainProgress."""
     return LiveProgress(console) if console.is_terminal else PlainProgress(console)
 
 
-def _tell_left_out(console: Console, record: RoundRecord) -> None:
+def _print_left_out(console: Console, record: RoundRecord) -> None:
     for client, reason in record.left_out.items():
         console.print(
             f"round {record.round}: without client {client}: {reason}", highlight=False, soft_wrap=True, markup=False
@@ -98,13 +98,15 @@ def _tell_left_out(console: Console, record: RoundRecord) -> None:
 
 
 def fit(parts: Sequence[str], width: int, rounds: int) -> tuple[str, int]:
-    """What the middle of a live line of `width` columns says, and how long its bar is: as many parts as there is room
-    for beside "round 100/100" and "0:12:34 left"."""
+    """The text between round and time left in a line of `width` characters, and the width of its bar.
+
+    The text has as many of the parts as fit beside "round 100/100" and "0:12:34 left".
+    """
     room = width - len("round 0:00:00 left") - (2 * len(str(rounds)) + 1) - 5  # five columns are followed by a space
-    for shown in range(len(parts), -1, -1):
-        told = ", ".join(parts[:shown])
-        if len(told) + SHORTEST_BAR <= room:
-            return told, min(LONGEST_BAR, room - len(told))
+    for count in range(len(parts), -1, -1):
+        text = ", ".join(parts[:count])
+        if len(text) + SHORTEST_BAR <= room:
+            return text, min(LONGEST_BAR, room - len(text))
     return "", max(1, room)
 
 

@@ -13,16 +13,17 @@ import torch
 
 from fedopt.algorithms.base import shares
 from fedopt.drift.layers import Layers
-from fedopt.drift.measuring import Look
-from fedopt.drift.records import ClassSpread, ClientSpread, ControlDrift
-from fedopt.drift.spread import best_so_far, spread_over_classes, spread_over_clients
+from fedopt.drift.measuring import MeasurePlan
+from fedopt.drift.records import ClassSpread, ClientSpread
 from fedopt.errors import Diverged
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.federation import Federation
-from fedopt.round.loop import RoundWork, ServerState
+from fedopt.round.loop import RoundWork
+from fedopt.round.state import ServerState
 from fedopt.runs.evaluation import Evaluation, Evaluator
 from fedopt.runs.history import RoundRecord
 from fedopt.runs.reference import Reference
+from fedopt.runs.spread import best_so_far, spread_over_classes, spread_over_clients
 from fedopt.vectors.layout import Layout
 
 
@@ -34,7 +35,7 @@ class Draft:
     work: RoundWork
     evaluation: Future[Evaluation] | None
     clients: ClientSpread | None
-    control: ControlDrift | None
+    algorithm: dict[str, float | None] | None
     divergence: float | None
     seconds: float
     """What it took so far."""
@@ -62,8 +63,9 @@ class Recorder:
         self.share = 0.0
         """The last evaluation's part of its round, in seconds of seconds."""
 
-    def look_at(self, round_: int) -> Look:
-        return Look(self._layers, self._metrics.wants_gradients(round_, self._run.rounds))
+    def plan(self, round_: int) -> MeasurePlan:
+        """What to measure of that round."""
+        return MeasurePlan(self._layers, self._metrics.wants_gradients(round_, self._run.rounds))
 
     def begin(self, state: ServerState, work: RoundWork) -> Draft:
         """Measures what it must before the next round is trained; the model is evaluated meanwhile, and beyond."""
@@ -78,7 +80,7 @@ class Recorder:
             work=work,
             evaluation=evaluation,
             clients=clients,
-            control=self._control(state, work),
+            algorithm=self._algorithm_record(state, work),
             divergence=None if self._reference is None else self._reference.divergence(state.x, work),
             seconds=work.seconds + time.perf_counter() - start,
         )
@@ -102,7 +104,7 @@ class Recorder:
             bytes_up=work.bytes_up,
             drift=work.measured.drift,
             gradients=work.measured.gradients,
-            control=draft.control,
+            algorithm=draft.algorithm,
             clients=draft.clients,
             classes=None if evaluation is None else self._spread_over_classes(evaluation),
             divergence=draft.divergence,
@@ -143,17 +145,20 @@ class Recorder:
     def _spread_over_clients(self, state: ServerState) -> ClientSpread | None:
         if not self._metrics.wants_clients(state.round, self._run.rounds):
             return None
-        return spread_over_clients(self._federation.evaluate(state.x, state.round), self._clients)
+        return spread_over_clients(self._federation.evaluate(state.x, state.round, state.accepted), self._clients)
 
     def _spread_over_classes(self, evaluation: Evaluation) -> ClassSpread | None:
         self._best_by_class = best_so_far(self._best_by_class, evaluation.class_accuracy)
         return spread_over_classes(evaluation.class_accuracy, self._best_by_class)
 
-    def _control(self, state: ServerState, work: RoundWork) -> ControlDrift | None:
-        """What clients told of their controls and, when gradients are measured, what the server's is worth."""
-        told = dict(work.measured.told)
-        if work.measured.gradients is not None and self._algorithm.tells:
+    def _algorithm_record(self, state: ServerState, work: RoundWork) -> dict[str, float | None] | None:
+        """The algorithm's own numbers: those that clients sent and, in rounds that measure gradients, its check."""
+        kind = self._algorithm.record
+        if kind is None:
+            return None
+        numbers = {name: number for name, number in work.numbers.items() if name in kind.model_fields}
+        if work.measured.gradients is not None:
             share_of = shares(self._algorithm.weighting, list(self._federation.samples))
-            mean = self._federation.mean_kept(state.accepted, share_of)
-            told |= {} if mean is None else self._algorithm.check(state.kept, mean)
-        return ControlDrift(**told) if told else None
+            mean = self._federation.mean_state(state.accepted, share_of)
+            numbers |= {} if mean is None else self._algorithm.check(state.server, mean)
+        return kind(**numbers).model_dump() if numbers else None

@@ -11,16 +11,18 @@ from typing import Any, Protocol, runtime_checkable
 
 from fedopt.data.batches import local_steps
 from fedopt.data.fingerprint import Fingerprint
-from fedopt.drift.records import LabelSpread
+from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import Diverged, FedoptError, NotStored, RunStopped
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.federation import Federation
-from fedopt.round.loop import ServerState, Terms, play_rounds
+from fedopt.round.loop import Rounds, Rules
 from fedopt.round.plausibility import Bounds
+from fedopt.round.selection import Terms
+from fedopt.round.state import ServerState
 from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory
 from fedopt.runs.evaluation import Evaluator
-from fedopt.runs.history import Final, History, RoundRecord, summarise
+from fedopt.runs.history import Final, History, RoundRecord, summarize
 from fedopt.runs.interruption import uninterrupted
 from fedopt.runs.recorder import Draft, Recorder
 from fedopt.runs.reference import Reference
@@ -142,13 +144,17 @@ class Run:
             return
         with self._writing():
             self._directory.withdraw_summary()
-        algorithm, seed = self._experiment.algorithm, self._experiment.run.seed
-        local = self._experiment.local
-        bounds = Bounds(self._experiment.admission, lambda samples: local_steps(samples, local))
-        rounds = play_rounds(
-            self._state, algorithm, self._federation, self._terms, seed, self._recorder.look_at, bounds
+        experiment = self._experiment
+        algorithm, local = experiment.algorithm, experiment.local
+        bounds = Bounds(
+            experiment.admission,
+            lambda samples: local_steps(samples, local),
+            vectors=algorithm.sends_up,
+            numbers=algorithm.sends_numbers,
         )
-        for state, work in rounds:
+        rules = Rules(self._terms, experiment.run.seed, bounds)
+        rounds = Rounds(experiment.method, self._federation, rules, self._recorder.plan)
+        for state, work in rounds.play(self._state):
             self._commit_draft(ahead=True)  # its model has been evaluated while this round was trained
             if self._checkpoint_is_due():
                 self._save()
@@ -182,7 +188,7 @@ class Run:
                 self._directory.append(record)
             self._state, self._draft = draft.state, None
             self._records.append(record)
-            self._federation.settle(draft.state.accepted, ahead)
+            self._federation.commit(draft.state.accepted, ahead)
         with self._writing():
             for observer in self._observers:
                 observer.round_done(record)
@@ -230,7 +236,7 @@ class Run:
             final = Final(test_accuracy=evaluation.accuracy, test_loss=evaluation.loss)
         else:
             final = Final(test_accuracy=last.test_accuracy, test_loss=last.test_loss)
-        summary = summarise(
+        summary = summarize(
             self._experiment,
             self._records,
             final,

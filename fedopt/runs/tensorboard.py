@@ -25,7 +25,7 @@ class TensorBoard:
     def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # What a killed run wrote of rounds that are played again counts no more.
+        # A killed run may have written rounds that are now run again: purge_step discards them.
         self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=rounds_done + 1)
 
     def round_done(self, record: RoundRecord) -> None:
@@ -38,7 +38,7 @@ class TensorBoard:
 
 
 def numbers(record: BaseModel, prefix: str = "") -> dict[str, float]:
-    """Every number of a record by its path, drift/ratio say; TensorBoard groups them by what is before the slash."""
+    """Every number of a record by its path, for example drift/ratio; TensorBoard groups them by the part before /."""
     found: dict[str, float] = {}
     for name in type(record).model_fields:
         value = getattr(record, name)

@@ -1,41 +1,39 @@
-"""Streaming sums of client vectors that do not depend, to the last bit, on the order of arrival.
+"""Streaming sums of vectors that do not depend, to the last bit, on the order of arrival.
 
-A sum of floats depends on its order; a sum of integers does not. Each weighted vector is rounded to whole numbers of
-2^-56 and summed in two fixed-point limbs: what is too large for the fine one goes, by exact operations, into one of
-whole numbers of 2^-20. How much lies in which is nobody's business: the sum of both is the same. float64 adds whole
+A sum of floats depends on its order; a sum of integers does not. Each weighted vector is rounded to multiples of 2^-56
+and added up in two fixed-point limbs: a fine limb of multiples of 2^-56 and, by exact operations, a coarse limb of
+multiples of 2^-20 for what is too large for the fine one. Only the sum of both limbs has a meaning. float64 adds whole
 numbers exactly up to 2^53, so the limbs are float64 tensors (twice as fast as int64, whose conversions are not
-vectorised): 16 bytes a parameter, whatever the cohort.
+vectorized): 16 bytes a parameter, whatever the size of the cohort.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from fractions import Fraction
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedopt.vectors.layout import Vectors, largest_magnitude
+from fedopt.vectors.layout import largest_magnitude
 
 COARSE, FINE = 20, 56
-"""Units are 2^-COARSE and 2^-FINE. What the coarse limb leaves is at most half its unit, REMAINDER units of the fine
-one, so that 2^18 updates fit before a sum could reach EXACT."""
+"""The limbs count in units of 2^-COARSE and 2^-FINE. The rest that a coarse unit leaves is at most half of it, which is
+REMAINDER fine units, so 2^18 updates fit before a sum could reach EXACT."""
 
 LARGEST = 2.0**32
-"""No entry of a summed vector may reach this: with weights that add up to at most 1, the first limb then stays
-below 2^53. `admission` refuses what lies outside; no model that still learns comes near."""
+"""No entry of a summed vector may reach this: with weights that add up to at most 1, the coarse limb then stays below
+2^53. `admission` refuses larger entries; no model that still learns comes near."""
 
 CHUNK = 2**16
-"""Entries that a CPU works on at once, so that the passes over them stay within its caches."""
+"""Entries that a CPU processes at once, so that repeated passes over them stay within its caches."""
 
 TO_FINE = 2.0 ** (FINE - COARSE)
 
 REMAINDER, EXACT = TO_FINE / 2, 2.0**53
 
 FULL = EXACT / 2
-"""What a fine limb is filled to until it is carried: the bound itself is rounded."""
+"""The fine limb is carried into the coarse one before it reaches this: the bound itself is rounded."""
 
 
 class ExactSum:
@@ -49,10 +47,10 @@ class ExactSum:
         self._fine = torch.zeros_like(self._coarse)
         self._room = np.empty((2, min(CHUNK, like.numel()))) if self._device.type == "cpu" else None
         self._bound = 0.0
-        """No entry of the fine limb is larger; kept on a CPU, where it is known."""
+        """An upper bound of the fine limb's entries; maintained on a CPU only."""
 
     def clear(self) -> None:
-        """Begins anew, in the same memory."""
+        """Resets the sum to zero and reuses its memory."""
         self._coarse.zero_()
         self._fine.zero_()
         self._bound = 0.0
@@ -68,7 +66,7 @@ class ExactSum:
         self._fine += rest.sub_(whole).mul_(TO_FINE).round_()
 
     def _add_here(self, vector: Tensor, weight: float, room: np.ndarray) -> None:
-        """The same on a CPU, by NumPy, and where numbers are small enough by the fine limb alone: in half the time."""
+        """`add` on a CPU, by NumPy. Small numbers go into the fine limb alone, which takes half the time."""
         largest = abs(weight) * 2.0**FINE * largest_magnitude(vector) + 1.0
         straight = largest < FULL / 2
         added = largest if straight else REMAINDER
@@ -89,7 +87,7 @@ class ExactSum:
             fine[part] += np.rint(rest, out=rest)
 
     def _carry(self, room: np.ndarray) -> None:
-        """Moves what it can from the fine limb to the coarse one."""
+        """Moves whole coarse units from the fine limb to the coarse one."""
         coarse, fine = self._coarse.numpy(), self._fine.numpy()
         for part in _chunks(len(fine)):
             _, whole = room[:, : part.stop - part.start]
@@ -100,7 +98,7 @@ class ExactSum:
         self._bound = REMAINDER
 
     def scaled(self, factor: float) -> Tensor:
-        """factor * sum, in the type and place of the vectors that were added."""
+        """factor * sum, with the dtype and device of the vectors that were added."""
         if self._room is None:
             return self.total().mul_(factor).to(self._dtype)
         found = torch.empty(self._coarse.shape, dtype=self._dtype)
@@ -114,7 +112,7 @@ class ExactSum:
         return found.to(self._home)
 
     def limbs(self) -> tuple[Tensor, Tensor]:
-        """What the sum is made of; sums over several processes add up limb by limb, and stay exact."""
+        """The coarse and the fine limb. Sums of several processes are added limb by limb and stay exact."""
         if self._room is not None:
             self._carry(self._room)
         return self._coarse, self._fine
@@ -126,50 +124,3 @@ class ExactSum:
 
 def _chunks(length: int) -> Iterator[slice]:
     return (slice(start, min(start + CHUNK, length)) for start in range(0, length, CHUNK))
-
-
-@dataclass(frozen=True)
-class Totals:
-    """What the server knows after a round: sums over the cohort of p_i * v_i, and of the shares p_i alone."""
-
-    sums: Mapping[str, ExactSum]
-    share: float
-
-    def mean(self, name: str) -> Tensor:
-        """Weighted mean over the cohort: sum p_i v_i / sum p_i."""
-        return self.sums[name].scaled(1.0 / self.share)
-
-    def precise_mean(self, name: str) -> Tensor:
-        """`mean` in float64, for measures."""
-        return self.sums[name].total().div_(self.share)
-
-    def sum(self, name: str) -> Tensor:
-        """Sum over the cohort of p_i v_i, where the p_i of all N clients add up to 1."""
-        return self.sums[name].scaled(1.0)
-
-
-class Collector:
-    """Folds updates into Totals as they arrive; its memory does not grow with their number, and serves all rounds."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, ExactSum] = {}
-        self._spare: dict[str, ExactSum] = {}
-        self._share = Fraction(0)  # exact, hence independent of order too
-
-    def begin(self) -> None:
-        """Forgets what was; the Totals there were are of no more use."""
-        for exact in self._sums.values():
-            exact.clear()
-        self._spare.update(self._sums)
-        self._sums, self._share = {}, Fraction(0)
-
-    def fold(self, vectors: Vectors, share: float) -> None:
-        for name, vector in vectors.items():
-            if name not in self._sums:
-                self._sums[name] = self._spare.pop(name) if name in self._spare else ExactSum(vector)
-            self._sums[name].add(vector, share)
-        self._share += Fraction(share)
-
-    def totals(self) -> Totals:
-        assert self._share > 0, "a round without updates has no totals"
-        return Totals(self._sums, float(self._share))

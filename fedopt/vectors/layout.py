@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +57,27 @@ class Layout:
             name: part.view((*flat.shape[:-1], *shape))
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
+
+
+class RowLayout(Protocol):
+    """Where each parameter lies in a row [Q], in which parameters start at aligned places and gaps hold zeros."""
+
+    layout: Layout
+    """Of the flat vector [P]."""
+    width: int
+    """Q, the length of a row."""
+
+    def pack(self, flat: Tensor) -> Tensor:
+        """Rows [..., Q] of flat vectors [..., P]."""
+        ...
+
+    def unpack(self, rows: Tensor) -> Tensor:
+        """The flat vectors [..., P] in rows [..., Q]: the real entries, in the order of the parameters."""
+        ...
+
+    def views(self, rows: Tensor) -> dict[str, Tensor]:
+        """The parameters in rows [..., Q] by name, each [..., *shape]; writing to them writes to the rows."""
+        ...
 
 
 def state_of(module: nn.Module, layout: Layout, flat: Tensor) -> dict[str, Tensor]:

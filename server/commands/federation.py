@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, TensorBoardFiles, command
-from fedopt.commands.reporting import chosen_experiment, conclude, introduce, teller
+from fedopt.commands.reporting import chosen_experiment, conclude, introduce, reporter
 
 app = command("federation")
 
@@ -47,7 +47,7 @@ def federation(
     settings = chosen_experiment(experiment, changes, out, resume)
     console = Console(stderr=True)
     observers = introduce(settings, console, quiet, tensorboard, deployed=True)
-    report = teller(console, quiet)
+    report = reporter(console, quiet)
 
     from server.local_clients import LocalClients
 

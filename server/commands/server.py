@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fedopt.addresses import is_loopback, split_address
 from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, TensorBoardFiles, command
-from fedopt.commands.reporting import chosen_experiment, conclude, introduce, teller
+from fedopt.commands.reporting import chosen_experiment, conclude, introduce, reporter
 from fedopt.errors import InvalidExperiment
 
 app = command("server")
@@ -73,7 +73,7 @@ def server(
     settings = chosen_experiment(experiment, changes, out, resume)
     console = Console(stderr=True)
     observers = introduce(settings, console, quiet, tensorboard, deployed=True)
-    report = teller(console, quiet)
+    report = reporter(console, quiet)
 
     from server.deployment import conduct, open_run
     from server.server_log import LeftOut, journal

@@ -1,1 +1,1 @@
-"""What `fedopt bench` measures: everything as ratios within one run, turns interleaved, medians."""
+"""The measurements of `fedopt bench`: ratios within one run, both sides in turns, medians."""

@@ -1,7 +1,7 @@
-"""What measuring costs: whole rounds with and without, on the same work, taking turns, one thread.
+"""The cost of measuring drift: whole rounds with and without measures, on the same work, in turns, on one thread.
 
-The free measures are those of every round (updates by layer). Full gradients come every `metrics.drift_every`
-rounds, and their cost is that of such a round.
+Updates are measured by layer in every round. Full gradients are computed every `metrics.drift_every` rounds; their
+cost is that of one such round.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import statistics
 from dataclasses import dataclass
 
 from fedopt.device import threads
-from fedopt.drift.measuring import NOTHING, Look
+from fedopt.drift.measuring import NO_MEASURES, MeasurePlan
 from simulations.benchmarks.engine import Bench, seconds_of
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a round with a measure over those without: medians over turns, with their range."""
+    """Seconds of a round with measures divided by those without: medians over turns, with their range."""
 
     model: str
     batch: int
@@ -30,10 +30,10 @@ class Cost:
 
 def measure_cost(model: str, batch: int, epochs: int, repeats: int) -> Cost:
     bench = Bench(model, batch, "sgd", epochs)
-    updates, gradients = Look(bench.layers), Look(bench.layers, gradients=True)
+    updates, gradients = MeasurePlan(bench.layers), MeasurePlan(bench.layers, gradients=True)
     with threads(1):
         turns = [
-            [seconds_of(lambda look=look: bench.by_engine(look)) for look in (NOTHING, updates, gradients)]  # type: ignore[misc]
+            [seconds_of(lambda plan=plan: bench.by_engine(plan)) for plan in (NO_MEASURES, updates, gradients)]  # type: ignore[misc]
             for _ in range(repeats + 1)
         ][1:]
     ratios = [with_updates / without for without, with_updates, _ in turns]

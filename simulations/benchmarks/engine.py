@@ -1,9 +1,9 @@
-"""How many client steps a second: this engine against the plain loop, on the same work, interleaved.
+"""Client steps per second: this engine and the plain loop, on the same work, in turns.
 
-Dirichlet(0.5) over 100 clients, 10 a round, one epoch: whole rounds, averaging included on both sides. The plain loop
-has one thread, as it would in a user's script; the engine has its workers of one thread each. A and B take turns of
-about the same length, so that a machine that slows down slows both; ratios are of neighbouring turns. For models with
-convolutions the plain loop is run with oneDNN on and off, and the faster counts; one that is clearly slower runs once.
+Dirichlet(0.5) over 100 clients, 10 per round, one epoch: whole rounds, with averaging on both sides. The plain loop
+has one thread, as in a user's script; the engine has its workers, of one thread each. Turns of both have about the same
+length, so that a slow phase of the machine slows both, and ratios are of consecutive turns. For models with
+convolutions the plain loop runs with oneDNN on and off, and the faster counts; a clearly slower one runs only once.
 """
 
 from __future__ import annotations
@@ -23,26 +23,28 @@ from torch import Tensor, nn
 
 from clients.lanes.backends import Backend
 from clients.lanes.choice import choose_backend
+from clients.lanes.training import Execution, LocalTraining
 from fedopt.algorithms.base import shares
 from fedopt.data.batches import plan_batches
 from fedopt.data.partition import split_labels
 from fedopt.device import choose_device, threads
 from fedopt.drift.layers import Layers
-from fedopt.drift.measuring import NOTHING, Look
+from fedopt.drift.measuring import NO_MEASURES, MeasurePlan
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
 from fedopt.precision import Products
-from fedopt.round.loop import ServerState, Terms, play_round, select_cohort
+from fedopt.round.loop import Rounds, Rules
+from fedopt.round.selection import Terms, select_cohort
+from fedopt.round.state import ServerState
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
-from fedopt.vectors.exact_sum import Collector
 from fedopt.vectors.layout import Layout
 from simulations.benchmarks.plain_loop import batches_of, sam_plainly, scaffold_plainly, train_plainly
 from simulations.sizing import choose_lanes, choose_recording, choose_workers
-from simulations.virtual import VirtualFederation
+from simulations.virtual import Resources, VirtualFederation
 
 SAMPLES, SHAPE, CLASSES = 60_000, (1, 28, 28), 10
-"""Work of MNIST's size and shape; values do not matter to speed, so nothing needs to be there."""
+"""The size and shape of MNIST. Values do not affect speed, so they are random and no file is needed."""
 
 CLIENTS, COHORT = 100, 10
 
@@ -54,18 +56,18 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sam": {"local": {"optimizer": "sam"}},
     "scaffold": {"algorithm": {"name": "scaffold"}},
 }
-"""What the table calls an optimizer, as sections of an experiment."""
+"""The table's optimizers, each with the sections of an experiment that select it."""
 
 CLEARLY = 1.5
-"""A plain loop that takes so many times the other's time in its first turn is not run again."""
+"""A plain loop whose first turn takes so many times as long as the other's is not run again."""
 
 LONGEST_TURN = 50
-"""Rounds that the engine plays in a turn, at most."""
+"""The most rounds of the engine in a turn."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where both sides work, on how many clients a round, and how the engine does it."""
+    """The device and cohort of both sides, and settings of the engine."""
 
     device: str = "cpu"
     cohort: int = COHORT
@@ -78,7 +80,7 @@ ORDINARY = Setting()
 
 @dataclass(frozen=True)
 class Cell:
-    """One line of the table."""
+    """One model, batch size and optimizer: a line of the printed table."""
 
     model: str
     batch: int
@@ -98,7 +100,7 @@ class Cell:
 
 
 def experiment_of(model: str, batch: int, optimizer: str, setting: Setting = ORDINARY, epochs: int = 1) -> Experiment:
-    """What is measured, as the user would write it."""
+    """The experiment that is measured."""
     sections = OPTIMIZERS[optimizer]
     return Experiment(
         data={"clients": CLIENTS, "alpha": 0.5},
@@ -110,7 +112,7 @@ def experiment_of(model: str, batch: int, optimizer: str, setting: Setting = ORD
 
 
 class Bench:
-    """One round of the same work, done both ways."""
+    """One round of the same work, by the engine or by the plain loop."""
 
     def __init__(
         self,
@@ -142,22 +144,22 @@ class Bench:
         self.workers = choose_workers(workers, self.experiment, self.x.device)
         self.lanes = choose_lanes(task, self.experiment, self.x[:1], longest, self.workers)
         self.federation = VirtualFederation(
-            task,
-            self.experiment.algorithm,
-            self.experiment.local,
+            LocalTraining(task, self.experiment.algorithm, self.experiment.local, 0),
             (self.x, self.y),
             self.parts,
-            seed=0,
-            lanes=self.lanes,
-            cohort=setting.cohort,
-            workers=self.workers,
-            backend=self.backend,
-            products=run.products,
-            record=choose_recording(run.cuda_graphs, self.device, self.backend),
+            Execution(
+                self.backend,
+                self.lanes,
+                run.products,
+                record=choose_recording(run.cuda_graphs, self.device, self.backend),
+            ),
+            Resources(setting.cohort, self.workers),
         )
         self.state = ServerState.initial(self.layout.flatten(self.module), self.experiment.algorithm)
         self.cohort = select_cohort(len(self.parts), setting.cohort, seed=0, round_=1)
-        self._terms, self._collector = Terms.all_of(setting.cohort), Collector()
+        self._plan = NO_MEASURES
+        rules = Rules(Terms.all_of(setting.cohort), seed=0)
+        self._rounds = Rounds(self.experiment.method, self.federation, rules, lambda round_: self._plan)
         self.steps = sum(len(self.batches(client)) for client in self.cohort)
 
     def close(self) -> None:
@@ -172,19 +174,11 @@ class Bench:
         plan = plan_batches(len(self.parts[client]), self.experiment.local, rng)
         return [batch.to(self.device) for batch in batches_of(plan, self.parts[client])]
 
-    def by_engine(self, look: Look = NOTHING) -> Tensor:
-        """The model after the round, [P]; nothing is measured unless `look` says so."""
-        state, _ = play_round(
-            self.state,
-            self.experiment.algorithm,
-            self.federation,
-            self.share_of,
-            self._terms,
-            seed=0,
-            look=look,
-            collector=self._collector,
-        )
-        self.federation.settle(self.state.accepted)
+    def by_engine(self, plan: MeasurePlan = NO_MEASURES) -> Tensor:
+        """The model after the round, [P]; nothing is measured unless `plan` says so."""
+        self._plan = plan
+        state, _ = self._rounds.play_one(self.state)
+        self.federation.commit(self.state.accepted)
         return state.x
 
     @property
@@ -192,7 +186,7 @@ class Bench:
         return Layers.of(self.layout)
 
     def by_plain_loop(self) -> Tensor:
-        """The same by nn.Module, torch.optim and a running weighted mean."""
+        """The same round by nn.Module, torch.optim and a running weighted mean."""
         mean = [torch.zeros_like(parameter) for parameter in self.module.parameters()]
         controls = [torch.zeros_like(parameter) for parameter in self.module.parameters()]
         total = sum(self.share_of[client] for client in self.cohort)
@@ -220,7 +214,7 @@ class Bench:
 
 
 Peer = Callable[[Bench], float]
-"""Client steps a second of another way to do the bench's work."""
+"""Another implementation of the bench's work; returns its client steps per second."""
 
 
 def measure(
@@ -236,7 +230,7 @@ def measure(
         two_ways = bench.convolutional and bench.device.type == "cpu"
         rivals = [bench.by_plain_loop, *([bench.without_onednn] if two_ways else [])]
         if bench.device.type != "cpu":
-            bench.by_plain_loop()  # a GPU's libraries load with the first call
+            bench.by_plain_loop()  # the first call loads the GPU's libraries
         first = [seconds_of(rival) for rival in rivals]
         rivals = [rival for rival, seconds in zip(rivals, first, strict=True) if seconds < CLEARLY * min(first)]
         bench.by_engine()
@@ -269,7 +263,7 @@ def measure(
 
 
 def machine(device: str = "cpu") -> dict[str, str | int]:
-    """What the figures were measured on."""
+    """The machine and versions of the measurement."""
     about: dict[str, str | int] = {
         "processor": _processor(),
         "cores": os.cpu_count() or 1,
@@ -294,7 +288,7 @@ def _processor() -> str:
 
 
 def seconds_of(work: Callable[[], object]) -> float:
-    """Wall time of one call, until a GPU is done with it."""
+    """Wall time of one call; waits until a GPU has finished it."""
     start = time.perf_counter()
     work()
     if torch.cuda.is_available():

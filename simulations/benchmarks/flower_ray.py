@@ -1,8 +1,8 @@
-"""Flower's own simulation doing the work of the bench: stock ServerApp and ClientApp on Ray's actors.
+"""The bench's work in Flower's own simulation: a ServerApp and a ClientApp on Ray's actors.
 
     FEDOPT_BENCH_WORK='{"model": "mlp", "local": {...}}' python -m simulations.benchmarks.flower_ray
 
-prints "steps per second: ..." once some rounds are played. The clients train by the plain loop on tensors in memory.
+prints "steps per second: ..." after some rounds. The clients train with the plain loop on tensors in memory.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from simulations.benchmarks.engine import CLIENTS, Bench
 from simulations.benchmarks.plain_loop import train_plainly
 
 ROUNDS = 4
-"""Of which the first is not counted."""
+"""The first is not counted."""
 
 
 @functools.cache
 def bench() -> Bench:
-    """Once a process: data, parts and the initial model, the same in all."""
+    """Data, parts and the initial model, made once per process and the same in all processes."""
     torch.set_num_threads(1)
     work = json.loads(os.environ["FEDOPT_BENCH_WORK"])
     local = work["local"]
@@ -38,7 +38,7 @@ def bench() -> Bench:
 
 
 def name_of(local: dict[str, object]) -> str:
-    """What the bench calls these settings."""
+    """The bench's name of these settings."""
     return "momentum" if local["optimizer"] == "sgd" and local.get("momentum") else str(local["optimizer"])
 
 
@@ -100,6 +100,6 @@ def ask(grid: Grid, nodes: list[int], content: RecordDict, kind: str) -> Iterabl
 
 
 if __name__ == "__main__":
-    # By the module's own name: Ray's actors import it, where they could not import a script.
+    # Imported by name because Ray's actors import the apps' module, and cannot import __main__.
     apps = importlib.import_module("simulations.benchmarks.flower_ray")
     run_simulation(apps.server_app, apps.client_app, CLIENTS, backend_config={"client_resources": {"num_cpus": 1}})

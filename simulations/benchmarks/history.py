@@ -1,7 +1,7 @@
-"""What a benchmark leaves behind: a line of JSON for machines, a table for a README, a figure.
+"""The files that a benchmark writes: a line of JSON, a table in Markdown, a figure.
 
-DIR/engine.jsonl   one line a measurement, newest last
-DIR/engine.md      the table of the newest
+DIR/engine.jsonl   one line per measurement, the newest last
+DIR/engine.md      the table of the newest measurement
 DIR/engine.svg     its ratios as bars
 """
 
@@ -19,16 +19,16 @@ from simulations.benchmarks.engine import Cell, as_json, machine
 from simulations.benchmarks.profile import Profile
 
 
-def leave(folder: Path, cells: Sequence[Cell], profiles: Sequence[Profile] = ()) -> None:
-    """Adds this measurement to the folder, which is made if need be."""
+def write_results(folder: Path, cells: Sequence[Cell], profiles: Sequence[Profile] = ()) -> None:
+    """Adds the measurement to the folder's files; makes the folder if necessary."""
     line = {"date": date.today().isoformat(), **as_json(cells)}
     append(folder / "engine.jsonl", line | ({"profiles": [asdict(own) for own in profiles]} if profiles else {}))
-    note(folder, cells)
+    write_table(folder, cells)
     draw(cells, folder / "engine.svg")
 
 
-def note(folder: Path, cells: Sequence[Cell]) -> None:
-    """The table as far as it is known; a measurement can take an hour."""
+def write_table(folder: Path, cells: Sequence[Cell]) -> None:
+    """Writes the table so far. It is called after each cell, because a measurement can take an hour."""
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / "engine.md", markdown(cells).encode())
 
@@ -46,24 +46,24 @@ def markdown(cells: Sequence[Cell]) -> str:
     at = {(cell.optimizer, cell.batch, cell.model): cell for cell in cells}
     lines = ["| | " + " | ".join(models) + " |", "|---|" + "---|" * len(models)]
     for optimizer, batch in rows:
-        shown = [_told(at.get((optimizer, batch, model))) for model in models]
-        lines.append(f"| {optimizer}, batch {batch} | " + " | ".join(shown) + " |")
+        entries = [_text(at.get((optimizer, batch, model))) for model in models]
+        lines.append(f"| {optimizer}, batch {batch} | " + " | ".join(entries) + " |")
     return "\n".join([*lines, "", signature(cells[0].setting.device), ""])
 
 
-def _told(cell: Cell | None) -> str:
+def _text(cell: Cell | None) -> str:
     return "" if cell is None else f"{cell.ratio:.1f} ({cell.ratio_min:.1f}-{cell.ratio_max:.1f})"
 
 
 def signature(device: str = "cpu") -> str:
-    """When and on what something was measured."""
+    """The date and machine of a measurement."""
     about = machine(device)
     gpu = f", {about['gpu']}" if "gpu" in about else ""
     return f"{date.today()}, {about['processor']}, {about['cores']} cores{gpu}, torch {about['torch']}"
 
 
 def draw(cells: Sequence[Cell], file: Path) -> None:
-    """The ratios as bars, with their range."""
+    """Writes a figure of the ratios as bars, with their range."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -32,7 +32,7 @@ def main(requested: dict[str, Any]) -> None:
 
 
 class Peak:
-    """Watches a run; looks at its processes twice a second and after each round."""
+    """An observer that samples the memory of the run's processes twice a second and after each round."""
 
     mib = 0.0
 
@@ -41,27 +41,27 @@ class Peak:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def round_done(self, record: Any) -> None:
-        self._look()
+        self._sample()
 
     def ended(self) -> None:
         self._over.set()
 
     def _watch(self) -> None:
         while not self._over.wait(0.5):
-            self._look()
+            self._sample()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         self.mib = max(self.mib, proportional_mib())
 
 
 def proportional_mib() -> float:
-    """Memory of this process and its children, each page divided among those that share it; 0 where unknown."""
+    """MiB of this process and its children, each shared page divided by the processes that share it; 0 if unknown."""
     total = 0.0
     for process in [Path("/proc/self"), *map(Path, _children())]:
         try:
             lines = (process / "smaps_rollup").read_text().splitlines()
         except OSError:
-            continue  # it has ended since, or this system does not tell
+            continue  # the process has ended, or this system has no smaps_rollup
         total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
     return total
 

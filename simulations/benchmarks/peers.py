@@ -1,4 +1,4 @@
-"""Other ways to do the work of the bench, each as its users would: speeds in client steps a second."""
+"""Other implementations of the bench's work, written as their users would; speeds in client steps per second."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from simulations.benchmarks.engine import Bench, Peer, seconds_of
 from simulations.benchmarks.plain_loop import torch_optimizer
 
 PATIENCE = 600
-"""Seconds after which a peer in a process of its own is given up."""
+"""Timeout in seconds of a peer that runs in another process."""
 
 
 def deepcopy_dataloader(bench: Bench) -> float:
-    """A copy of the model and a DataLoader for each client, as most frameworks do; one thread, one turn."""
+    """A copy of the model and a DataLoader for each client, as in most frameworks; one thread, one turn."""
     if bench.experiment.local.optimizer == "sam" or bench.scaffold:
         raise InvalidExperiment("--peer deepcopy-dataloader: it has neither sam nor scaffold; choose other optimizers")
 
@@ -43,7 +43,7 @@ def deepcopy_dataloader(bench: Bench) -> float:
 
 
 def flower_ray(bench: Bench) -> float:
-    """Flower's simulation on Ray with the plain loop in its clients, after start-up; the median of three rounds."""
+    """Flower's simulation on Ray, whose clients use the plain loop; the median of three rounds, without start-up."""
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("flwr") is None:
         raise InvalidExperiment("--peer flower-ray: not installed; get it with pip install 'fedopt[ray]'")
     if bench.experiment.local.optimizer == "sam" or bench.scaffold:
@@ -62,10 +62,10 @@ def flower_ray(bench: Bench) -> float:
         )
     except subprocess.TimeoutExpired as error:
         raise RunStopped(f"--peer flower-ray: no result after {PATIENCE} s") from error
-    told = [line for line in done.stdout.splitlines() if line.startswith("steps per second: ")]
-    if not told:
+    lines = [line for line in done.stdout.splitlines() if line.startswith("steps per second: ")]
+    if not lines:
         raise RunStopped(f"--peer flower-ray ended with status {done.returncode}: {done.stderr.strip()[-500:]}")
-    return float(told[-1].removeprefix("steps per second: "))
+    return float(lines[-1].removeprefix("steps per second: "))
 
 
 PEERS: dict[str, Peer] = {"deepcopy-dataloader": deepcopy_dataloader, "flower-ray": flower_ray}

@@ -1,7 +1,7 @@
-"""The plain loop: what a user would write. nn.Module, torch.optim, tensors in memory, one client after another.
+"""The plain loop that a user would write: nn.Module, torch.optim, tensors in memory, one client after another.
 
-It shares nothing with the engine but the minibatch plans, so it serves twice: as the yardstick of
-`fedopt bench`, and as the independent implementation that tests compare lanes with.
+It shares only the minibatch plans with the engine. `fedopt bench` measures the engine against it, and tests use it as
+an independent implementation to compare lanes with.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fedopt.optimizers.local import LocalSettings
 
 
 def torch_optimizer(local: LocalSettings, module: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of torch.optim that [local] names, over the module's own parameters."""
+    """The optimizer of torch.optim that [local] selects, over the module's parameters."""
     parameters = module.parameters()
     if local.stepper == "sgd":
         return torch.optim.SGD(
@@ -45,7 +45,7 @@ def train_plainly(
 
 
 def sam_plainly(module: nn.Module, local: LocalSettings, x: Tensor, y: Tensor, batches: Sequence[Tensor]) -> nn.Module:
-    """SAM with the Euclidean norm, as its paper writes it, around an optimizer of torch.optim."""
+    """SAM with the Euclidean norm, as in its paper, around an optimizer of torch.optim."""
     module = copy.deepcopy(module)
     optimizer = torch_optimizer(local, module)
     parameters = list(module.parameters())
@@ -74,7 +74,7 @@ def scaffold_plainly(
     c: Sequence[Tensor],
     c_i: Sequence[Tensor],
 ) -> tuple[nn.Module, list[Tensor]]:
-    """The module after steps on g - c_i + c, and the mean of the g: the client's next control."""
+    """The module after steps on g - c_i + c, and the mean of the g, which is the client's next control."""
     module = copy.deepcopy(module)
     optimizer = torch_optimizer(local, module)
     means = [torch.zeros_like(p) for p in module.parameters()]
@@ -91,6 +91,6 @@ def scaffold_plainly(
 
 
 def batches_of(plan: BatchPlan, indices: np.ndarray) -> list[Tensor]:
-    """The plan's minibatches as sample numbers, each of its real size."""
+    """The plan's minibatches as sample indices, without padding."""
     rows = zip(plan.positions, plan.counts, strict=True)
     return [torch.from_numpy(indices[row[:count]]) for row, count in rows]

@@ -1,8 +1,8 @@
-"""Where a step goes, and how much faster it could be: its parts done again and again by themselves.
+"""Where the time of a step goes, and a bound on its speed: each part of a step is timed alone.
 
-The parts are what no way of doing the same step can leave out: gathering the samples, the matrix products of the layers
-forward and back, and the optimizer's pass over its vectors. What a step takes beyond them is calls, Python, the smaller
-layers, lanes that end up alone, and the server's part of a round.
+The parts are those that every implementation needs: gathering the samples, the layers' matrix products forward and
+backward, and the optimizer's pass over its vectors. The rest of a step is calls, Python, the smaller layers, lanes that
+end up alone, and the server's part of a round.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from fedopt.vectors.layout import Layout
 from simulations.benchmarks.engine import CLASSES, SAMPLES, SHAPE, Cell, experiment_of, seconds_of
 
 TURNS, TURN_SECONDS = 7, 0.02
-"""A part is timed so often, each time for about so long; the fastest counts: it bounds what a step could be."""
+"""How often a part is timed, and for about how many seconds each. The fastest counts, because it is a bound."""
 
 LARGE, COPIED = 1024, 2**26
-"""Rows and columns of a product, and bytes of a copy, that show what the machine can do."""
+"""Rows and columns of the product, and bytes of the copy, that measure the machine's peak rates."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a lane's step."""
+    """A part of a lane's step."""
 
     what: str
     seconds: float
     multiplications: int
     bytes: int
-    """Read and written, each number once."""
+    """Bytes read and written, each number once."""
 
     @property
     def gflops(self) -> float:
@@ -55,32 +55,32 @@ class Part:
 
 @dataclass(frozen=True)
 class Profile:
-    """A cell's step, a lane's share of it in one worker."""
+    """A step of one lane in one worker."""
 
     parts: tuple[Part, ...]
     step: float
-    """Seconds that it takes."""
+    """Seconds of a step."""
     plain: float
-    """Seconds that it takes the plain loop."""
+    """Seconds of a step in the plain loop."""
     workers: int
     peak_gflops: float
-    """A large product's, on one core or the GPU."""
+    """Rate of a large product, on one core or the GPU."""
     peak_gigabytes_a_second: float
-    """A large copy's, read and written."""
+    """Rate of a large copy, bytes read and written."""
 
     @property
     def needed(self) -> float:
-        """Seconds for the parts alone."""
+        """Seconds of the parts."""
         return sum(part.seconds for part in self.parts)
 
     @property
     def bound(self) -> float:
-        """The ratio to the plain loop if a step were its parts and nothing else."""
+        """The ratio to the plain loop if a step took no longer than its parts."""
         return self.workers * self.plain / self.needed
 
 
 def profile(cell: Cell) -> Profile:
-    """The parts of the cell's step, timed where the cell was, as many processes at once; a minute at most."""
+    """Times the parts of the cell's step on its device, in as many processes at once; takes at most a minute."""
     if cell.workers == 1:
         found = [_timed(cell)]
     else:
@@ -139,11 +139,11 @@ def _parts(experiment: Experiment, cell: Cell, device: torch.device) -> Iterator
 
 
 _Ways = Iterator[tuple[str, list[Callable[[], object]], int, int]]
-"""What it is, ways to do it for all lanes, and a lane's multiplications and numbers read and written."""
+"""A part's name, ways to compute it for all lanes, and a lane's multiplications and numbers read and written."""
 
 
 def _layers(module: nn.Module, x: Tensor) -> list[tuple[nn.Module, Tensor, Tensor]]:
-    """The layers that multiply matrices, in their order, with what goes in and comes out."""
+    """The layers that multiply matrices, in order, with their inputs and outputs."""
     found: list[tuple[nn.Module, Tensor, Tensor]] = []
     hooks = [
         layer.register_forward_hook(lambda own, given, output: found.append((own, given[0], output)))
@@ -157,7 +157,7 @@ def _layers(module: nn.Module, x: Tensor) -> list[tuple[nn.Module, Tensor, Tenso
 
 
 def _by_matrices(layer: nn.Module, inputs: Tensor, outputs: Tensor, lanes: int, *, to_inputs: bool) -> _Ways:
-    """Rows times weights, the lanes' side by side; the rows of a convolution are its windows, laid out already."""
+    """Rows times weights, batched over lanes. The rows of a convolution are its windows, already gathered."""
     if isinstance(layer, nn.Linear):
         rows, depth, width = inputs.shape[0], layer.in_features, layer.out_features
     else:
@@ -209,7 +209,7 @@ def _by_convolution(layer: nn.Module, inputs: Tensor, outputs: Tensor, lanes: in
 
 
 class _Given(Gradient):
-    """A gradient that costs nothing: where products go straight where they belong, none is written down."""
+    """A gradient that costs nothing, for timing the optimizer's own pass over its vectors."""
 
     def __init__(self, gradient: Tensor) -> None:
         self._gradient = gradient

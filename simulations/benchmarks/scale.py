@@ -1,8 +1,8 @@
-"""Time and memory of a round as a federation grows: more clients, a larger cohort, a larger model.
+"""Time and memory of a round as the federation grows: more clients, a larger cohort, a larger model.
 
-Each point is a process of its own, so that memory is that point's; two steps of ten samples a client, so that what is
-measured is the engine and not the learning. The slope is that of log seconds over log size between neighbouring
-points: 1 is linear, 0 is free.
+Each point runs in a new process, so that its memory is its own. Clients take two steps of ten samples, so that the
+engine is measured and not the training. The slope is that of log seconds over log size between consecutive points: 1
+is linear, 0 is constant time.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ MODELS = {
     1_000_000: [2000, 430],
     10_000_000: [5000, 1930],
 }
-"""Parameters, about, and the hidden layers that have as many on the synthetic data."""
+"""The approximate number of parameters, and the hidden layers that give it on the synthetic data."""
 
 LINEAR = 1.25
-"""A slope above this is called worse than linear."""
+"""A slope above this is reported as worse than linear."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One federation."""
+    """One federation and its measurements."""
 
     axis: str
     clients: int
@@ -41,11 +41,11 @@ class Point:
     parameters: int
     algorithm: str = "fedavg"
     seconds: float = 0.0
-    """Of a round, the median."""
+    """Median seconds of a round."""
     mib: float = 0.0
-    """The most memory that all processes had together, pages they share counted once."""
+    """Peak memory of all processes together, shared pages counted once."""
     slope: float | None = None
-    """Against the point before on the same axis."""
+    """Slope from the previous point of the same axis."""
 
     @property
     def size(self) -> int:
@@ -53,7 +53,7 @@ class Point:
 
 
 def points(largest: int, algorithm: str) -> list[Point]:
-    """Federations of at most `largest` clients and a model of at most a thousand times as many parameters."""
+    """Federations of at most `largest` clients and 1,000 * `largest` parameters."""
     clients = [Point("clients", n, 10, 10_000, algorithm) for n in (10, 100, 1_000, 10_000)]
     cohorts = [Point("cohort", min(1_000, largest), n, 10_000, algorithm) for n in (10, 100, 1_000)]
     models = [
@@ -87,12 +87,12 @@ def measure(point: Point, rounds: int) -> Point:
     )
     if done.returncode:
         raise RunStopped(f"{point.size} {point.axis} ended with status {done.returncode}: {done.stderr.strip()[-400:]}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    return replace(point, **told)
+    measured = json.loads(done.stdout.splitlines()[-1])
+    return replace(point, **measured)
 
 
 def stops_being_linear(found: list[Point]) -> list[str]:
-    """A sentence for each axis that somewhere grows faster than in proportion."""
+    """A sentence for each point at which time grows faster than size."""
     return [
         f"{point.axis}: worse than linear from {point.size:,} on (slope {point.slope})"
         for point in found

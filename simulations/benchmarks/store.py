@@ -1,4 +1,4 @@
-"""What SCAFFOLD's controls cost on the disk: rounds of the same federation with them there and in memory, in turns."""
+"""The cost of SCAFFOLD's controls on disk: rounds with the controls in a file and in memory, in turns."""
 
 from __future__ import annotations
 
@@ -11,44 +11,48 @@ import numpy as np
 import torch
 
 from clients.lanes.choice import choose_backend
+from clients.lanes.training import Execution, LocalTraining
 from fedopt.device import threads
 from fedopt.errors import RunStopped
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
-from fedopt.round.loop import ServerState, Terms, play_round
+from fedopt.round.loop import Rounds, Rules
+from fedopt.round.selection import Terms
+from fedopt.round.state import ServerState
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
 from simulations.benchmarks.engine import CLASSES, SAMPLES, SHAPE, seconds_of
 from simulations.sizing import choose_lanes, choose_workers
-from simulations.virtual import VirtualFederation
+from simulations.virtual import Resources, VirtualFederation
 
 MEMORY, DISK = 1e9, 0.0
-"""Shares of the memory that controls may fill: as much as they like, or nothing."""
+"""The share of the memory that controls may fill: everything stays in memory, or everything goes to disk."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What both ways came to."""
+    """The measurements of both."""
 
     clients: int
     cohort: int
     parameters: int
     samples: int
-    """Of each client."""
+    """Samples of each client."""
     gib: float
-    """What the controls of all clients take up, in the end."""
+    """Size of all clients' controls at the end."""
     in_memory: float
-    """Seconds a round, the median."""
+    """Median seconds of a round."""
     on_disk: float
+    """Median seconds of a round."""
     ratio: float
-    """Time on the disk over time in memory, the median over rounds."""
+    """Median over rounds of the time on disk divided by the time in memory."""
     ratio_min: float
     ratio_max: float
 
 
 class _Arm:
-    """One of the two federations; SCAFFOLD, the 2NN, one epoch in batches of ten."""
+    """One of the two federations: SCAFFOLD, MLP 200-200, one epoch in batches of ten."""
 
     def __init__(self, clients: int, cohort: int, samples: int, share: float) -> None:
         experiment = Experiment(
@@ -61,31 +65,26 @@ class _Arm:
         rng = stream(0, Purpose.DATA)
         x = torch.from_numpy(rng.standard_normal((SAMPLES, *SHAPE), dtype=np.float32))
         y = torch.from_numpy(rng.integers(0, CLASSES, SAMPLES))
-        # Clients share samples where there are more of them than samples go round.
+        # Clients share samples if there are not enough for all.
         parts = [(client * samples + np.arange(samples)) % SAMPLES for client in range(clients)]
         module = build_model(experiment.model, SHAPE, CLASSES, seed=0)
         task = Task(module)
         workers = choose_workers("auto", experiment, x.device)
         self.federation = VirtualFederation(
-            task,
-            experiment.algorithm,
-            experiment.local,
+            LocalTraining(task, experiment.algorithm, experiment.local, 0),
             (x, y),
             parts,
-            seed=0,
-            lanes=choose_lanes(task, experiment, x[:1], samples, workers),
-            cohort=cohort,
-            workers=workers,
-            backend=choose_backend("auto", task, x, y).backend,
-            memory_share=share,
+            Execution(
+                choose_backend("auto", task, x, y).backend, choose_lanes(task, experiment, x[:1], samples, workers)
+            ),
+            Resources(cohort, workers, memory_share=share),
         )
-        self._algorithm = experiment.algorithm
         self.state = ServerState.initial(Layout.of(module).flatten(module), experiment.algorithm)
-        self._share_of, self._terms = [1 / clients] * clients, Terms.all_of(cohort)
+        self._rounds = Rounds(experiment.method, self.federation, Rules(Terms.all_of(cohort), seed=0))
 
     def play(self) -> None:
-        self.state, _ = play_round(self.state, self._algorithm, self.federation, self._share_of, self._terms, seed=0)
-        self.federation.settle(self.state.accepted)
+        self.state, _ = self._rounds.play_one(self.state)
+        self.federation.commit(self.state.accepted)
 
 
 @contextmanager
@@ -96,7 +95,7 @@ def _arm(clients: int, cohort: int, samples: int, share: float) -> Iterator[_Arm
 
 
 def measure(clients: int, cohort: int, samples: int, rounds: int) -> Stored:
-    """`rounds` of each after one to warm up. RunStopped if the two do not come to the same bits."""
+    """Measures `rounds` rounds of each after one to warm up. Raises RunStopped if the models are not bit-identical."""
     with threads(1), _arm(clients, cohort, samples, MEMORY) as memory, _arm(clients, cohort, samples, DISK) as disk:
         pairs = [(seconds_of(memory.play), seconds_of(disk.play)) for _ in range(rounds + 1)][1:]
         if not memory.state.x.equal(disk.state.x):

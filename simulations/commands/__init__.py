@@ -1,1 +1,1 @@
-"""Subcommands that train."""
+"""Subcommands that train, and those about the results."""

@@ -29,7 +29,7 @@ from simulations.benchmarks.engine import (
     experiment_of,
     measure,
 )
-from simulations.benchmarks.history import leave, note, signature
+from simulations.benchmarks.history import signature, write_results, write_table
 from simulations.benchmarks.peers import PEERS
 from simulations.benchmarks.profile import Profile, profile
 
@@ -47,27 +47,27 @@ def engine(
     ] = None,
     peer: Annotated[
         list[str] | None,
-        typer.Option(help=f"Another way to do the same work: {', '.join(PEERS)}; may be repeated."),
+        typer.Option(help=f"Also measure another implementation: {', '.join(PEERS)}; may be repeated."),
     ] = None,
-    cohort: Annotated[int, typer.Option(min=1, max=CLIENTS, help=f"Clients a round, of {CLIENTS}.")] = COHORT,
-    device: Annotated[str, typer.Option(help="Where both sides work: cpu or cuda.")] = "cpu",
-    products: Annotated[str, typer.Option(help="How exactly the engine multiplies: full, tf32 or bf16.")] = "full",
-    cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Record the engine's steps, and replay.")] = False,
+    cohort: Annotated[int, typer.Option(min=1, max=CLIENTS, help=f"Clients per round, of {CLIENTS}.")] = COHORT,
+    device: Annotated[str, typer.Option(help="Device of both sides: cpu or cuda.")] = "cpu",
+    products: Annotated[str, typer.Option(help="Precision of the engine's products: full, tf32 or bf16.")] = "full",
+    cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Record the steps as CUDA graphs.")] = False,
     profiled: Annotated[
-        bool, typer.Option("--profile", help="Show where a step goes, and what bounds it; some seconds a cell.")
+        bool, typer.Option("--profile", help="Time the parts of a step and their bounds; some seconds per cell.")
     ] = False,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns of each, after one to warm up.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each side, after one to warm up.")] = 5,
     out: Annotated[
         Path, typer.Option(help="Folder for history (engine.jsonl), table (engine.md) and figure (engine.svg).")
     ] = Path("runs/bench"),
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
-    """Client steps per second of this engine and of the plain loop on the same work, interleaved.
+    """Compare the engine with the plain training loop: client steps per second on the same work, in turns.
 
-    The plain loop is nn.Module, torch.optim and tensors in memory, one client after the other on one thread, on the
-    same minibatches; the engine has a worker of one thread for each core, each with so many lanes (stacked 2x5). A
-    ratio above 1 means that the engine is faster. Peers are run from your own installation, after they have started.
-    On a GPU, try --device cuda --cohort 100.
+    The plain loop is nn.Module, torch.optim and tensors in memory, one client after the other on one thread, with the
+    same minibatches. The engine has one worker per core with one thread each; "stacked 2x5" is two workers of five
+    lanes. A ratio above 1 means that the engine is faster. Peers run in your own installation; their start-up is not
+    counted. On a GPU, try --device cuda --cohort 100.
     """
     _check("--model", model, MODELS)
     _check("--optimizer", optimizer, OPTIMIZERS)
@@ -81,18 +81,18 @@ def engine(
     peers = {name: PEERS[name] for name in peer or ()}
     console = Console(stderr=True)
     setting = Setting(device, cohort, cast(Products, products), cuda_graphs)
-    choose_device(experiment_of(*grid[0], setting).run.device)  # names what is wrong before anything is measured
+    choose_device(experiment_of(*grid[0], setting).run.device)  # reports a missing device before anything is measured
     cells: list[Cell] = []
     profiles: list[Profile] = []
     try:
         for m, b, o in track(grid, "measuring", console=console, transient=True):
             cells.append(measure(m, b, o, repeats=repeats, peers=peers, setting=setting))
-            note(out, cells)
+            write_table(out, cells)
             if profiled:
                 profiles.append(profile(cells[-1]))
     finally:
         if cells:
-            leave(out, cells, profiles)  # what is measured stays, whatever ends the rest
+            write_results(out, cells, profiles)  # what was measured is written even if the rest is interrupted
     if json_output:
         print(json.dumps(as_json(cells) | ({"profiles": [asdict(own) for own in profiles]} if profiled else {})))
         return
@@ -110,12 +110,12 @@ def _check(option: str, given: list[str] | None, known: Iterable[str]) -> None:
 
 
 def table(cells: list[Cell]) -> Table:
-    shown = Table("model", "batch", "optimizer", "engine", box=None, pad_edge=False, header_style="bold")
+    made = Table("model", "batch", "optimizer", "engine", box=None, pad_edge=False, header_style="bold")
     peers = list(dict.fromkeys(name for cell in cells for name in cell.peers))
     for title in ("steps/s", "plain", "ratio", "spread", *(f"to {name}" for name in peers)):
-        shown.add_column(title, justify="right")
+        made.add_column(title, justify="right")
     for cell in cells:
-        shown.add_row(
+        made.add_row(
             cell.model,
             str(cell.batch),
             cell.optimizer,
@@ -126,23 +126,23 @@ def table(cells: list[Cell]) -> Table:
             f"{cell.ratio_min:.1f}-{cell.ratio_max:.1f}",
             *(f"{cell.peers[name]:.2f}" for name in peers),
         )
-    return shown
+    return made
 
 
 def profile_table(cell: Cell, profile: Profile) -> Table:
-    """A step's parts, and what they come to, a lane's share of each."""
+    """The parts of a step with their times, divided by the number of lanes."""
     title = f"\na step of a lane: {cell.model}, batch {cell.batch}, {cell.optimizer}"
-    shown = Table("part", box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    made = Table("part", box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
     for column in ("µs", "share", "GFLOP/s", "GB/s"):
-        shown.add_column(column, justify="right")
+        made.add_column(column, justify="right")
     for part in profile.parts:
         gflops = f"{part.gflops:,.0f}" if part.multiplications else ""
         share = f"{part.seconds / profile.step:.0%}"
-        shown.add_row(part.what, f"{part.seconds * 1e6:,.1f}", share, gflops, f"{part.gigabytes_a_second:,.0f}")
+        made.add_row(part.what, f"{part.seconds * 1e6:,.1f}", share, gflops, f"{part.gigabytes_a_second:,.0f}")
     rest = profile.step - profile.needed
-    shown.add_row("the rest", f"{rest * 1e6:,.1f}", f"{rest / profile.step:.0%}")
-    shown.add_row("all of it", f"{profile.step * 1e6:,.1f}", "100%")
-    return shown
+    made.add_row("the rest", f"{rest * 1e6:,.1f}", f"{rest / profile.step:.0%}")
+    made.add_row("all of it", f"{profile.step * 1e6:,.1f}", "100%")
+    return made
 
 
 def in_words(profile: Profile) -> str:

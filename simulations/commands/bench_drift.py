@@ -1,4 +1,4 @@
-"""`fedopt bench drift`: what measuring client drift costs."""
+"""`fedopt bench drift`: the cost of measuring client drift."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def drift(
         list[str] | None, typer.Option(help="Model to measure; may be repeated. [logistic, mlp, cnn]")
     ] = None,
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size; may be repeated. [10, 64]")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Local epochs a round.")] = EPOCHS,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns of each, after one to warm up.")] = 9,
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Local epochs per round.")] = EPOCHS,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each side, after one to warm up.")] = 9,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
-    """Seconds of a round with measures over those of the same round without, one thread.
+    """Compare rounds with and without measuring client drift: ratios of their seconds, on one thread.
 
-    "updates" is what every round measures, "gradients" a round that computes full gradients as well, which is
-    one in metrics.drift_every. The more local work, the smaller both.
+    "updates" is the ratio for the measures of every round, "gradients" that for a round with full gradients, which
+    is one in metrics.drift_every. The more local work a round has, the closer both are to 1.
     """
     for name in model or ():
         if name not in MODELS:
@@ -54,11 +54,11 @@ def drift(
 
 
 def table(costs: list[Cost]) -> Table:
-    shown = Table("model", "batch", box=None, pad_edge=False, header_style="bold")
+    made = Table("model", "batch", box=None, pad_edge=False, header_style="bold")
     for title in ("s a round", "updates", "spread", "gradients"):
-        shown.add_column(title, justify="right")
+        made.add_column(title, justify="right")
     for cost in costs:
-        shown.add_row(
+        made.add_row(
             cost.model,
             str(cost.batch),
             f"{cost.round_seconds:.3f}",
@@ -66,4 +66,4 @@ def table(costs: list[Cost]) -> Table:
             f"{cost.updates_min:.3f} - {cost.updates_max:.3f}",
             f"{cost.gradients:.2f}",
         )
-    return shown
+    return made

@@ -1,4 +1,4 @@
-"""`fedopt bench scale`: time and memory of a round as a federation grows."""
+"""`fedopt bench scale`: time and memory of a round as the federation grows."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ ALGORITHMS = ("fedavg", "scaffold")
 
 @app.command(epilog="Example:  fedopt bench scale --algorithm scaffold --largest 1000")
 def scale(
-    algorithm: Annotated[str, typer.Option(help="fedavg or scaffold, whose clients keep a vector each.")] = "fedavg",
+    algorithm: Annotated[str, typer.Option(help="fedavg, or scaffold with one vector per client.")] = "fedavg",
     largest: Annotated[
-        int, typer.Option(min=10, help="Most clients; most parameters are a thousand times as many.")
+        int, typer.Option(min=10, help="The most clients; the most parameters are a thousand times as many.")
     ] = 10_000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each, after one to warm up.")] = 5,
     out: Annotated[Path, typer.Option(help="Folder for the history (scale.jsonl).")] = Path("runs/bench"),
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
-    """Seconds and MiB of a round: clients 10 to 10,000, cohort 10 to 1,000, parameters 1,000 to 10 million.
+    """Measure time and memory of a round: 10 to 10,000 clients, cohorts of 10 to 1,000, 1,000 to 10 million parameters.
 
-    Every client takes two steps of ten samples. The slope is that of time over size on logarithmic axes, against the
-    line before: 1 is in proportion, 0 is for nothing. Memory is that of all processes together.
+    Every client takes two steps of ten samples. The slope compares a line with the one above, on logarithmic axes: 1
+    means that time grows in proportion to size, 0 that it does not grow. Memory is that of all processes together.
     """
     if algorithm not in ALGORITHMS:
         raise InvalidExperiment(f"--algorithm {algorithm}: {nearest(algorithm, ALGORITHMS)}")
     requested = points(largest, algorithm)
     console = Console(stderr=True)
     found = list(track(measure_all(requested, rounds), "measuring", len(requested), console=console, transient=True))
-    told = {"points": [asdict(point) for point in found], "machine": machine()}
-    append(out / "scale.jsonl", {"date": date.today().isoformat(), **told})
+    result = {"points": [asdict(point) for point in found], "machine": machine()}
+    append(out / "scale.jsonl", {"date": date.today().isoformat(), **result})
     if json_output:
-        print(json.dumps(told))
+        print(json.dumps(result))
         return
     Console().print(table(found))
     for sentence in stops_being_linear(found) or ["nowhere worse than linear"]:
@@ -57,11 +57,11 @@ def scale(
 
 
 def table(found: list[Point]) -> Table:
-    shown = Table("grows", box=None, pad_edge=False, header_style="bold")
+    made = Table("grows", box=None, pad_edge=False, header_style="bold")
     for title in ("clients", "cohort", "parameters", "ms a round", "slope", "MiB"):
-        shown.add_column(title, justify="right")
+        made.add_column(title, justify="right")
     for point in found:
-        shown.add_row(
+        made.add_row(
             point.axis,
             f"{point.clients:,}",
             f"{point.cohort:,}",
@@ -70,4 +70,4 @@ def table(found: list[Point]) -> Table:
             "" if point.slope is None else f"{point.slope:.2f}",
             f"{point.mib:,.0f}",
         )
-    return shown
+    return made

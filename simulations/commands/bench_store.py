@@ -1,4 +1,4 @@
-"""`fedopt bench store`: what clients keep between rounds, in memory against on the disk."""
+"""`fedopt bench store`: client states between rounds, in memory against on disk."""
 
 from __future__ import annotations
 
@@ -21,27 +21,25 @@ app = command("store")
 
 @app.command(epilog="Example:  fedopt bench store --clients 2000 --cohort 200")
 def store(
-    clients: Annotated[int, typer.Option(min=1, help="SCAFFOLD clients, each with a control of 199,210 numbers.")] = (
-        10_000
-    ),
-    cohort: Annotated[int, typer.Option(min=1, help="How many of them take part in a round.")] = 1_000,
-    samples: Annotated[int, typer.Option(min=1, help="Of each client, read once a round in batches of ten.")] = 60,
+    clients: Annotated[int, typer.Option(min=1, help="SCAFFOLD clients, each with 199,210 parameters.")] = (10_000),
+    cohort: Annotated[int, typer.Option(min=1, help="Clients per round.")] = 1_000,
+    samples: Annotated[int, typer.Option(min=1, help="Samples per client, one epoch in batches of ten.")] = 60,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each, after one to warm up.")] = 12,
     out: Annotated[Path, typer.Option(help="Folder for the history (store.jsonl).")] = Path("runs/bench"),
-    json_output: Annotated[bool, typer.Option("--json", help="Print JSON in place of a sentence.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of a sentence.")] = False,
 ) -> None:
-    """Seconds a round of SCAFFOLD with its controls in shared memory and in a file, in turns, on the same work.
+    """Compare SCAFFOLD rounds with the controls in shared memory and in a file: seconds on the same work, in turns.
 
-    The file lies under TMPDIR and has no name. Both come to the same bits, which is checked. The defaults fill up to
-    8 GiB of memory and as much of the disk.
+    The file is an unnamed one under TMPDIR. The command checks that both give the same bits. With the defaults it
+    needs up to 8 GiB of memory and as much disk space.
     """
     if cohort > clients:
         raise InvalidExperiment(f"--cohort {cohort}: there are {clients} clients")
     found = measure(clients, cohort, samples, rounds)
-    told = {**asdict(found), "machine": machine()}
-    append(out / "store.jsonl", {"date": date.today().isoformat(), **told})
+    result = {**asdict(found), "machine": machine()}
+    append(out / "store.jsonl", {"date": date.today().isoformat(), **result})
     if json_output:
-        print(json.dumps(told))
+        print(json.dumps(result))
         return
     print(
         f"{found.clients:,} clients, {found.cohort:,} a round, {found.parameters:,} parameters, "

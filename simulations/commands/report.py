@@ -1,4 +1,4 @@
-"""`fedopt report`: runs and studies as a page, and as figures."""
+"""`fedopt report`: an HTML page, and figures, about runs and studies."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def report(
     ],
     html: Annotated[
         Path | None,
-        typer.Option("--html", metavar="FILE", help="Where the page goes; by default report.html in the first DIR."),
+        typer.Option("--html", metavar="FILE", help="The page's file. [default: report.html in the first DIR]"),
     ] = None,
     figures: Annotated[
-        Path | None, typer.Option("--figures", metavar="DIR", help="Write SVG and PDF figures for a paper there, too.")
+        Path | None, typer.Option("--figures", metavar="DIR", help="Also write SVG and PDF figures for a paper.")
     ] = None,
 ) -> None:
-    """Make one page of runs: tables with spread, curves, client drift, partitions, clients and classes.
+    """Make one HTML page about runs: tables over seeds, curves, client drift, partitions, clients and classes.
 
-    The page is one file that opens from disk, in any browser, without a network. Runs of a study are grouped as it
-    was planned, other runs by the keys and the data in which they differ; seeds are averaged, and the same run again is
-    left out. What cannot be read, or is still under way, is said on the page, and the rest is shown.
+    The page is one file that opens in any browser from disk, without a network. Runs of a study are grouped by its
+    axes, other runs by the keys and data in which they differ. Seeds are averaged, and a repeated run counts once.
+    Runs that are unfinished or cannot be read are named on the page.
     """
     results = read_results(directories)
     file = html or directories[0] / "report.html"
     write_page(results, file)
     console = Console(stderr=True)
-    for sentence in results.complaints[:20]:
+    for sentence in results.warnings[:20]:
         console.print(f"note: {sentence}", style="yellow", highlight=False, soft_wrap=True, markup=False)
     print(f"report in {file}")
     if figures is not None:
@@ -50,7 +50,7 @@ def report(
 
 
 def write_page(results: Results, file: Path) -> None:
-    """InvalidExperiment where it cannot be written."""
+    """Writes the page. Raises InvalidExperiment if that fails."""
     try:
         replace_file(file, page(results).encode())
     except OSError as error:

@@ -22,7 +22,7 @@ def run(
     resume: Resume = None,
     engine: Annotated[
         str,
-        typer.Option("--engine", metavar="NAME", help="embedded, in this process; or ray, Flower's own simulation."),
+        typer.Option("--engine", metavar="NAME", help="embedded, on this machine, or ray, Flower's simulation."),
     ] = "embedded",
     tensorboard: TensorBoardFiles = False,
     quiet: Quiet = False,
@@ -31,9 +31,9 @@ def run(
     """Run one experiment as virtual clients on this machine.
 
     Writes experiment.toml, metrics.jsonl, model.safetensors, summary.json and checkpoint/ into the run's
-    directory. Ctrl-C saves first and says how to go on; so does a run that was killed, with --resume.
+    directory. Ctrl-C saves a checkpoint before it stops. --resume continues a run that was stopped or killed.
     """
-    quiet = quiet or os.environ.get("RANK", "0") != "0"  # of the processes that torchrun starts, one speaks
+    quiet = quiet or os.environ.get("RANK", "0") != "0"  # of torchrun's processes, only rank 0 prints
     settings = chosen_experiment(experiment, overrides or [], out, resume)
     console = Console(stderr=True)
     observers = introduce(settings, console, quiet, tensorboard)

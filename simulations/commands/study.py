@@ -16,7 +16,7 @@ from fedopt.errors import FedoptError, NotStored
 from fedopt.runs.past_runs import DIVERGED
 from fedopt.runs.runner import Interrupted
 from fedopt.storage.files import replace_file, storing
-from simulations.comparison import columns, heads, is_winner, labels, paired
+from simulations.comparison import columns, headers, is_winner, labels, paired
 from simulations.report.page import page
 from simulations.results import Results, read_results
 from simulations.study.checks import Checked, checked
@@ -44,29 +44,29 @@ def study(
     overrides: Overrides = None,
     seeds: Annotated[
         int | None,
-        typer.Option("--seeds", min=1, metavar="N", help="How many seeds: from 0 on, or from the experiment's own."),
+        typer.Option("--seeds", min=1, metavar="N", help="Number of seeds, from 0 or the file's seed on."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="The study's directory, new or begun; by default below runs/."),
+        typer.Option("--out", metavar="DIR", help="The study's directory, new or to continue. [default: in runs/]"),
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, metavar="N", help="Processes of one thread. [default: cores]"),
+        typer.Option("--jobs", "-j", min=1, metavar="N", help="Worker processes. [default: one per core]"),
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Repeat runs that failed before.")] = False,
-    dry: Annotated[bool, typer.Option("--dry-run", help="List the runs, and stop.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="List the runs without running them.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run a study: every combination of a grid of experiments, over seeds, in parallel.
+    """Run a study: every combination of a grid of experiments with every seed, in parallel.
 
-    STUDY is a file, the name of a shipped study, or an experiment, whose algorithm is run beside FedAvg, from the
-    experiment's seed on; without one FedAvg and SCAFFOLD are compared on non-IID digits. All runs of a seed have the
-    same clients, initial weights, cohorts and minibatches. Ctrl-C, a crash or a kill loses at most the rounds since
-    the last checkpoint: the same command with **--out DIR** goes on, and skips what is finished. Ends with results.csv
-    (a line a run), summary.md (means over seeds, paired comparisons) and report.html in DIR.
+    STUDY is a study's file, the name of a shipped study, or an experiment file, whose algorithm is then compared with
+    FedAvg. The default compares FedAvg and SCAFFOLD on non-IID digits. All runs of a seed have the same clients,
+    initial weights, cohorts and minibatches. After Ctrl-C, a crash or a kill, the same command with **--out DIR**
+    resumes each run from its last checkpoint and skips finished runs. A study ends with results.csv (a line per run),
+    summary.md (means over seeds, paired comparisons) and report.html in DIR.
 
-    **fedopt study --dry-run** shows what a study would run; `fedopt list studies` names those that are shipped.
+    **fedopt study --dry-run** lists a study's runs; **fedopt list studies** lists the shipped studies.
     """
     name, asked = read_study(file, overrides or [], seeds)
     plan = checked(asked)
@@ -97,26 +97,26 @@ def study(
         line = f"{where}{pair.difference}, seed by seed: {pair.each} points ({pair.spread})"
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"results in {out}: report.html, summary.md, results.csv", highlight=False, soft_wrap=True)
-    _tell_failures(outcome)
+    _report_failures(outcome)
 
 
 def print_table(console: Console, results: Results) -> None:
     """Mean ± standard deviation over seeds; the best of each comparison in bold."""
     groups, wins = results.groups, is_winner(results)
     rows = [labels(results, group) for group in groups]
-    shown = [
-        Column(head, [row[place] for row in rows], len({row[place] for row in rows}) > 1, is_figure=False)
-        for place, head in enumerate(heads(results))
+    table = [
+        Column(header, [row[place] for row in rows], len({row[place] for row in rows}) > 1, is_figure=False)
+        for place, header in enumerate(headers(results))
     ]
     figures = [column for column in columns(results) if column.brief]
-    shown += [
-        Column(figure.title, [figure.told(group) for group in groups], figure is figures[0]) for figure in figures
+    table += [
+        Column(figure.title, [figure.text(group) for group in groups], figure is figures[0]) for figure in figures
     ]
-    show(console, shown, [wins(group) for group in groups], elsewhere="summary.md")
+    show(console, table, [wins(group) for group in groups], elsewhere="summary.md")
 
 
-def _tell_failures(outcome: Outcome) -> None:
-    """Runs that diverged are results, and said; SomeFailed, with the reasons, for others that did not finish."""
+def _report_failures(outcome: Outcome) -> None:
+    """Prints the runs that diverged, which is a result; raises SomeFailed with the reasons if others failed."""
     diverged = [name for name, reason in outcome.failures.items() if reason.startswith(DIVERGED)]
     if diverged:
         console = Console(stderr=True)

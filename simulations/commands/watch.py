@@ -1,4 +1,4 @@
-"""`fedopt watch`: the curves of a run in the terminal, while it goes on."""
+"""`fedopt watch`: a run's curves in the terminal while it runs."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ from rich.live import Live
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
 from fedopt.registry import nearest
-from simulations.report.curves import SHOWN
+from simulations.report.curves import CURVE_MEASURES
 from simulations.report.terminal import DEFAULT, screen
 from simulations.results import read_results
 
 app = command("watch")
 
 EVERY = 1.0
-"""Seconds between looks."""
+"""Seconds between two readings of the directory."""
 
 
 @app.command(epilog="Example:  fedopt watch runs/a --metric test_accuracy --metric drift.ratio")
 def watch(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a study, whether it goes on or not.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run or a study, running or finished.")],
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", "-m", metavar="NAME", help="What to plot; may be repeated; see fedopt list metrics."),
+        typer.Option(
+            "--metric", "-m", metavar="NAME", help="Measure to plot; may be repeated. See fedopt list metrics."
+        ),
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Print the curves as they are now, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the present curves and exit.")] = False,
 ) -> None:
-    """Show the curves of a run, or of the runs of a study, in the terminal while they are being written.
+    """Plot the curves of a run, or of a study's runs, in the terminal and update them while the runs go on.
 
-    Ends with the last run, or with Ctrl-C, which stops the watching alone. Where there is no terminal the curves are
-    printed once.
+    Ends when all runs have ended, or with Ctrl-C, which does not stop the runs. If standard output is no terminal,
+    the curves are printed once.
     """
     for name in metric or ():
-        if name not in SHOWN:
-            raise InvalidExperiment(f"--metric {name}: {nearest(name, SHOWN)}")
+        if name not in CURVE_MEASURES:
+            raise InvalidExperiment(f"--metric {name}: {nearest(name, CURVE_MEASURES)}")
     measures, console = tuple(metric or DEFAULT), Console()
     if once or not console.is_terminal:
         console.print(screen(read_results([directory]), measures, console.width, height=15 * len(measures)))
@@ -53,5 +55,5 @@ def watch(
                     break
                 time.sleep(EVERY)
     except KeyboardInterrupt:
-        pass  # the end that was asked for
+        pass  # the user has seen enough; the last curves are printed below
     console.print(screen(read_results([directory]), measures, console.width, console.height))

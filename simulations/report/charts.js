@@ -16,7 +16,7 @@ function make(name, attributes = {}, children = []) {
   return element;
 }
 
-function told(value) {
+function formatNumber(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential(2);
@@ -27,8 +27,8 @@ const percent = (value) => `${(100 * value).toFixed(2)}%`;
 const percentTick = (value) => `${Number((100 * value).toFixed(1))}%`;
 
 function showTip(event, title, lines) {
-  tip.replaceChildren(make("b", {}, title), ...lines.map(([colour, text]) =>
-    make("div", {}, colour ? [make("i", { style: `background:${colour}` }), text] : [text])));
+  tip.replaceChildren(make("b", {}, title), ...lines.map(([color, text]) =>
+    make("div", {}, color ? [make("i", { style: `background:${color}` }), text] : [text])));
   tip.style.display = "block";
   const box = tip.getBoundingClientRect();
   tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - box.width - 6))}px`;
@@ -59,8 +59,8 @@ function logTicks(low, high) {
   return found.length > 7 ? found.filter((at) => /^1(e|$|0*$)|^0\.0*1$/.test(String(at))) : found;
 }
 
-/** An empty plot with axes; x and y take data to places. `log` is for the y axis. */
-function frame(width, { xs, ys, xTitle, yTick = told, xTick = told, log = false, height = 250, left = 52 }) {
+/** An empty plot with axes; x and y map data to coordinates. `log` is for the y axis. */
+function frame(width, { xs, ys, xTitle, yTick = formatNumber, xTick = formatNumber, log = false, height = 250, left = 52 }) {
   const area = { left, right: width - 12, top: 10, bottom: height - 34 };
   const x = (value) => area.left + ((value - xs[0]) / (xs[1] - xs[0] || 1)) * (area.right - area.left);
   const place = log ? Math.log10 : (value) => value;
@@ -87,8 +87,8 @@ function padded(low, high, log) {
   return [low - room, high + room];
 }
 
-/** Lines with bands. A series: {name, colour, dash, xs, ys, deviations?, hidden}. */
-function lines(width, series, { xTitle, yTick, valueTold = told, log = false }) {
+/** Lines with bands. A series: {name, color, dash, xs, ys, deviations?, hidden}. */
+function lines(width, series, { xTitle, yTick, formatValue = formatNumber, log = false }) {
   const drawn = series.filter((one) => !one.hidden && one.xs.length);
   const shown = drawn.length ? drawn : series.filter((one) => one.xs.length);
   const usable = (value) => Number.isFinite(value) && (!log || value > 0);
@@ -104,14 +104,14 @@ function lines(width, series, { xTitle, yTick, valueTold = told, log = false }) 
       const low = (index) => (log ? Math.max(one.ys[index] - one.deviations[index], bound[0]) : one.ys[index] - one.deviations[index]);
       const upper = indices.map((index) => at(one, index, one.ys[index] + one.deviations[index]));
       const lower = indices.map((index) => at(one, index, low(index))).reverse();
-      plot.svg.append(make("path", { class: "band", fill: one.colour, d: `M${[...upper, ...lower].join("L")}Z` }));
+      plot.svg.append(make("path", { class: "band", fill: one.color, d: `M${[...upper, ...lower].join("L")}Z` }));
     }
-    plot.svg.append(make("path", { class: "curve", "data-series": one.name, stroke: one.colour,
+    plot.svg.append(make("path", { class: "curve", "data-series": one.name, stroke: one.color,
       "stroke-dasharray": one.dash, d: `M${indices.map((index) => at(one, index, one.ys[index])).join("L")}` }));
     if (indices.length < 12) {
       for (const index of indices) {
         const [cx, cy] = at(one, index, one.ys[index]).split(",");
-        plot.svg.append(make("circle", { cx, cy, r: 2.4, fill: one.colour }));
+        plot.svg.append(make("circle", { cx, cy, r: 2.4, fill: one.color }));
       }
     }
   }
@@ -128,8 +128,8 @@ function lines(width, series, { xTitle, yTick, valueTold = told, log = false }) 
       const index = nearest(one.xs, near);
       return [one, one.ys[index], one.deviations ? one.deviations[index] : 0];
     }).sort((a, b) => b[1] - a[1]);
-    showTip(event, `${xTitle} ${told(near)}`, values.map(([one, value, deviation]) =>
-      [one.colour, `${one.name}: ${valueTold(value)}${deviation > 0 ? ` ± ${valueTold(deviation)}` : ""}`]));
+    showTip(event, `${xTitle} ${formatNumber(near)}`, values.map(([one, value, deviation]) =>
+      [one.color, `${one.name}: ${formatValue(value)}${deviation > 0 ? ` ± ${formatValue(deviation)}` : ""}`]));
   };
   plot.svg.append(cross);
   plot.svg.addEventListener("pointermove", move);
@@ -144,8 +144,8 @@ function nearest(values, wanted) {
   return best;
 }
 
-/** Means with error bars over named places. A series: {name, colour, dash, points: [[place, mean, deviation or null, mark]]}. */
-function points(width, places, series, { yTick, valueTold, xTitle, connected }) {
+/** Means with error bars at named positions. A series: {name, color, dash, points: [[place, mean, deviation or null, mark]]}. */
+function points(width, places, series, { yTick, formatValue, xTitle, connected }) {
   const every = series.flatMap((one) => one.points);
   const ys = padded(Math.min(...every.map(([, m, s]) => m - s)), Math.max(...every.map(([, m, s]) => m + s)));
   const plot = frame(width, { xs: [-0.5, places.length - 0.5], ys, xTitle: null, yTick, height: 270 });
@@ -156,19 +156,19 @@ function points(width, places, series, { yTick, valueTold, xTitle, connected }) 
     const shift = (rank - (series.length - 1) / 2) * Math.min(0.07, 0.6 / series.length);
     const at = (place) => plot.x(places.indexOf(place) + shift);
     const path = one.points.map(([place, mean]) => `${at(place).toFixed(1)},${plot.y(mean).toFixed(1)}`).join("L");
-    if (connected) plot.svg.append(make("path", { class: "curve", "data-series": one.name, stroke: one.colour, "stroke-dasharray": one.dash, d: `M${path}` }));
+    if (connected) plot.svg.append(make("path", { class: "curve", "data-series": one.name, stroke: one.color, "stroke-dasharray": one.dash, d: `M${path}` }));
     for (const [place, mean, deviation, mark] of one.points) {
-      const say = (event) => showTip(event, `${xTitle} ${place}`, [[one.colour, `${one.name}: ${valueTold(mean)}${deviation === null ? "" : ` ± ${valueTold(deviation)}`}${mark}`]]);
+      const showThis = (event) => showTip(event, `${xTitle} ${place}`, [[one.color, `${one.name}: ${formatValue(mean)}${deviation === null ? "" : ` ± ${formatValue(deviation)}`}${mark}`]]);
       plot.svg.append(
-        make("line", { x1: at(place), x2: at(place), y1: plot.y(mean - deviation), y2: plot.y(mean + deviation), stroke: one.colour, "stroke-width": 1.4 }),
-        make("circle", { cx: at(place), cy: plot.y(mean), r: 4, fill: one.colour, onpointermove: say, onpointerdown: say, onpointerleave: hideTip }));
+        make("line", { x1: at(place), x2: at(place), y1: plot.y(mean - deviation), y2: plot.y(mean + deviation), stroke: one.color, "stroke-width": 1.4 }),
+        make("circle", { cx: at(place), cy: plot.y(mean), r: 4, fill: one.color, onpointermove: showThis, onpointerdown: showThis, onpointerleave: hideTip }));
     }
   });
   return plot.svg;
 }
 
-/** One row of dots for each series: {name, colour, values}; the median as a bar, the worst tenth marked. */
-function strips(width, series, { valueTold, xTick, xTitle }) {
+/** One row of dots for each series: {name, color, values}; the median as a bar, the worst tenth marked. */
+function strips(width, series, { formatValue, xTick, xTitle }) {
   const row = 30, left = Math.min(190, width * 0.36), height = series.length * row + 44;
   const all = series.flatMap((one) => one.values);
   const plot = frame(width, { xs: padded(Math.min(...all), Math.max(...all)), ys: [0, series.length], xTitle, xTick, yTick: () => "", height, left });
@@ -176,15 +176,15 @@ function strips(width, series, { valueTold, xTick, xTitle }) {
   series.forEach((one, index) => {
     const middle = plot.area.top + (index + 0.5) * row, sorted = [...one.values].sort((a, b) => a - b);
     const median = sorted[Math.floor(sorted.length / 2)], tenth = sorted[Math.max(0, Math.round(sorted.length / 10) - 1)];
-    const say = (event) => showTip(event, one.name, [["", `median ${valueTold(median)}`], ["", `a tenth below ${valueTold(tenth)}`],
-      ["", `from ${valueTold(sorted[0])} to ${valueTold(sorted.at(-1))}`], ["", `${sorted.length} clients`]]);
-    const group = make("g", { onpointermove: say, onpointerdown: say, onpointerleave: hideTip });
+    const showThis = (event) => showTip(event, one.name, [["", `median ${formatValue(median)}`], ["", `a tenth below ${formatValue(tenth)}`],
+      ["", `from ${formatValue(sorted[0])} to ${formatValue(sorted.at(-1))}`], ["", `${sorted.length} clients`]]);
+    const group = make("g", { onpointermove: showThis, onpointerdown: showThis, onpointerleave: hideTip });
     const fits = Math.floor(left / 6.3);
     const name = one.name.length > fits ? `${one.name.slice(0, fits - 1)}…` : one.name;
     group.append(make("rect", { x: 0, y: middle - row / 2, width, height: row, fill: "transparent" }),
       make("text", { x: plot.area.left - 8, y: middle + 4, "text-anchor": "end" }, name));
     sorted.forEach((value, rank) => group.append(make("circle", { cx: plot.x(value).toFixed(1),
-      cy: (middle + (((rank * 7919) % 97) / 97 - 0.5) * row * 0.55).toFixed(1), r: 2, fill: one.colour, opacity: 0.55 })));
+      cy: (middle + (((rank * 7919) % 97) / 97 - 0.5) * row * 0.55).toFixed(1), r: 2, fill: one.color, opacity: 0.55 })));
     for (const [value, thickness] of [[median, 2.5], [tenth, 1.2]]) {
       group.append(make("line", { x1: plot.x(value), x2: plot.x(value), y1: middle - row * 0.4, y2: middle + row * 0.4, stroke: "var(--ink)", "stroke-width": thickness }));
     }
@@ -194,19 +194,19 @@ function strips(width, series, { valueTold, xTick, xTitle }) {
 }
 
 /** Samples by client: one stacked bar each. */
-function stackedBars(width, counts, classes, colour) {
+function stackedBars(width, counts, classes, color) {
   const sizes = counts.map((row) => row.reduce((a, b) => a + b, 0)), clients = counts.length;
   const plot = frame(width, { xs: [-0.5, clients - 0.5], ys: [0, Math.max(...sizes)], xTitle: "client", xTick: (at) => (Number.isInteger(at) ? at : ""), height: 220 });
   const wide = ((plot.area.right - plot.area.left) / clients) * 0.86;
   counts.forEach((row, client) => {
     let below = 0;
-    const say = (event) => showTip(event, `client ${client}: ${sizes[client]} samples`, row.map((count, label) => [count, label])
-      .filter(([count]) => count).sort((a, b) => b[0] - a[0]).slice(0, 8).map(([count, label]) => [colour(label), `${classes[label]}: ${count}`]));
-    const bar = make("g", { onpointermove: say, onpointerdown: say, onpointerleave: hideTip });
+    const showThis = (event) => showTip(event, `client ${client}: ${sizes[client]} samples`, row.map((count, label) => [count, label])
+      .filter(([count]) => count).sort((a, b) => b[0] - a[0]).slice(0, 8).map(([count, label]) => [color(label), `${classes[label]}: ${count}`]));
+    const bar = make("g", { onpointermove: showThis, onpointerdown: showThis, onpointerleave: hideTip });
     row.forEach((count, label) => {
       if (!count) return;
       const top = plot.y(below + count);
-      bar.append(make("rect", { x: (plot.x(client) - wide / 2).toFixed(2), y: top.toFixed(2), width: wide.toFixed(2), height: (plot.y(below) - top).toFixed(2), fill: colour(label) }));
+      bar.append(make("rect", { x: (plot.x(client) - wide / 2).toFixed(2), y: top.toFixed(2), width: wide.toFixed(2), height: (plot.y(below) - top).toFixed(2), fill: color(label) }));
       below += count;
     });
     plot.svg.append(bar);
@@ -215,7 +215,7 @@ function stackedBars(width, counts, classes, colour) {
 }
 
 /** Samples by client and class: a bubble each, its area the number. */
-function bubbles(width, counts, classes, colour) {
+function bubbles(width, counts, classes, color) {
   const clients = counts.length, height = Math.min(560, 60 + 24 * classes.length), most = Math.max(...counts.flat());
   const plot = frame(width, { xs: [-0.5, clients - 0.5], ys: [classes.length - 0.5, -0.5], xTitle: "client", xTick: (at) => (Number.isInteger(at) ? at : ""),
     yTick: () => "", height });
@@ -227,9 +227,9 @@ function bubbles(width, counts, classes, colour) {
   });
   counts.forEach((row, client) => row.forEach((count, label) => {
     if (!count) return;
-    const say = (event) => showTip(event, `client ${client}`, [[colour(label), `${classes[label]}: ${count}`]]);
+    const showThis = (event) => showTip(event, `client ${client}`, [[color(label), `${classes[label]}: ${count}`]]);
     plot.svg.append(make("circle", { cx: plot.x(client).toFixed(1), cy: plot.y(label).toFixed(1), r: Math.max(0.8, largest * Math.sqrt(count / most)).toFixed(2),
-      fill: colour(label), opacity: 0.85, onpointermove: say, onpointerdown: say, onpointerleave: hideTip }));
+      fill: color(label), opacity: 0.85, onpointermove: showThis, onpointerdown: showThis, onpointerleave: hideTip }));
   }));
   return plot.svg;
 }

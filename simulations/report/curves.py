@@ -1,4 +1,4 @@
-"""Measures over rounds as curves: mean over seeds, with the standard deviation as a band."""
+"""Measures over rounds as curves: the mean over seeds, with the standard deviation as a band."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from fedopt.runs.catalog import scalars
 from simulations.results import Group, Row
 
-SHOWN = ("test_accuracy", "test_loss", "train_loss", *scalars())
-"""Measures that have a curve."""
+CURVE_MEASURES = ("test_accuracy", "test_loss", "train_loss", *scalars())
+"""The measures that have a curve."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One measure of one group, wherever at least one seed has it."""
+    """A measure of a group, in the rounds in which at least one seed has it."""
 
     rounds: tuple[int, ...]
     mean: tuple[float, ...]
     deviation: tuple[float | None, ...]
-    """None where one seed alone has a value."""
+    """None in rounds in which only one seed has a value."""
 
     @property
     def empty(self) -> bool:
@@ -41,7 +41,7 @@ def layer_curves(group: Group, measure: str = "ratio") -> dict[str, Curve]:
 
 
 def megabytes(group: Group) -> dict[int, float]:
-    """What had been sent after each round, up and down, in MB: mean over seeds."""
+    """MB sent up and down until the end of each round, mean over seeds."""
     sums = [
         list(itertools.accumulate((record.bytes_up + record.bytes_down) / 1e6 for record in row.run.records))
         for row in group.drawn
@@ -74,7 +74,7 @@ def _of_layer(row: Row, layer: str, measure: str) -> list[tuple[int, float]]:
 
 
 def client_accuracies(group: Group) -> list[float]:
-    """Of every client with a test share and every seed, when they were measured last."""
+    """The accuracies of all clients with a test share, over all seeds, from each run's last client evaluation."""
     found: list[float] = []
     for row in group.drawn:
         measured = [record.clients for record in row.run.records if record.clients is not None]
@@ -84,7 +84,7 @@ def client_accuracies(group: Group) -> list[float]:
 
 
 def class_accuracies(group: Group) -> list[float | None]:
-    """Of every class at the last evaluation, mean over seeds."""
+    """The accuracy of each class at the last evaluation, mean over seeds."""
     last = [
         measured[-1].accuracy
         for row in group.drawn

@@ -1,4 +1,4 @@
-"""Figures for a paper: SVG and PDF, colour-blind safe, one panel for each comparison, the legend beside the data."""
+"""Figures for a paper as SVG and PDF: color-blind safe, one panel per comparison, the legend beside the data."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedopt.drift.records import LabelSpread
+from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import InvalidExperiment
 from simulations.comparison import contexts
 from simulations.report.curves import Curve, client_accuracies, curve, megabytes
 from simulations.report.partitions import partitions
-from simulations.results import Group, Results, axis_title, told
+from simulations.results import Group, Results, axis_title, describe_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-"""Okabe and Ito's."""
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+"""The palette of Okabe and Ito."""
 
 DASHES = ("-", "--", ":", "-.")
 MOST_PANELS = 24
@@ -31,13 +31,13 @@ CURVES = {
     "drift.cosine": ("drift-cosine", "cosine between updates"),
     "gradients.zeta2": ("zeta2", "gradient dissimilarity ζ²"),
     "gradients.alignment": ("alignment", "alignment with −∇f"),
-    "control.error": ("control-error", "error of the controls"),
+    "algorithm.error": ("control-error", "error of the controls"),
     "clients.worst": ("worst-clients", "accuracy of the worst tenth, %"),
-    "divergence": ("divergence", "divergence from centralised"),
+    "divergence": ("divergence", "divergence from centralized"),
 }
-"""Measures with a figure over rounds: name of the file, label of the axis."""
+"""Measures that have a figure over rounds: the file's name and the axis label."""
 
-LOGARITHMIC = {"test_loss", "drift.ratio", "gradients.zeta2", "control.error", "divergence"}
+LOGARITHMIC = {"test_loss", "drift.ratio", "gradients.zeta2", "algorithm.error", "divergence"}
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -52,7 +52,7 @@ STYLE: dict[Any, Any] = {
 
 
 def write_figures(results: Results, folder: Path) -> list[Path]:
-    """All figures there is something to show in; the files without their endings."""
+    """Writes every figure for which there are data; returns the files without their endings."""
     import matplotlib
 
     try:
@@ -103,16 +103,16 @@ def _panels(count: int, width: float = 3.2, height: float = 2.3) -> tuple[Figure
 
 
 def _over_rounds(results: Results, measure: str, label: str, by_bytes: bool = False) -> Figure | None:
-    shown = [(where, groups) for where, groups in contexts(results)][:MOST_PANELS]
-    curves = {id(group): curve(group, measure) for _, groups in shown for group in groups}
+    compared = contexts(results)[:MOST_PANELS]
+    curves = {id(group): curve(group, measure) for _, groups in compared for group in groups}
     if all(found.empty for found in curves.values()):
         return None
-    figure, panels = _panels(len(shown))
+    figure, panels = _panels(len(compared))
     scale = 100 if label.endswith("%") else 1
     names: dict[str, object] = {}
-    for panel, (where, groups) in zip(panels, shown, strict=True):
+    for panel, (where, groups) in zip(panels, compared, strict=True):
         marked = [f"{group.labels.get(results.compare, group.title)}{group.mark}" for group in groups if group.mark]
-        title = ", ".join(told(axis, value) for axis, value in where.items())
+        title = ", ".join(describe_value(axis, value) for axis, value in where.items())
         panel.set_title("\n".join([title, *marked]).strip(), fontsize=9)
         for rank, group in enumerate(groups):
             found = curves[id(group)]
@@ -136,12 +136,12 @@ def _places(group: Group, found: Curve, by_bytes: bool) -> Sequence[float]:
 
 
 def _draw(panel: Axes, found: Curve, rank: int, scale: float, places: Sequence[float]) -> object:
-    colour, dash = COLOURS[rank % len(COLOURS)], DASHES[rank % len(DASHES)]
+    color, dash = COLORS[rank % len(COLORS)], DASHES[rank % len(DASHES)]
     means = [scale * value for value in found.mean]
     low = [scale * (mean - (deviation or 0)) for mean, deviation in zip(found.mean, found.deviation, strict=True)]
     high = [scale * (mean + (deviation or 0)) for mean, deviation in zip(found.mean, found.deviation, strict=True)]
-    panel.fill_between(places, low, high, color=colour, alpha=0.15, linewidth=0)
-    (line,) = panel.plot(places, means, color=colour, linestyle=dash)
+    panel.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0)
+    (line,) = panel.plot(places, means, color=color, linestyle=dash)
     return line
 
 
@@ -155,7 +155,7 @@ def _over_axis(results: Results, axis: str) -> Figure | None:
     figure, panels = _panels(len(panels_of))
     names: dict[str, object] = {}
     for panel, (rest, lines) in zip(panels, panels_of.items(), strict=True):
-        panel.set_title(", ".join(told(a, label) for a, label in rest), fontsize=9)
+        panel.set_title(", ".join(describe_value(a, label) for a, label in rest), fontsize=9)
         for rank, (name, groups) in enumerate(lines.items()):
             known = [(places.index(g.labels[axis]), s) for g in groups if (s := g.spread(lambda row: row.accuracy))]
             if known:
@@ -163,7 +163,7 @@ def _over_axis(results: Results, axis: str) -> Figure | None:
                     [place + 0.06 * (rank - (len(lines) - 1) / 2) for place, _ in known],
                     [100 * spread.mean for _, spread in known],
                     [math.nan if spread.deviation is None else 100 * spread.deviation for _, spread in known],
-                    color=COLOURS[rank % len(COLOURS)],
+                    color=COLORS[rank % len(COLORS)],
                     linestyle=DASHES[rank % len(DASHES)],
                     marker="o",
                     markersize=3.5,
@@ -198,7 +198,7 @@ def _clients(results: Results) -> Figure | None:
         orientation="horizontal",
         whis=(10, 100),
         showfliers=False,
-        medianprops={"color": COLOURS[1]},
+        medianprops={"color": COLORS[1]},
     )
     panel.set_yticks(range(1, len(measured) + 1), [group.title + group.mark for group, _ in measured])
     panel.invert_yaxis()

@@ -1,12 +1,12 @@
 "use strict";
-// The page's sections: which groups are shown, with which colours, and what is drawn of them.
+// The page's sections: the groups shown, their colors, and the charts.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const MOST = 8; // curves that can be told apart at once
+const MOST = 8; // the most curves that can be distinguished
 const state = { shown: data.axes.map(() => new Set()), hidden: new Set(), byBytes: false, partition: 0, layersOf: 0 };
 const compareIndex = data.axes.findIndex((axis) => axis.name === data.compare);
 const wheel = (label) => `hsl(${(label * 137.5) % 360} 58% ${label % 2 ? 46 : 60}%)`;
-const classColour = (label) => (data.classes.length <= 8 ? `var(--c${label})` : wheel(label));
+const classColor = (label) => (data.classes.length <= 8 ? `var(--c${label})` : wheel(label));
 
 function chooseWhatFits() {
   const chosen = data.axes.map((axis) => axis.labels);
@@ -15,7 +15,7 @@ function chooseWhatFits() {
     const order = chosen.map((_, index) => index).filter((index) => index !== compareIndex && chosen[index].length > 1);
     if (!order.length) { chosen[compareIndex] = chosen[compareIndex].slice(0, MOST); break; }
     const numeric = (index) => data.axes[index].labels.some((label) => /^\d/.test(label));
-    const names = order.filter((index) => !numeric(index)); // numbers make a better row: keep those as long as can be
+    const names = order.filter((index) => !numeric(index)); // numeric axes make better plots, so they are cut last
     const cut = names.length ? names[0] : order.reduce((a, b) => (chosen[b].length > chosen[a].length ? b : a));
     const fit = names.length ? 1 : Math.max(1, Math.floor(MOST / (count() / chosen[cut].length)));
     const labels = chosen[cut];
@@ -28,14 +28,14 @@ function visibleGroups() {
   const groups = data.groups.filter((group) => group.labels.every((label, index) => state.shown[index].has(label)));
   const common = data.axes.map((_, index) => new Set(groups.map((group) => group.labels[index])).size < 2);
   return groups.map((group, rank) => {
-    const parts = group.labels.map((label, index) => (common[index] ? null : saidLabel(index, label))).filter((part) => part !== null);
+    const parts = group.labels.map((label, index) => (common[index] ? null : labelText(index, label))).filter((part) => part !== null);
     const variant = compareIndex < 0 ? 0 : data.axes[compareIndex].labels.indexOf(group.labels[compareIndex]);
     const dash = groups.length > 1 ? Math.max(0, variant) + Math.floor(rank / MOST) : 0;
-    return { ...group, name: (parts.join(", ") || group.title) + group.mark, colour: `var(--c${rank % MOST})`, dash: DASHES[dash % DASHES.length] };
+    return { ...group, name: (parts.join(", ") || group.title) + group.mark, color: `var(--c${rank % MOST})`, dash: DASHES[dash % DASHES.length] };
   });
 }
 
-function saidLabel(index, label) {
+function labelText(index, label) {
   return /^\d/.test(label) ? `${data.axes[index].title} ${label}` : label;
 }
 
@@ -55,7 +55,7 @@ function wideWidth(container) { return Math.max(260, (container.clientWidth || 6
 
 function legend(groups) {
   return make("div", { class: "legend" }, groups.map((group) => {
-    const mark = make("svg", { viewBox: "0 0 26 8" }, make("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: group.colour, "stroke-width": 2.5, "stroke-dasharray": group.dash }));
+    const mark = make("svg", { viewBox: "0 0 26 8" }, make("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: group.color, "stroke-width": 2.5, "stroke-dasharray": group.dash }));
     return make("button", { type: "button", "data-toggle": group.title, "aria-pressed": String(!state.hidden.has(group.title)), title: "Show or hide this curve",
       onclick: () => { state.hidden.has(group.title) ? state.hidden.delete(group.title) : state.hidden.add(group.title); draw(); } }, [mark, group.name]);
   }));
@@ -65,7 +65,7 @@ function seriesOf(groups, measure) {
   return groups.filter((group) => group.curves[measure]).map((group) => {
     const [rounds, means, deviations] = group.curves[measure];
     const xs = state.byBytes ? rounds.map((round) => group.megabytes[round]) : rounds;
-    return { name: group.name, colour: group.colour, dash: group.dash, xs, ys: means, deviations, hidden: state.hidden.has(group.title) };
+    return { name: group.name, color: group.color, dash: group.dash, xs, ys: means, deviations, hidden: state.hidden.has(group.title) };
   });
 }
 
@@ -101,7 +101,7 @@ function drawAccuracy(groups) {
   const container = document.querySelector("#accuracy .charts");
   container.replaceChildren();
   const controls = [switchOf(["by rounds", "by MB sent"], state.byBytes ? 1 : 0, (index) => { state.byBytes = index === 1; })];
-  lineFigure(container, groups, "test_accuracy", "Test accuracy", { yTick: percentTick, valueTold: percent, controls });
+  lineFigure(container, groups, "test_accuracy", "Test accuracy", { yTick: percentTick, formatValue: percent, controls });
   lineFigure(container, groups, "test_loss", "Test loss", { log: true });
   lineFigure(container, groups, "train_loss", "Training loss of the clients", { log: true });
 }
@@ -117,17 +117,17 @@ function drawAxes() {
       const apart = data.axes.map((_, other) => other).filter((other) => other !== index);
       if (!group.final || !apart.every((other) => other === compareIndex || state.shown[other].has(group.labels[other]))) continue;
       const varied = apart.filter((other) => state.shown[other].size > 1);
-      const name = varied.map((other) => saidLabel(other, group.labels[other])).join(", ") || "accuracy";
+      const name = varied.map((other) => labelText(other, group.labels[other])).join(", ") || "accuracy";
       const key = others.join("|");
       if (!found.has(key)) found.set(key, { name, variant: compareIndex < 0 ? 0 : data.axes[compareIndex].labels.indexOf(group.labels[compareIndex]), points: [] });
       found.get(key).points.push([group.labels[index], ...group.final, group.mark]);
     }
-    const series = [...found.values()].slice(0, MOST * 2).map((one, rank) => ({ ...one, colour: `var(--c${rank % MOST})`, dash: DASHES[Math.max(0, one.variant) % DASHES.length] }));
+    const series = [...found.values()].slice(0, MOST * 2).map((one, rank) => ({ ...one, color: `var(--c${rank % MOST})`, dash: DASHES[Math.max(0, one.variant) % DASHES.length] }));
     if (!series.length) return;
     const box = figure(`Final accuracy against ${axis.title}`, { wide: true, name: `axis ${axis.name}` });
     const keys = series.map((one) => make("span", { class: "axis" }, [make("svg", { viewBox: "0 0 26 8", width: 26, height: 8 },
-      make("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: one.colour, "stroke-width": 2.5, "stroke-dasharray": one.dash })), one.name]));
-    box.append(points(wideWidth(container), axis.labels, series, { yTick: percentTick, valueTold: percent, xTitle: axis.title, connected: axis.labels.some((label) => /^\d/.test(label)) }), make("div", { class: "legend" }, keys));
+      make("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: one.color, "stroke-width": 2.5, "stroke-dasharray": one.dash })), one.name]));
+    box.append(points(wideWidth(container), axis.labels, series, { yTick: percentTick, formatValue: percent, xTitle: axis.title, connected: axis.labels.some((label) => /^\d/.test(label)) }), make("div", { class: "legend" }, keys));
     container.append(box);
   });
   section.hidden = !container.childElementCount;
@@ -136,7 +136,7 @@ function drawAxes() {
 const DRIFT = [
   ["drift.ratio", "Drift ratio", true], ["drift.cosine", "Cosine between updates", false], ["drift.dispersion", "Dispersion of updates", true],
   ["drift.norm", "Length of the mean update", true], ["gradients.zeta2", "Gradient dissimilarity ζ²", true], ["gradients.b2", "Local dissimilarity B²", true],
-  ["gradients.alignment", "Alignment with −∇f", false], ["control.error", "Error of the controls", true], ["control.distance", "Length of the correction", true],
+  ["gradients.alignment", "Alignment with −∇f", false], ["algorithm.error", "Error of the controls", true], ["algorithm.distance", "Length of the correction", true],
   ["divergence", "Divergence from a centralised run", true],
 ];
 
@@ -147,10 +147,10 @@ function drawDrift(groups) {
   const withLayers = groups.filter((group) => Object.keys(group.layers).length > 1);
   if (withLayers.length) {
     const chosen = withLayers[Math.min(state.layersOf, withLayers.length - 1)];
-    const series = Object.entries(chosen.layers).map(([name, [xs, ys]], rank) => ({ name: `layer ${name}`, colour: rank < MOST ? `var(--c${rank})` : wheel(rank), dash: DASHES[Math.floor(rank / MOST) % DASHES.length], xs, ys }));
+    const series = Object.entries(chosen.layers).map(([name, [xs, ys]], rank) => ({ name: `layer ${name}`, color: rank < MOST ? `var(--c${rank})` : wheel(rank), dash: DASHES[Math.floor(rank / MOST) % DASHES.length], xs, ys }));
     const controls = withLayers.length > 1 ? [switchOf(withLayers.map((group) => group.name), Math.min(state.layersOf, withLayers.length - 1), (index) => { state.layersOf = index; })] : [];
     const box = figure("Drift ratio by layer", { controls, name: "layers", meaning: "The drift ratio of each layer's parameters alone." });
-    const keys = series.map((one) => make("span", { class: "axis" }, [make("svg", { viewBox: "0 0 26 8", width: 26, height: 8 }, make("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: one.colour, "stroke-width": 2.5, "stroke-dasharray": one.dash })), one.name]));
+    const keys = series.map((one) => make("span", { class: "axis" }, [make("svg", { viewBox: "0 0 26 8", width: 26, height: 8 }, make("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: one.color, "stroke-width": 2.5, "stroke-dasharray": one.dash })), one.name]));
     box.append(lines(widthOf(container), series, { xTitle: "round", log: true }), make("div", { class: "legend" }, keys));
     container.append(box);
   }
@@ -164,12 +164,12 @@ function drawClients(groups) {
   if (measured.length) {
     const box = figure("Accuracy of each client", { name: "client accuracies", wide: true,
       meaning: "The final model on each client's own test share, a dot each, all seeds; the thick bar is the median, a tenth of the clients lie left of the thin one." });
-    box.append(strips(wideWidth(container), measured.map((group) => ({ name: group.name, colour: group.colour, values: group.clients })), { valueTold: percent, xTick: percentTick, xTitle: "accuracy" }));
+    box.append(strips(wideWidth(container), measured.map((group) => ({ name: group.name, color: group.color, values: group.clients })), { formatValue: percent, xTick: percentTick, xTitle: "accuracy" }));
     container.append(box);
   }
-  lineFigure(container, groups, "clients.worst", "The worst tenth of the clients", { yTick: percentTick, valueTold: percent, meaning: data.meanings["clients.worst"] });
+  lineFigure(container, groups, "clients.worst", "The worst tenth of the clients", { yTick: percentTick, formatValue: percent, meaning: data.meanings["clients.worst"] });
   lineFigure(container, groups, "clients.deviation", "Unevenness over clients", { meaning: data.meanings["clients.deviation"] });
-  lineFigure(container, groups, "classes.mean_forgetting", "Forgetting of classes", { yTick: percentTick, valueTold: percent, meaning: data.meanings["classes.mean_forgetting"] });
+  lineFigure(container, groups, "classes.mean_forgetting", "Forgetting of classes", { yTick: percentTick, formatValue: percent, meaning: data.meanings["classes.mean_forgetting"] });
   const classed = groups.filter((group) => group.classes.length && group.classes.length <= 30);
   if (classed.length) {
     const head = make("tr", {}, [make("th", {}, "class"), ...data.classes.map((name) => make("th", { class: "n" }, name))]);
@@ -190,9 +190,9 @@ function drawPartition() {
   const chosen = data.partitions[state.partition];
   const controls = data.partitions.length > 1 ? [switchOf(data.partitions.map((one) => one.title), state.partition, (index) => { state.partition = index; })] : [];
   const bars = figure(`Samples of each client: ${chosen.title}`, { wide: true, controls, name: "partition bars" });
-  bars.append(stackedBars(wideWidth(container), chosen.counts, chosen.classes, classColour));
+  bars.append(stackedBars(wideWidth(container), chosen.counts, chosen.classes, classColor));
   const spots = figure("Samples by client and class", { wide: true, name: "partition bubbles", meaning: "The area of a bubble is the number of samples." });
-  spots.append(bubbles(wideWidth(container), chosen.counts, chosen.classes, classColour));
+  spots.append(bubbles(wideWidth(container), chosen.counts, chosen.classes, classColor));
   container.append(bars, spots);
 }
 

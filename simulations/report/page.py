@@ -1,4 +1,4 @@
-"""The page: all that is known of some runs as one HTML file that opens from disk and asks the network for nothing."""
+"""A report: one HTML file about some runs that opens from disk and needs no network."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from typing import Any
 from fedopt.experiment.file import as_sections
 from fedopt.runs.catalog import NOTATION, meaning
 from simulations.axes import OF_THE_MACHINE, SEED
-from simulations.comparison import columns, heads, is_winner, labels, not_finished, paired
-from simulations.report.curves import SHOWN, class_accuracies, client_accuracies, curve, layer_curves, megabytes
+from simulations.comparison import columns, headers, is_winner, labels, not_finished, paired
+from simulations.report.curves import (
+    CURVE_MEASURES,
+    class_accuracies,
+    client_accuracies,
+    curve,
+    layer_curves,
+    megabytes,
+)
 from simulations.report.partitions import partitions
 from simulations.results import Group, Results, axis_title
 
@@ -32,7 +39,7 @@ def page(results: Results) -> str:
         "style": (assets / "page.css").read_text(encoding="utf-8"),
         "charts": (assets / "charts.js").read_text(encoding="utf-8"),
         "script": (assets / "page.js").read_text(encoding="utf-8"),
-        "complaints": _complaints(results),
+        "warnings": _warnings(results),
         "table": _table(results),
         "pairs": _pairs(results),
         "common": _common(results),
@@ -44,13 +51,13 @@ def page(results: Results) -> str:
 
 
 def page_data(results: Results) -> dict[str, Any]:
-    """What the page's script draws from."""
+    """The data that the page's script draws."""
     groups = results.groups
     return {
         "axes": [{"name": axis, "title": axis_title(axis), "labels": labels} for axis, labels in results.axes.items()],
         "compare": results.compare,
         "groups": [_group(group, alone=len(groups) == 1) for group in groups],
-        "meanings": {measure: meaning(measure) for measure in SHOWN},
+        "meanings": {measure: meaning(measure) for measure in CURVE_MEASURES},
         "partitions": [
             {"title": title, "classes": labels.classes, "counts": labels.counts}
             for title, labels in partitions(results).items()
@@ -61,7 +68,7 @@ def page_data(results: Results) -> dict[str, Any]:
 
 def _group(group: Group, alone: bool) -> dict[str, Any]:
     final = group.spread(lambda row: row.accuracy)
-    curves = {measure: found for measure in SHOWN if not (found := curve(group, measure)).empty}
+    curves = {measure: found for measure in CURVE_MEASURES if not (found := curve(group, measure)).empty}
     layers = layer_curves(group)
     return {
         "title": group.title if not alone or len(group.labels) else "this run",
@@ -97,20 +104,20 @@ def _versions(results: Results) -> str:
     return f"{versions}; engine {engines}, on {', '.join(sorted({summary.device for summary in summaries}))}"
 
 
-def _complaints(results: Results) -> str:
-    if not results.complaints:
+def _warnings(results: Results) -> str:
+    if not results.warnings:
         return ""
-    items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in results.complaints)
-    return f'<aside class="complaints" role="note"><ul>{items}</ul></aside>'
+    items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in results.warnings)
+    return f'<aside class="warnings" role="note"><ul>{items}</ul></aside>'
 
 
 def _table(results: Results) -> str:
     figures, wins = columns(results), is_winner(results)
-    axes = heads(results) or ["run"]
+    axes = headers(results) or ["run"]
     lines = []
     for group in results.groups:
         names_of = labels(results, group) or [group.rows[0].name]
-        final, *others = (html.escape(column.told(group)) for column in figures)
+        final, *others = (html.escape(column.text(group)) for column in figures)
         names = html.escape(", ".join(row.name for row in group.rows) + not_finished(group))
         runs = f"<details><summary>{len(group.rows)}</summary>{names}</details>"
         cells = [_cell(html.escape(label)) for label in names_of]
@@ -122,29 +129,29 @@ def _table(results: Results) -> str:
 def _pairs(results: Results) -> str:
     lines = [
         [_cell(html.escape(pair.where or "all")), _cell(html.escape(pair.difference))]
-        + [_cell(figure, "n") for figure in (pair.spread, pair.each, pair.in_favour)]
+        + [_cell(figure, "n") for figure in (pair.spread, pair.each, pair.in_favor)]
         for pair in paired(results)
     ]
-    heads = ["where", "difference", "mean ± deviation>", "seed by seed>", "in favour>"]
-    return _as_table(heads, lines) if lines else ""
+    headers = ["where", "difference", "mean ± deviation>", "seed by seed>", "in favor>"]
+    return _as_table(headers, lines) if lines else ""
 
 
 def _cell(content: str, kind: str = "") -> str:
     return f'<td class="{kind}">{content}</td>' if kind else f"<td>{content}</td>"
 
 
-def _as_table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A head that ends in > stands over numbers."""
+def _as_table(headers: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """An HTML table. A header that ends in > is that of a column of numbers."""
     head = "".join(
         f'<th class="n">{html.escape(title[:-1])}</th>' if title.endswith(">") else f"<th>{html.escape(title)}</th>"
-        for title in heads
+        for title in headers
     )
     body = "".join(f"<tr>{''.join(line)}</tr>" for line in lines)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _common(results: Results) -> str:
-    """What all runs have in common, section by section."""
+    """The settings that all runs share, section by section."""
     experiments = [as_sections(row.run.experiment) for row in results.rows]
     blocks = []
     for section in experiments[0]:
@@ -154,8 +161,8 @@ def _common(results: Results) -> str:
             if f"{section}.{key}" not in {SEED, *OF_THE_MACHINE}
             and all(other[section].get(key) == value for other in experiments)
         ]
-        told = "".join(
+        entries = "".join(
             f"<div><dt>{key}</dt><dd>{html.escape(str(experiments[0][section][key]))}</dd></div>" for key in keys
         )
-        blocks.append(f"<section><h3>{section}</h3><dl>{told}</dl></section>")
+        blocks.append(f"<section><h3>{section}</h3><dl>{entries}</dl></section>")
     return "".join(blocks)

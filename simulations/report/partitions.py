@@ -1,18 +1,19 @@
-"""Which partitions a report shows: one for each way in which its runs spread their data, at their first seed."""
+"""The partitions that a report shows: one for each way in which its runs spread their data, at their first seed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fedopt.drift.records import LabelSpread
+from fedopt.data.label_skew import LabelSpread
 from fedopt.experiment.experiment import Experiment
-from simulations.results import Results, told
+from simulations.results import Results, describe_value
 
 MOST = 8
+"""The most partitions on a page."""
 
 
 def partitions(results: Results) -> dict[str, LabelSpread]:
-    """By a title that says what is special about it; those whose label counts are known."""
+    """The partitions whose label counts are known, by a title that distinguishes them."""
     found: dict[str, LabelSpread] = {}
     seen: set[str] = set()
     for row in results.rows:
@@ -27,9 +28,8 @@ def partitions(results: Results) -> dict[str, LabelSpread]:
 
 
 def _title(labels: Mapping[str, str], experiment: Experiment) -> str:
-    of_data = [told(axis, label) for axis, label in labels.items() if axis.startswith("data.")]
+    of_data = [describe_value(axis, label) for axis, label in labels.items() if axis.startswith("data.")]
     if of_data:
         return ", ".join(of_data)
     data = experiment.data
-    skew = f"({data.alpha:g})" if "dirichlet" in data.partition or data.partition == "quantity" else ""
-    return f"{data.name}, {data.clients} clients, {data.partition}{skew}"
+    return f"{data.source.name}, {data.clients} clients, {data.partition.title}"

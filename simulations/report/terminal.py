@@ -1,4 +1,4 @@
-"""Runs as curves of characters."""
+"""Curves of runs, plotted with characters in a terminal."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from simulations.results import Results, Row
 
 DEFAULT = ("test_accuracy", "train_loss", "drift.ratio", "gradients.zeta2")
 MOST_RUNS = 6
-"""Runs shown at once: those that have written last."""
+"""The most runs in a plot: those that wrote last."""
 
 SMALLEST = (30, 8)
-"""Columns and lines of a plot that still can be read."""
+"""The smallest readable plot, in columns and lines."""
 
 
 def screen(results: Results, measures: Sequence[str], width: int, height: int) -> Text:
-    """A line on how far the runs are, and a plot for each measure, as many beside each other as fit."""
+    """A line about the runs' progress and a plot of each measure, in two columns if they fit."""
     rows = _latest(results)
     beside = 2 if len(measures) > 1 and width >= 2 * 50 else 1
     lines = math.ceil(len(measures) / beside)
     size = (max(SMALLEST[0], width // beside - 1), max(SMALLEST[1], (height - 3) // lines))
     plots = [_plot(rows, measure, size) for measure in measures]
-    text = Text(f"{_told(results)}\n", no_wrap=True)
+    text = Text(f"{_status(results)}\n", no_wrap=True)
     for start in range(0, len(plots), beside):
         for parts in zip(*(plot.splitlines() for plot in plots[start : start + beside]), strict=False):
             text.append_text(Text.from_ansi(" ".join(parts)))
@@ -41,7 +41,7 @@ def _latest(results: Results) -> list[Row]:
     return sorted(sorted(results.rows, key=written)[-MOST_RUNS:], key=lambda row: row.name)
 
 
-def _told(results: Results) -> str:
+def _status(results: Results) -> str:
     ended = sum(row.status == "finished" for row in results.rows)
     if len(results.rows) > 1:
         latest = f"; the last {MOST_RUNS} to write are shown" if len(results.rows) > MOST_RUNS else ""
@@ -51,11 +51,11 @@ def _told(results: Results) -> str:
     if not records:
         return f"{row.run.path}: no round is done yet"
     accuracy = next((r.test_accuracy for r in reversed(records) if r.test_accuracy is not None), None)
-    told = "" if accuracy is None else f", accuracy {accuracy:.2%}"
+    score = "" if accuracy is None else f", accuracy {accuracy:.2%}"
     recent = records[-20:]
     left = sum(record.seconds for record in recent) / len(recent) * (rounds - records[-1].round)
     how = "ended" if row.run.finished else f"about {left:.0f} s left"
-    return f"{row.run.path}: round {records[-1].round} of {rounds}{told}; {how}"
+    return f"{row.run.path}: round {records[-1].round} of {rounds}{score}; {how}"
 
 
 def _plot(rows: Sequence[Row], measure: str, size: tuple[int, int]) -> str:
@@ -63,11 +63,11 @@ def _plot(rows: Sequence[Row], measure: str, size: tuple[int, int]) -> str:
     plotext.plotsize(*size)
     plotext.theme("clear")
     plotext.title(measure)
-    colours = ("blue", "orange", "green", "red", "magenta", "cyan")
-    for colour, row in zip(colours, rows, strict=False):
+    colors = ("blue", "orange", "green", "red", "magenta", "cyan")
+    for color, row in zip(colors, rows, strict=False):
         series = row.series(measure)
         if series:
             label = row.name if len(rows) > 1 else None
-            plotext.plot(*zip(*series, strict=True), label=label, marker="braille", color=colour)
+            plotext.plot(*zip(*series, strict=True), label=label, marker="braille", color=color)
     plot: str = plotext.build()
     return plot

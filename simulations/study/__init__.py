@@ -1,1 +1,1 @@
-"""Studies: a question asked as a grid of experiments, its runs, and the tables that answer it."""
+"""Studies: a grid of experiments over seeds, its runs, and the tables that compare them."""

@@ -1,8 +1,8 @@
-"""What is checked of a study before anything is run: every run has the settings that its label names, and no two runs
-are one experiment.
+"""Checks a study before anything is run: each run has the settings that its label names, and no two runs are the same
+experiment.
 
-In each run a key has one source: an axis, an adjustment, the search, or the seeds. `[base]` is what all runs share, so
-a source may replace it in some runs, but not in all: no run would have what `[base]` says.
+In each run a key has one source: an axis, an adjustment, the search, or the seeds. `[base]` holds what all runs share.
+A source may replace a key of `[base]` in some runs but not in all: then no run would have the value of `[base]`.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from simulations.study.file import SEED, Study
 from simulations.study.plan import Combination, PlannedRun, applies, combinations, matches, planned_runs, search_runs
 
 OF_DEPLOYMENT = {"run.over_select", "run.deadline", "run.patience"}
-"""Keys that the virtual clients of a study do not read."""
+"""Keys that only deployments read. A study's clients are virtual."""
 
 VALIDATION = "data.validation"
 
 
 @dataclass(frozen=True)
 class Checked:
-    """A study that can be run."""
+    """A study that has passed all checks."""
 
     combinations: list[Combination]
     searches: list[list[PlannedRun]]
-    """For each combination the runs that its choice is made from; empty without a search."""
+    """The search runs of each combination; empty without a search."""
     runs: list[PlannedRun]
-    """With a search, as they would be without its choice."""
+    """The study's runs; with a search, without the values that it will choose."""
 
     @property
     def first(self) -> list[PlannedRun]:
-        """The runs that can be started at once."""
+        """The runs that depend on no others: those of the search or, without one, all."""
         return [run for runs in self.searches for run in runs] if self.searches else self.runs
 
     @property
     def notes(self) -> list[str]:
-        """What `fedopt run` would print of these experiments, each sentence once, with the runs that it is about."""
+        """The notes that `fedopt run` would print about the experiments, each once, with the runs that it concerns."""
         runs = self.first
         found: dict[str, list[str]] = {}
         for run in runs:
@@ -60,7 +60,7 @@ class Checked:
 
 
 def checked(study: Study) -> Checked:
-    """The study's combinations and runs; InvalidExperiment says what contradicts itself."""
+    """The study's combinations and runs. Raises InvalidExperiment for a study that contradicts itself."""
     points = combinations(study)
     _check_adjustments(study, points)
     for point in points:
@@ -68,7 +68,7 @@ def checked(study: Study) -> Checked:
     _check_base(study, points)
     searches = [search_runs(study, study.search, point) for point in points] if study.search else []
     found = Checked(points, searches, planned_runs(study, points))
-    # Before a search has chosen, runs may be alike that will not be: then those of the search are compared.
+    # Runs that still lack the values of a search may look the same, so the search's own runs are compared instead.
     one_seed = [run for run in found.first if searches or run.seed == study.seed_list[0]]
     _check_apart(one_seed)
     return found
@@ -86,7 +86,7 @@ def _check_adjustments(study: Study, points: Sequence[Combination]) -> None:
 
 
 def _sources(study: Study, point: Combination) -> Iterator[tuple[str, str]]:
-    """(key, what sets it in the runs of this combination), but for [base]."""
+    """(key, what sets it in the runs of this combination), without [base]."""
     yield SEED, "seeds"
     for axis, choice in point.choices.items():
         for key in choice.changes:
@@ -102,7 +102,7 @@ def _sources(study: Study, point: Combination) -> Iterator[tuple[str, str]]:
 
 
 def _check_sources(study: Study, point: Combination) -> None:
-    """InvalidExperiment if two sources set the same key, or one key and another that stands in its place."""
+    """Raises InvalidExperiment if two sources set the same key, or two keys of which an experiment has one."""
     by_key: dict[str, tuple[str, str]] = {}
     for key, source in _sources(study, point):
         other, before = by_key.setdefault(_one_of_two(key), (key, source))
@@ -126,7 +126,7 @@ def _check_sources(study: Study, point: Combination) -> None:
 
 
 def _check_base(study: Study, points: Sequence[Combination]) -> None:
-    """InvalidExperiment for a key of [base] that every run has from elsewhere."""
+    """Raises InvalidExperiment for a key of [base] that another source sets in every run."""
     replaced = [{_one_of_two(key): source for key, source in _sources(study, point)} for point in points]
     for section, keys in study.base.items():
         for key in (f"{section}.{name}" for name in keys):
@@ -146,7 +146,7 @@ def _check_base(study: Study, points: Sequence[Combination]) -> None:
 
 
 def _check_apart(runs: Iterable[PlannedRun]) -> None:
-    """InvalidExperiment if two of them are the same experiment, whatever keys it does not read say."""
+    """Raises InvalidExperiment if two runs are the same experiment: keys that it does not read are ignored."""
     seen: dict[str, PlannedRun] = {}
     for run in runs:
         other = seen.setdefault(json.dumps(_effective(run.experiment), sort_keys=True), run)
@@ -161,7 +161,7 @@ def _check_apart(runs: Iterable[PlannedRun]) -> None:
 
 
 def _effective(experiment: Experiment) -> dict[str, Any]:
-    """What two experiments must share to be the same run of virtual clients."""
+    """The settings that determine a run of virtual clients."""
     unread = experiment.unread | OF_DEPLOYMENT | {"run.participation"}
     values = {key: value for key, value in _values(experiment).items() if key not in unread}
     return values | {"run.cohort": experiment.cohort_size}
@@ -173,7 +173,7 @@ def _values(experiment: Experiment) -> dict[str, Any]:
 
 
 def _one_of_two(key: str) -> str:
-    """The same name for a key and for the key that may stand in its place."""
+    """One name for a key and the key that may replace it, such as run.cohort and run.participation."""
     return min(key, INSTEAD_OF.get(key, key))
 
 

@@ -1,6 +1,6 @@
-"""Carrying out a study: what is finished is skipped, what was interrupted goes on, what failed is reported.
+"""Runs a study: finished runs are skipped, interrupted ones are resumed, failures are recorded.
 
-Everything a study knows lies in its directory, so the same command on it goes on where it was.
+All state is in the study's directory, so that the same command on it continues the study.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from simulations.study.workers import Ended, Progress, Report, Task, Workers
 
 
 class Watcher(Protocol):
-    """Whoever follows a study."""
+    """Receives the events of a study while it runs."""
 
     def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int) -> None: ...
 
     def round_done(self, name: str, rounds_done: int) -> None:
-        """A run has come so far."""
+        """A run has now done `rounds_done` rounds."""
         ...
 
     def run_done(self, name: str, failure: str | None) -> None: ...
@@ -41,18 +41,19 @@ class Watcher(Protocol):
 
 @dataclass
 class Outcome:
-    """What became of a study."""
+    """The result of running a study."""
 
     runs: list[PlannedRun] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
-    """Runs that could not be finished, with the reason."""
+    """Runs that failed, each with the reason."""
     interrupted: bool = False
     unchosen: list[str] = field(default_factory=list)
-    """Combinations for which every run of the search failed."""
+    """Combinations for which every search run failed."""
 
 
 def conduct(study: Study, name: str, out: Path, jobs: int, retry: bool, watcher: Watcher) -> Outcome:
-    """Runs what is left of the study into `out`. InvalidExperiment, before anything is run, for one that cannot be."""
+    """Runs what is left of the study, with results in `out`. Raises InvalidExperiment before anything is run if the
+    study is invalid."""
     plan = checked(study)  # before anything is written or run
     points, searches = plan.combinations, plan.searches
     _check_directory(out)
@@ -74,7 +75,7 @@ def conduct(study: Study, name: str, out: Path, jobs: int, retry: bool, watcher:
 
 
 def _plan(study: Study, name: str, runs: Sequence[PlannedRun]) -> Plan:
-    """What reports need to know of the study."""
+    """plan.json, from which reports read titles and labels."""
     labels: dict[str, PlannedLabels] = {}
     for run in runs:
         searched = {key: str(value) for key, value in run.combination.searched.items()}
@@ -84,7 +85,7 @@ def _plan(study: Study, name: str, runs: Sequence[PlannedRun]) -> Plan:
 
 
 def _check_directory(out: Path) -> None:
-    """InvalidExperiment unless `out` is new, or a study's directory."""
+    """Raises InvalidExperiment unless `out` is new, empty or a study's directory."""
     if out.exists() and not out.is_dir():
         raise InvalidExperiment(f"--out {out} is a file; name a new directory")
     if out.is_dir() and any(out.iterdir()) and not (out / "study.toml").exists():
@@ -92,7 +93,7 @@ def _check_directory(out: Path) -> None:
 
 
 def _check_same(runs: Sequence[PlannedRun], out: Path) -> None:
-    """InvalidExperiment, before anything is changed, if a run that is there already is another than is planned."""
+    """Raises InvalidExperiment, before anything is changed, if an existing run differs from the planned one."""
     for run in runs:
         if (out / run.name).exists():
             changed = changes_between(read_run(out / run.name).experiment, run.experiment)
@@ -120,33 +121,33 @@ def _run_all(
     watcher: Watcher,
     outcome: Outcome,
 ) -> None:
-    tasks = {task.name: task for run in runs if (task := _left_of(run, out, retry, outcome)) is not None}
+    tasks = {task.name: task for run in runs if (task := _remaining_task(run, out, retry, outcome)) is not None}
     rounds = {run.name: run.experiment.run.rounds for run in runs}
     done = {run.name: 0 if run.name in tasks else rounds[run.name] for run in runs}
     watcher.begun(what, sum(done.values()), sum(rounds.values()), len(runs) - len(tasks), len(runs))
 
-    def tell(task: Task, report: Report) -> None:
+    def on_report(task: Task, report: Report) -> None:
         if isinstance(report, Progress):
             watcher.round_done(task.name, report.rounds)
         elif report.interrupted:
             outcome.interrupted = True
             raise KeyboardInterrupt
-        elif report.not_stored:  # the other runs would fail in the same way, and this one can go on later
+        elif report.not_stored:  # the other runs would fail in the same way, and this one can be resumed later
             raise NotStored(report.failure or "")
         else:
-            _note(task, report, outcome)
+            _record_failure(task, report, outcome)
             watcher.run_done(task.name, report.failure)
 
     try:
-        workers.carry_out(list(tasks.values()), tell)
+        workers.carry_out(list(tasks.values()), on_report)
     except KeyboardInterrupt:
         outcome.interrupted = True
     finally:
         watcher.ended()
 
 
-def _left_of(run: PlannedRun, out: Path, retry: bool, outcome: Outcome) -> Task | None:
-    """What is to be done of a run; None for one that is finished, or failed and not to be repeated."""
+def _remaining_task(run: PlannedRun, out: Path, retry: bool, outcome: Outcome) -> Task | None:
+    """What remains to be done for a run; None if it is finished, or failed and is not to be repeated."""
     path = out / run.name
     if not path.exists():
         with storing(path.parent):
@@ -154,7 +155,7 @@ def _left_of(run: PlannedRun, out: Path, retry: bool, outcome: Outcome) -> Task 
         return Task(run.name, path, run.experiment, resume=False)
     past = read_run(path)
     failure = read_failure(path)
-    if failure is not None and (not retry or failure.startswith(DIVERGED)):  # divergence is a result, and repeats
+    if failure is not None and (not retry or failure.startswith(DIVERGED)):  # divergence is a result, and would repeat
         outcome.failures[run.name] = failure
         return None
     if failure is not None:
@@ -166,8 +167,8 @@ def _left_of(run: PlannedRun, out: Path, retry: bool, outcome: Outcome) -> Task 
     return None if stopped else Task(run.name, path, run.experiment, resume=True)
 
 
-def _note(task: Task, report: Ended, outcome: Outcome) -> None:
-    """A failure is written beside what the run left, so that it is known the next time."""
+def _record_failure(task: Task, report: Ended, outcome: Outcome) -> None:
+    """Writes a failure into the run's directory, so that the next call of the command finds it."""
     if report.failure is None:
         return
     outcome.failures[task.name] = report.failure
@@ -178,7 +179,7 @@ def _note(task: Task, report: Ended, outcome: Outcome) -> None:
 
 
 def _choose(searches: Sequence[Sequence[PlannedRun]], out: Path, outcome: Outcome) -> list[Combination]:
-    """Each combination with what did best on the held-out data; ties go to what was listed first."""
+    """Each combination with the values that had the best accuracy on the held-out data; the first of equals."""
     chosen: list[Combination] = []
     for runs in searches:
         scored: list[tuple[float, PlannedRun]] = []

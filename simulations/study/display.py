@@ -1,4 +1,4 @@
-"""Watching a study: a bar for the whole with the time left, a line for each run that ends."""
+"""A study's progress: a bar for the whole study with the time left, a line for each run that ends."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from simulations.study.conduct import Watcher
 
 
 class Display:
-    """In a terminal one bar that is redrawn, elsewhere a line for each run. Implements `Watcher`."""
+    """In a terminal a bar that is redrawn, elsewhere a line for each run. Implements `Watcher`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[text]}"),
             console=console,
             disable=not console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("", told="", total=None)
+        self._task = self._bar.add_task("", text="", total=None)
 
     def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int) -> None:
         self._what, self._began = what, time.perf_counter()
@@ -37,7 +37,7 @@ class Display:
         self._redraw()
 
     def round_done(self, name: str, rounds_done: int) -> None:
-        if name not in self._of_run:  # rounds of before the run was taken up again cost nothing now
+        if name not in self._of_run:  # rounds that were done before the run was resumed took no time in this call
             self._rounds_before += rounds_done
             self._rounds_done += rounds_done
         else:
@@ -57,8 +57,8 @@ class Display:
         self._bar.stop()
 
     def _redraw(self) -> None:
-        told = f"{self._runs_done}/{self._runs} runs, {self._left()}"
-        self._bar.update(self._task, description=self._what, completed=self._rounds_done, total=self._rounds, told=told)
+        text = f"{self._runs_done}/{self._runs} runs, {self._left()}"
+        self._bar.update(self._task, description=self._what, completed=self._rounds_done, total=self._rounds, text=text)
 
     def _left(self) -> str:
         done = self._rounds_done - self._rounds_before

@@ -1,32 +1,32 @@
-"""A study's file: a base experiment, a grid over its keys, and what to compare.
+"""A study's file: a base experiment, a grid over its keys, and the axis to compare.
 
 title = "FedAvg and SCAFFOLD from alpha 10 to 0.1"
 seeds = 3                                    # 0, 1, 2; or a list of them
 compare = "algorithm.name"                   # the axis that tables compare by; this one by default
 
-[base.data]                                  # what all runs share; what is silent is the digits default
+[base.data]                                  # shared by all runs; missing keys use the defaults of `fedopt run`
 clients = 50
 
 [grid]                                       # every combination is run
 "algorithm.name" = ["fedavg", "scaffold"]
 "data.alpha" = [0.1, 1.0, { label = "iid", "data.partition" = "iid" }]
 
-[[grid.optimizer]]                           # an axis whose values set several keys; lists within are tried in turn
+[[grid.optimizer]]                           # a value that sets several keys; a list makes one value per entry
 label = "momentum"
 "local.momentum" = 0.9
 "local.lr" = [0.01, 0.03]
 
-[[adjust]]                                   # for the combinations that match, other values of keys that no axis sets
+[[adjust]]                                   # other values for the combinations that match, of keys that no axis sets
 when = { "algorithm.name" = "scaffold", optimizer = "momentum" }
 set = { "algorithm.server_lr" = 0.9 }
 
-[search]                                     # for each combination, the best of these on held-out training data
+[search]                                     # chooses the best of these per combination, on held-out training data
 validation = 0.1
 rounds = 20
 grid = { "local.batch_size" = [16, 64] }
 
-In each run an axis, an adjustment, the search and the seeds set different keys; `simulations.study.checks` refuses a
-study in which two of them set the same one.
+In each run an axis, an adjustment, the search and the seeds set different keys. `simulations.study.checks` refuses a
+study in which two of them set the same key.
 """
 
 from __future__ import annotations
@@ -41,46 +41,46 @@ from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import INSTEAD_OF, override, read_toml
 from fedopt.explain import explain
-from fedopt.models.places import search_in
+from fedopt.imports import search_in
 from fedopt.registry import nearest
 from fedopt.section import Section, wrong
 
 SHIPPED = Path(__file__).parent.parent / "studies"
-"""Studies that come with the package, by the names of their files."""
+"""The folder of the studies that come with the package."""
 
 ALGORITHM = "algorithm.name"
 
 REFERENCE = "fedavg"
-"""What the algorithm of an experiment file is compared with."""
+"""The algorithm that an experiment file's algorithm is compared with."""
 
 SEED = "run.seed"
 LABEL = "label"
-"""The entry of an axis' table that names it."""
+"""The entry of a table in the grid that names its value."""
 
 
 class Adjustment(Section):
-    """Other values for the combinations that match."""
+    """Other values of some keys for the combinations that match."""
 
     when: dict[str, Any]
-    """Axes with the value, or its label, that each must have."""
+    """Axes, each with the value or label that it must have."""
     set: dict[str, Any]
-    """Keys of the experiment with their values."""
+    """The experiment's keys with their values."""
 
 
 class Search(Section):
-    """A choice made for each combination before its runs, on training data that are held out."""
+    """A hyperparameter search for each combination before its runs, judged on held-out training data."""
 
     grid: dict[str, list[Any]] = Field(min_length=1)
     validation: float = Field(0.1, gt=0, lt=1)
     rounds: int | None = Field(None, ge=1)
-    """Rounds of a search run; as many as the runs themselves have, by default."""
+    """Rounds of a search run; by default as many as the study's runs."""
     seed: int = Field(0, ge=0)
 
 
 class Study(Section):
     title: str = ""
     about: str = ""
-    """The question, and how long the answer takes."""
+    """The question, and how long the study takes."""
     seeds: int | list[int] = 3
     compare: str = ALGORITHM
     base: dict[str, Any] = Field(default_factory=dict)
@@ -133,7 +133,7 @@ class Study(Section):
 
     @property
     def own_keys(self) -> dict[str, str]:
-        """What sets each key of the experiment that `base` does not set for all runs."""
+        """Each key that the study itself sets outside of `base`, with what sets it."""
         found: dict[str, str] = {}
         for axis, values in self.grid.items():
             for value in values:
@@ -146,7 +146,7 @@ class Study(Section):
 
 
 def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"local": {"lr": [...]}} as {"local.lr": [...]}: TOML writes an unquoted dotted key so."""
+    """{"local": {"lr": [...]}} as {"local.lr": [...]}: TOML parses an unquoted dotted key into nested tables."""
     flat: dict[str, Any] = {}
     for name, value in tables.items():
         key = f"{prefix}{name}"
@@ -155,16 +155,16 @@ def flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_study(place: Path | None, overrides: list[str], seeds: int | None) -> tuple[str, Study]:
-    """The study of that file, or shipped under that name; (name, study).
+    """Reads the study in the file `place`, or the shipped study of that name; returns (name, study).
 
-    An experiment file is a study of its own: the file's algorithm beside FedAvg, from the file's seed on.
+    An experiment file stands for a study that compares its algorithm with FedAvg, from the file's seed on.
     """
     file = _file_of(place or Path("digits"))
     changed = [text.partition("=")[0].strip() for text in overrides]
     if SEED in changed:
         raise InvalidExperiment(f"--set {SEED}: a study's runs have the seeds of --seeds, or of seeds in its file")
     given = read_toml(file, "study")
-    search_in(file.parent)  # for a model of the user's own
+    search_in(file.parent)  # for a user's own model
     if given.keys() <= Experiment.model_fields.keys():
         return file.stem, _study(file, _of_experiment(override(given, overrides), seeds))
     base = given.get("base", {})
@@ -185,7 +185,7 @@ def _study(file: Path, given: dict[str, Any]) -> Study:
 
 
 def _of_experiment(experiment: dict[str, Any], seeds: int | None) -> dict[str, Any]:
-    """The study that an experiment file stands for; what is wrong with its sections is left for `Study` to find."""
+    """The study that an experiment file stands for. Errors in its sections are left to `Study` to report."""
     base = {section: dict(keys) if isinstance(keys, dict) else keys for section, keys in experiment.items()}
     algorithm, run = base.get("algorithm"), base.get("run")
     name = algorithm.pop("name", REFERENCE) if isinstance(algorithm, dict) else REFERENCE
@@ -201,7 +201,7 @@ def _of_experiment(experiment: dict[str, Any], seeds: int | None) -> dict[str, A
 
 
 def _check_overrides(study: Study, keys: Sequence[str]) -> None:
-    """InvalidExperiment for a key of the command line that the study sets itself: its runs would not have it."""
+    """Raises InvalidExperiment for a key on the command line that the study itself sets, and so would replace."""
     own = study.own_keys
     for key in keys:
         for same in (key, INSTEAD_OF.get(key, key)):
@@ -219,7 +219,7 @@ def _file_of(place: Path) -> Path:
 
 
 def shipped_studies() -> dict[str, str]:
-    """What each shipped study asks, by its name."""
+    """The title and question of each shipped study, by its name."""
     found: dict[str, str] = {}
     for name, file in _shipped().items():
         given = read_toml(file, "study")

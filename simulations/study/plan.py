@@ -1,4 +1,4 @@
-"""Which runs a study is: every combination of its grid under every seed, each with a directory of its own."""
+"""The runs of a study: every combination of its grid with every seed, each with its own directory."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Choice:
     label: str
     changes: Changes
     table: str = ""
-    """The label of the table that it is made of, which may have lists and so make several."""
+    """The label of the table that it comes from. A table with lists gives several choices."""
 
 
 @dataclass(frozen=True)
 class Combination:
-    """One point of the grid."""
+    """A point of the grid."""
 
     choices: Mapping[str, Choice]
     """By axis, in the order of the file."""
     searched: Changes
-    """What the search chose for it."""
+    """The values that the search chose for it."""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -43,7 +43,7 @@ class Combination:
 
     @property
     def name(self) -> str:
-        """As part of a directory's name: "scaffold-alpha0.1-momentum"."""
+        """Part of a directory's name, for example "scaffold-alpha0.1-momentum"."""
         parts = [
             f"{_key(axis)}{choice.label}" if _is_number(choice.label) else choice.label
             for axis, choice in self.choices.items()
@@ -53,10 +53,10 @@ class Combination:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """An experiment with its place in the study."""
+    """An experiment and its place in the study."""
 
     name: str
-    """Its directory below the study's."""
+    """Its directory, relative to the study's."""
     combination: Combination
     seed: int
     experiment: Experiment
@@ -75,7 +75,7 @@ def combinations(study: Study) -> list[Combination]:
 
 
 def planned_runs(study: Study, chosen: Sequence[Combination]) -> list[PlannedRun]:
-    """Every combination under every seed."""
+    """Every combination with every seed."""
     return [
         PlannedRun(
             name=f"{combination.name}-seed{seed}",
@@ -89,17 +89,17 @@ def planned_runs(study: Study, chosen: Sequence[Combination]) -> list[PlannedRun
 
 
 def search_runs(study: Study, search: Search, combination: Combination) -> list[PlannedRun]:
-    """The runs from which this combination's choice is made; `searched` says of each what it tries."""
+    """The search runs of this combination; `searched` has the values that each of them tries."""
     held_out: Changes = {"data.validation": search.validation, SEED: search.seed}
     if search.rounds is not None:
         held_out["run.rounds"] = search.rounds
     runs: list[PlannedRun] = []
     for values in itertools.product(*search.grid.values()):
         tried = replace(combination, searched=dict(zip(search.grid, values, strict=True)))
-        told = "-".join(f"{_key(key)}{_told(value)}" for key, value in tried.searched.items())
+        label = "-".join(f"{_key(key)}{_text(value)}" for key, value in tried.searched.items())
         runs.append(
             PlannedRun(
-                name=f"{SEARCH}/{combination.name}-{told}",
+                name=f"{SEARCH}/{combination.name}-{label}",
                 combination=tried,
                 seed=search.seed,
                 experiment=_experiment(study, tried, held_out),
@@ -126,44 +126,41 @@ def _experiment(study: Study, combination: Combination, more: Changes) -> Experi
 
 
 def applies(adjustment: Adjustment, combination: Combination) -> bool:
-    """Whether it adjusts this combination."""
+    """Whether the adjustment matches this combination."""
     return all(matches(combination.choices[axis], axis, value) for axis, value in adjustment.when.items())
 
 
 def matches(choice: Choice, axis: str, value: Any) -> bool:
-    """Whether the choice is that value of the axis: by its label, by its table's, or by what it sets."""
+    """Whether the choice has that value: as its label, as its table's label, or as what it sets the axis to."""
     return value in (choice.label, choice.table or choice.label, choice.changes.get(axis, choice.label))
 
 
 def _choices(axis: str, value: Any) -> Iterator[Choice]:
-    """The value's choices: one, or of a table with lists, one for each combination of their entries."""
+    """The choices that a value of the grid gives: one, or one for each combination of the lists in its table."""
     if not isinstance(value, Mapping):
         if not is_key(axis):
             raise InvalidExperiment(
                 f"grid: {axis} is no key of an experiment; write section.key, or tables with a label"
             )
-        yield Choice(_told(value), {axis: value})
+        yield Choice(_text(value), {axis: value})
         return
     keys = {key: entry for key, entry in value.items() if key != LABEL}
     lists = {key: entry for key, entry in keys.items() if isinstance(entry, list)}
     fixed = {key: entry for key, entry in keys.items() if key not in lists}
-    label = str(value.get(LABEL) or " ".join(_told(entry) for entry in fixed.values()))
+    label = str(value.get(LABEL) or " ".join(_text(entry) for entry in fixed.values()))
     for entries in itertools.product(*lists.values()):
         tried = dict(zip(lists, entries, strict=True))
-        told = [label, *(f"{_key(key)}={_told(entry)}" for key, entry in tried.items())]
-        yield Choice(" ".join(part for part in told if part), fixed | tried, label)
+        parts = [label, *(f"{_key(key)}={_text(entry)}" for key, entry in tried.items())]
+        yield Choice(" ".join(part for part in parts if part), fixed | tried, label)
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
+    """A value as part of a label."""
     if isinstance(value, float):
         return f"{value:g}"
-    return (
-        "+".join(map(_told, value))
-        if isinstance(value, list)
-        else str(value).lower()
-        if isinstance(value, bool)
-        else str(value)
-    )
+    if isinstance(value, list):
+        return "+".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _key(path: str) -> str:

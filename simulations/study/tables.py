@@ -1,4 +1,4 @@
-"""A study's answer as files: results.csv, a line a run, and summary.md, means over seeds and paired comparisons."""
+"""A study's results as files: results.csv with a line per run, summary.md with means over seeds and comparisons."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 
 from simulations.benchmarks.engine import machine
-from simulations.comparison import columns, heads, is_winner, labels, not_finished, paired
+from simulations.comparison import columns, headers, is_winner, labels, not_finished, paired
 from simulations.results import MEASURES, SEARCHED, Group, Results, Row, axis_title, last, mean
 
 
 def results_csv(results: Results) -> str:
-    """One row a run, a header above: grid keys, seed, outcomes, last and mean of each measure, the run's directory."""
+    """A header and a row per run: grid keys, seed, results, last and mean of each measure, the run's directory."""
     stream = io.StringIO()
     measures = [f"{measure}.{kind}" for measure in MEASURES for kind in ("last", "mean")]
     names = [
@@ -57,7 +57,7 @@ def _entries(row: Row) -> dict[str, object]:
 
 
 def summary_md(results: Results) -> str:
-    """The tables of a study as Markdown."""
+    """The study's tables as Markdown."""
     about = machine()
     where = f"{date.today()}, {about['processor']}, {about['cores']} cores, torch {about['torch']}"
     head = [f"# {results.title}", "", *([results.about.strip(), ""] if results.about.strip() else [])]
@@ -67,15 +67,15 @@ def summary_md(results: Results) -> str:
 def _groups(results: Results) -> Iterator[str]:
     seeds = max(len(group.rows) for group in results.groups)
     yield f"Mean ± standard deviation over {seeds} seeds; the best of each comparison in bold."
-    yield "Every run has its line in results.csv and its directory; measures of drift are means over the rounds."
+    yield "Each run has a line in results.csv and a directory. Measures of drift are means over the rounds."
     if any(group.mark for group in results.groups):
-        yield "A row marked (1 of 3 runs) is of those that finished alone, in all its columns, and is no best."
+        yield "A row marked (1 of 3 runs) is about the finished runs only, in all columns, and is never the best."
     yield ""
-    axes, figures, wins = heads(results), columns(results), is_winner(results)
+    axes, figures, wins = headers(results), columns(results), is_winner(results)
     yield _line([*axes, *(column.title for column in figures), "runs"])
     yield _line(["---"] * len(axes) + ["---:"] * len(figures) + ["---"])
     for group in results.groups:
-        final, *others = (column.told(group) for column in figures)
+        final, *others = (column.text(group) for column in figures)
         runs = directories(group) + not_finished(group)
         yield _line([*labels(results, group), f"**{final}**" if wins(group) else final, *others, runs])
     yield ""
@@ -88,15 +88,15 @@ def _pairs(results: Results) -> Iterator[str]:
         yield ""
         yield "Difference in final accuracy on the same clients, weights and minibatches, in points."
         yield ""
-        yield _line(["where", "difference", "mean ± standard deviation", "seed by seed", "in favour"])
+        yield _line(["where", "difference", "mean ± standard deviation", "seed by seed", "in favor"])
         yield _line(["---", "---", "---:", "---", "---:"])
         for pair in pairs:
-            yield _line([pair.where or "all", pair.difference, pair.spread, pair.each, pair.in_favour])
+            yield _line([pair.where or "all", pair.difference, pair.spread, pair.each, pair.in_favor])
         yield ""
 
 
 def directories(group: Group) -> str:
-    """Where the group's runs are: name-seed{0,1,2} for name-seed0, name-seed1, name-seed2."""
+    """The directories of the group's runs: name-seed{0,1,2} for name-seed0, name-seed1, name-seed2."""
     names = [row.name for row in group.rows]
     endings = [f"seed{row.seed}" for row in group.rows]
     stems = {name.removesuffix(ending) for name, ending in zip(names, endings, strict=True)}

@@ -1,6 +1,6 @@
-"""Worker processes that carry out runs, one thread each. A worker that dies takes one run with it, no more.
+"""Worker processes that carry out runs, with one thread each. If a worker dies, only its current run fails.
 
-They are forked from a server process that has loaded torch once, so that a new one is there at once.
+Workers are forked from a server process that has loaded torch once, so that a new one starts quickly.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from simulations import embedded
 
 @dataclass(frozen=True)
 class Task:
-    """A run to begin, or to continue."""
+    """A run to start or to resume."""
 
     name: str
     path: Path
@@ -37,34 +37,34 @@ class Task:
 
 @dataclass(frozen=True)
 class Progress:
-    """So many rounds of the run are done."""
+    """Sent after each round: how many rounds of the run are done."""
 
     rounds: int
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The run is over: complete, or for this reason not."""
+    """Sent when the run has ended: completely or, with `failure`, for this reason not."""
 
     failure: str | None = None
     interrupted: bool = False
     not_stored: bool = False
-    """Whether it failed because its files could not be written: that is no fault of the run's."""
+    """Whether it failed because its files could not be written, which is not the run's own fault."""
 
 
 Report = Progress | Ended
-Tell = Callable[[Task, Report], None]
+OnReport = Callable[[Task, Report], None]
 
 
 @dataclass
 class Worker:
     process: ForkServerProcess
-    line: Connection
+    connection: Connection
     task: Task | None = None
 
 
 class Workers:
-    """A pool of `jobs` processes, started as there is work. Use as a context manager; on leaving, none is left."""
+    """A pool of `jobs` processes, started when there is work. A context manager that ends them all when it exits."""
 
     def __init__(self, jobs: int) -> None:
         self._context = multiprocessing.get_context("forkserver")
@@ -77,51 +77,51 @@ class Workers:
 
     def __exit__(self, *exception: object) -> None:
         for worker in self._workers:
-            worker.line.close()  # a worker that cannot report any more saves its run and ends
+            worker.connection.close()  # a worker that can no longer report saves its run and ends
         for worker in self._workers:
             worker.process.join(30)
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
 
-    def carry_out(self, tasks: Sequence[Task], tell: Tell) -> None:
-        """Until all are over; what happens is told as it does."""
+    def carry_out(self, tasks: Sequence[Task], on_report: OnReport) -> None:
+        """Runs all tasks to their end and calls `on_report` for each report as it arrives."""
         waiting = list(tasks)[::-1]
-        self._workers += [self._hire() for _ in range(min(self._jobs, len(waiting)) - len(self._workers))]
+        self._workers += [self._start_worker() for _ in range(min(self._jobs, len(waiting)) - len(self._workers))]
         while True:
             for index, worker in enumerate(self._workers):
                 if worker.task is None and waiting:
-                    self._workers[index] = self._give(worker, waiting.pop())
-            busy = {worker.line: worker for worker in self._workers if worker.task is not None}
+                    self._workers[index] = self._assign(worker, waiting.pop())
+            busy = {worker.connection: worker for worker in self._workers if worker.task is not None}
             if not busy:
                 return
-            for line in wait(list(busy)):
-                assert isinstance(line, Connection)
-                self._hear(busy[line], tell)
+            for connection in wait(list(busy)):
+                assert isinstance(connection, Connection)
+                self._receive(busy[connection], on_report)
 
-    def _give(self, worker: Worker, task: Task) -> Worker:
-        """Hands the task over: to this worker or, if it has died, to one in its place."""
+    def _assign(self, worker: Worker, task: Task) -> Worker:
+        """Sends the task to this worker or, if it has died, to a new one; returns the worker that has it."""
         try:
-            worker.line.send(task)
+            worker.connection.send(task)
         except OSError:
-            worker.line.close()
-            worker = self._hire()
-            worker.line.send(task)
+            worker.connection.close()
+            worker = self._start_worker()
+            worker.connection.send(task)
         worker.task = task
         return worker
 
-    def _hear(self, worker: Worker, tell: Tell) -> None:
+    def _receive(self, worker: Worker, on_report: OnReport) -> None:
         assert worker.task is not None
         try:
-            report: Report = worker.line.recv()
+            report: Report = worker.connection.recv()
         except (EOFError, ConnectionResetError):
             worker.process.join()
-            report = Ended(_cause_of_death(worker.process.exitcode))
-        tell(worker.task, report)
+            report = Ended(_exit_reason(worker.process.exitcode))
+        on_report(worker.task, report)
         if isinstance(report, Ended):
             worker.task = None
 
-    def _hire(self) -> Worker:
+    def _start_worker(self) -> Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs,), daemon=True)
         with _blocking_ctrl_c():
@@ -131,41 +131,41 @@ class Workers:
 
 
 class Reporter:
-    """Tells the parent of each round. Implements `fedopt.runs.runner.Observer`."""
+    """Reports each round to the parent process. Implements `fedopt.runs.runner.Observer`."""
 
-    def __init__(self, line: Connection) -> None:
-        self._line = line
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
-        self._tell(rounds_done)
+        self._send(rounds_done)
 
     def round_done(self, record: RoundRecord) -> None:
-        self._tell(record.round)
+        self._send(record.round)
 
     def ended(self) -> None:
         pass
 
-    def _tell(self, rounds: int) -> None:
+    def _send(self, rounds: int) -> None:
         try:
-            self._line.send(Progress(rounds))
-        except BrokenPipeError as error:  # nobody is there who would want the rest: stop as for Ctrl-C
+            self._connection.send(Progress(rounds))
+        except BrokenPipeError as error:  # the parent has ended, so stop as for Ctrl-C
             raise KeyboardInterrupt from error
 
 
-def _work(line: Connection) -> None:
-    """A worker's life: a task, its reports, the next task; until the line is closed."""
-    with suppress(EOFError, OSError, KeyboardInterrupt):  # the parent has gone, or will
+def _work(connection: Connection) -> None:
+    """A worker's main loop: receives a task, carries it out and reports, until the connection is closed."""
+    with suppress(EOFError, OSError, KeyboardInterrupt):  # the parent has ended, or is about to
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         while True:
-            task: Task = line.recv()
-            line.send(carry_out(task, Reporter(line)))
+            task: Task = connection.recv()
+            connection.send(carry_out(task, Reporter(connection)))
 
 
 @contextmanager
 def _blocking_ctrl_c() -> Iterator[None]:
-    """What is started in here does not know Ctrl-C until it unblocks it: the terminal sends it to all processes, and
-    one that is still importing torch would answer with a traceback."""
-    resource_tracker.ensure_running()  # starting it would end the blocking
+    """Processes started in this block ignore Ctrl-C until they unblock it. A terminal sends Ctrl-C to all processes,
+    and one that is still importing torch would print a traceback."""
+    resource_tracker.ensure_running()  # starting it inside the block would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -174,7 +174,7 @@ def _blocking_ctrl_c() -> Iterator[None]:
 
 
 def carry_out(task: Task, reporter: Reporter) -> Ended:
-    """Begins or continues the run; whatever happens is how it ended."""
+    """Starts or resumes the run and returns how it ended; no exception leaves it."""
     try:
         if task.resume:
             embedded.resume(task.path, [f"run.rounds={task.experiment.run.rounds}"], [reporter])
@@ -189,17 +189,19 @@ def carry_out(task: Task, reporter: Reporter) -> Ended:
         return Ended(error.reason, not_stored=True)
     except FedoptError as error:
         return Ended(str(error))
-    except Exception as error:  # a fault of ours, or of the user's model: this run's end, told in full, not the others'
+    except (
+        Exception
+    ) as error:  # a bug, ours or in the user's model: it ends this run only, and its traceback is recorded
         where = traceback.format_exc()
         return Ended(f"it failed with {type(error).__name__}: {error}\n{where}")
 
 
-def _cause_of_death(code: int | None) -> str:
+def _exit_reason(code: int | None) -> str:
     if code is not None and code < 0:
         return f"its process was killed by {signal.Signals(-code).name}"
     return f"its process ended with status {code}"
 
 
 def cores() -> int:
-    """How many processors this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

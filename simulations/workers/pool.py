@@ -1,10 +1,10 @@
 """Worker processes that train clients: forked once, one thread each, started again if they die.
 
-What is large never travels: data and initial vectors are the parent's own pages, the model of the round, what clients
-keep and what they send up lie in memory that all processes share. Messages are a few numbers a client.
+Only a few numbers a client go through pipes: data and initial vectors are the parent's own pages, and the model of the
+round, client states and what clients send up lie in memory that all processes share.
 
-What a client learns does not depend on who trains it or beside whom, and sums do not depend on the order of arrival,
-so the number of workers, and a worker that dies under way, leave no trace in the results.
+What a client learns does not depend on the worker that trains it or on the clients beside it, and sums do not depend on
+the order of arrival. So neither the number of workers nor a worker that dies changes the results.
 """
 
 from __future__ import annotations
@@ -24,63 +24,62 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from clients.lanes.training import Job, Result
+from clients.lanes.sending import Delivered
+from clients.lanes.training import Job
 from fedopt.errors import FedoptError, RunStopped
-from fedopt.round.federation import WorkOrder
+from fedopt.round.federation import Broadcast, Numbers, WorkOrder
 from fedopt.runs.interruption import uninterrupted
 from fedopt.vectors.layout import Vectors
 from simulations.workers.shared_memory import shared_rows
 
 AHEAD = 2
-"""Pieces of work that a worker has at a time, so that it need not wait for the next."""
+"""Task groups that a worker has at a time, so that it need not wait for the next."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of glibc's mallopt."""
 
-LIVES = 3
-"""How often a piece of work is begun again after its worker died."""
+RESTARTS = 3
+"""How often a task group is begun again after its worker died."""
 
 
 class Trainer(Protocol):
-    def train(self, jobs: Sequence[Job]) -> list[Result]: ...
+    def deliver(self, broadcast: Broadcast, jobs: Sequence[Job]) -> list[Delivered]: ...
 
 
 @dataclass(frozen=True)
-class Errand:
-    """One client's part of a piece of work."""
+class ClientTask:
+    """One client's part of a task group."""
 
-    client: int
-    accepted: int | None
-    kept: Mapping[str, int]
-    """Rows of what the client goes on from; none before its first round."""
-    keep: Mapping[str, int]
-    """Rows for what it keeps from now on."""
+    order: WorkOrder
+    state: Mapping[str, int]
+    """Rows of the state that the client continues from; none before its first round."""
+    new_state: Mapping[str, int]
+    """Rows for its new state."""
 
 
 @dataclass(frozen=True)
-class Piece:
+class TaskGroup:
     """Clients that one worker trains side by side."""
 
     number: int
     round: int
     gradient: bool
-    errands: tuple[Errand, ...]
-    desk: int = 0
-    """Where on the desk what they send up goes: the first of as many slots."""
+    tasks: tuple[ClientTask, ...]
+    slot: int = 0
+    """The first of as many slots for what these clients send up."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What an errand came to, but for the vectors."""
+    """The outcome of a client task, apart from the vectors."""
 
-    client: int
-    samples: int
-    steps: int
-    loss: float
-    told: Mapping[str, float]
+    order: WorkOrder
+    numbers: Numbers
+    bytes_up: int
     up: tuple[str, ...]
     """Names of the vectors in its slot."""
 
@@ -88,13 +87,13 @@ class Report:
 @dataclass
 class Worker:
     process: ForkProcess
-    line: Connection
-    pieces: dict[int, Piece] = field(default_factory=dict)
+    pipe: Connection
+    groups: dict[int, TaskGroup] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Desk:
-    """The shared memory through which a crew is told what to do, and answers."""
+class SharedBuffers:
+    """Memory that all processes of a worker pool see: the model of the round, and what clients send up."""
 
     x: Tensor
     """[P]"""
@@ -102,125 +101,131 @@ class Desk:
     """[P] each"""
     up: Mapping[str, Tensor]
     """[slots, P] each"""
+    state: Mapping[str, Tensor]
+    """Client states, [rows, P] each"""
 
     @classmethod
-    def lay_out(cls, like: Tensor, down: Sequence[str], up: Sequence[str], slots: int) -> Desk:
+    def allocate(
+        cls, like: Tensor, down: Sequence[str], up: Sequence[str], slots: int, state: Mapping[str, Tensor]
+    ) -> SharedBuffers:
         """For models like this one, and vectors of these names."""
         return cls(
             x=shared_rows(1, like)[0],
             down={name: shared_rows(1, like)[0] for name in down},
             up={name: shared_rows(slots, like) for name in up},
+            state=state,
         )
 
 
-class Crew:
-    """Workers and the pieces of work they have."""
+class WorkerPool:
+    """Workers, and the task groups that each of them has."""
 
     def __init__(
         self,
         workers: int,
         lanes: int,
-        desk: Desk,
-        kept: Mapping[str, Tensor],
+        buffers: SharedBuffers,
         initial: Vectors,
-        parts: Sequence[object],
+        parts: Sequence[np.ndarray],
         make_trainer: Callable[[], Trainer],
     ) -> None:
-        """`kept` are rows [rows, P] of what clients keep, `initial` what they keep before their first round.
+        """`initial` is the state before a client's first round, `parts` are each client's samples.
 
-        A piece of work is for at most `lanes` clients; the desk has slots for AHEAD of them for each worker.
+        A task group has at most `lanes` clients; the buffers have slots for AHEAD groups for each worker.
         """
-        self._desk, self._kept, self._initial, self._parts = desk, kept, initial, parts
+        self._buffers, self._initial, self._parts = buffers, initial, parts
         self._make_trainer = make_trainer
-        self._desks = [lanes * place for place in range(AHEAD * workers)]
+        self._slots = [lanes * place for place in range(AHEAD * workers)]
         self._context = multiprocessing.get_context("fork")
         self._workers = [self._start() for _ in range(workers)]
         self._deaths: dict[int, int] = {}
 
-    def carry_out(self, order: WorkOrder, pieces: Sequence[Piece]) -> Generator[tuple[Report, Vectors], None, None]:
-        """Each client's report, and what it sends up, as they come; `order` stands for what is common to them.
+    def carry_out(
+        self, broadcast: Broadcast, groups: Sequence[TaskGroup]
+    ) -> Generator[tuple[Report, Vectors], None, None]:
+        """Each client's report, and the vectors that it sends up, as they arrive.
 
-        Vectors are to be read before the next is asked for. Left early, this waits for the pieces that are under way,
-        and drops them.
+        Read the vectors before asking for the next. Closed early, this waits for the groups that are under way, and
+        drops them.
         """
-        self._desk.x.copy_(order.x)
-        for name, vector in order.down.items():
-            self._desk.down[name].copy_(vector)
-        left, free = deque(pieces), list(self._desks)
+        self._buffers.x.copy_(broadcast.x)
+        for name, vector in broadcast.down.items():
+            self._buffers.down[name].copy_(vector)
+        left, free = deque(groups), list(self._slots)
         try:
-            while left or any(worker.pieces for worker in self._workers):
+            while left or any(worker.groups for worker in self._workers):
                 for worker in self._workers:
-                    if left and len(worker.pieces) < AHEAD:  # one each in turn
-                        self._send(worker, replace(left.popleft(), desk=free.pop()))
-                if left and any(len(worker.pieces) < AHEAD for worker in self._workers):
+                    if left and len(worker.groups) < AHEAD:  # one each in turn
+                        self._send(worker, replace(left.popleft(), slot=free.pop()))
+                if left and any(len(worker.groups) < AHEAD for worker in self._workers):
                     continue
-                for piece, reports in self._received():
-                    for slot, report in enumerate(reports, start=piece.desk):
-                        yield report, {name: self._desk.up[name][slot] for name in report.up}
-                    free.append(piece.desk)
+                for group, reports in self._received():
+                    for slot, report in enumerate(reports, start=group.slot):
+                        yield report, {name: self._buffers.up[name][slot] for name in report.up}
+                    free.append(group.slot)
         finally:
-            while any(worker.pieces for worker in self._workers):
+            while any(worker.groups for worker in self._workers):
                 self._received()
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         for worker in self._workers:
-            worker.line.close()  # which ends it
+            worker.pipe.close()  # which ends it
         for worker in self._workers:
             worker.process.join(timeout=5)
             if worker.process.is_alive():
                 worker.process.kill()
 
-    def _send(self, worker: Worker, piece: Piece) -> None:
+    def _send(self, worker: Worker, group: TaskGroup) -> None:
         with uninterrupted():
-            worker.pieces[piece.number] = piece
-            with suppress(OSError):  # if it has died, `_received` finds out and begins its pieces again
-                worker.line.send(piece)
+            worker.groups[group.number] = group
+            with suppress(OSError):  # if it has died, `_received` finds out and begins its groups again
+                worker.pipe.send(group)
 
-    def _received(self) -> list[tuple[Piece, list[Report]]]:
-        """Waits for a worker to finish a piece; nothing if one had to be replaced instead.
+    def _received(self) -> list[tuple[TaskGroup, list[Report]]]:
+        """Waits for a worker to finish a group; empty if one had to be replaced instead.
 
-        Ctrl-C strikes while it waits, never between a message and the note of it.
+        Ctrl-C strikes while it waits, never between a message and its bookkeeping.
         """
-        busy = {worker.line: place for place, worker in enumerate(self._workers) if worker.pieces}
+        busy = {worker.pipe: place for place, worker in enumerate(self._workers) if worker.groups}
         ready = wait(list(busy))
         with uninterrupted():
             return self._read(ready, busy)
 
-    def _read(self, ready: Sequence[object], busy: Mapping[Connection, int]) -> list[tuple[Piece, list[Report]]]:
-        done: list[tuple[Piece, list[Report]]] = []
-        for line in ready:
-            assert isinstance(line, Connection)
-            worker = self._workers[busy[line]]
+    def _read(self, ready: Sequence[object], busy: Mapping[Connection, int]) -> list[tuple[TaskGroup, list[Report]]]:
+        done: list[tuple[TaskGroup, list[Report]]] = []
+        for pipe in ready:
+            assert isinstance(pipe, Connection)
+            worker = self._workers[busy[pipe]]
             try:
-                answer = line.recv()
+                answer = pipe.recv()
             except (EOFError, OSError):
-                self._replace(busy[line])
+                self._replace(busy[pipe])
                 continue
             number, outcome = answer
-            piece = worker.pieces.pop(number)
+            group = worker.groups.pop(number)
             if isinstance(outcome, Exception):
                 raise outcome
-            done.append((piece, outcome))
+            done.append((group, outcome))
         return done
 
     def _replace(self, place: int) -> None:
-        """A new worker with the pieces of one that died."""
+        """A new worker with the groups of one that died."""
         dead = self._workers[place]
-        dead.line.close()
+        dead.pipe.close()
         dead.process.join()
-        first = next(iter(dead.pieces.values()))
+        first = next(iter(dead.groups.values()))
         self._deaths[first.number] = self._deaths.get(first.number, 0) + 1
-        if self._deaths[first.number] > LIVES:
-            dead.pieces.clear()
-            clients = ", ".join(str(errand.client) for errand in first.errands)
+        if self._deaths[first.number] > RESTARTS:
+            dead.groups.clear()
+            clients = ", ".join(str(task.order.client) for task in first.tasks)
             raise RunStopped(
-                f"a worker process died {LIVES + 1} times over clients {clients} "
+                f"a worker process died {RESTARTS + 1} times over clients {clients} "
                 f"(exit status {dead.process.exitcode}; -9 is often a lack of memory); fewer run.workers or a smaller "
                 "run.lanes need less of it"
             )
         worker = self._workers[place] = self._start()
-        for piece in dead.pieces.values():
-            self._send(worker, piece)
+        for group in dead.groups.values():
+            self._send(worker, group)
 
     def _start(self) -> Worker:
         ours, theirs = self._context.Pipe()
@@ -234,53 +239,56 @@ class Crew:
 
     # What follows runs in the worker.
 
-    def _work(self, line: Connection) -> None:
+    def _work(self, pipe: Connection) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who says when it is over
-        _keep_open_only(line)
+        _keep_open_only(pipe)
         _keep_freed_memory()
         _let_others_wake_first()
-        _collect_garbage_when_told()
+        _collect_garbage_between_groups()
         torch.set_num_threads(1)
         trainer: Trainer | None = None
         while True:
             try:
-                piece = line.recv()
+                group = pipe.recv()
             except (EOFError, OSError):
                 os._exit(0)  # whoever started this is gone, or needs it no longer
             try:
                 trainer = trainer or self._make_trainer()
-                outcome: list[Report] | Exception = self._train(trainer, piece)
+                outcome: list[Report] | Exception = self._train(trainer, group)
             except Exception as error:  # raised again by the parent
                 outcome = _portable(error)
             try:
-                line.send((piece.number, outcome))
+                pipe.send((group.number, outcome))
             except OSError:
                 os._exit(0)  # nobody waits for it
             gc.collect()
 
-    def _train(self, trainer: Trainer, piece: Piece) -> list[Report]:
+    def _train(self, trainer: Trainer, group: TaskGroup) -> list[Report]:
+        buffers = self._buffers
+        broadcast = Broadcast(group.round, buffers.x, buffers.down, group.gradient)
         jobs = [
             Job(
-                WorkOrder(piece.round, errand.client, errand.accepted, self._desk.x, self._desk.down, piece.gradient),
-                self._parts[errand.client],  # type: ignore[arg-type]
-                {name: self._kept[name][row] for name, row in errand.kept.items()} or self._initial,
-                desk={name: slots[slot] for name, slots in self._desk.up.items()},
-                shelf={name: self._kept[name][row] for name, row in errand.keep.items()},
+                task.order,
+                self._parts[task.order.client],
+                {name: buffers.state[name][row] for name, row in task.state.items()} or self._initial,
+                up_buffers={name: slots[slot] for name, slots in buffers.up.items()},
+                state_buffers={name: buffers.state[name][row] for name, row in task.new_state.items()},
             )
-            for slot, errand in enumerate(piece.errands, start=piece.desk)
+            for slot, task in enumerate(group.tasks, start=group.slot)
         ]
-        results = {result.order.client: result for result in trainer.train(jobs)}
-        return [_report(results[errand.client]) for errand in piece.errands]
+        delivered = {one.result.order.client: one for one in trainer.deliver(broadcast, jobs)}
+        return [_report(delivered[task.order.client]) for task in group.tasks]
 
 
-def _report(result: Result) -> Report:
-    return Report(result.order.client, result.samples, result.steps, result.loss, result.told, tuple(result.up))
+def _report(delivered: Delivered) -> Report:
+    result = delivered.result
+    return Report(result.order, result.numbers, delivered.bytes_up, tuple(result.up))
 
 
-def _keep_open_only(line: Connection) -> None:
-    """Closes every other file of the parent's: a lock, or the line of another worker, must not outlive it."""
+def _keep_open_only(pipe: Connection) -> None:
+    """Closes every other file of the parent's: a lock, or the pipe of another worker, must not outlive it."""
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) != line.fileno():
+        if int(name) > 2 and int(name) != pipe.fileno():
             try:
                 os.close(int(name))
             except OSError:
@@ -303,8 +311,8 @@ def _let_others_wake_first() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def _collect_garbage_when_told() -> None:
-    """What was there before the fork is never garbage; what steps leave behind waits until a piece is delivered."""
+def _collect_garbage_between_groups() -> None:
+    """What was there before the fork is never garbage; what steps leave behind waits until a group is delivered."""
     gc.freeze()
     gc.disable()
 

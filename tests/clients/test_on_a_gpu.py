@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clients.lanes.recording import Record
-from clients.lanes.training import Job, LaneTrainer
+from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from clients.stacked.backend import StackedLanes
 from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.fedavg import FedAvg
@@ -30,7 +30,7 @@ from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
 from fedopt.optimizers.local import LocalSettings
 from fedopt.precision import Products
-from fedopt.round.federation import WorkOrder
+from fedopt.round.federation import Broadcast, WorkOrder
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
 from tests.processes import apart
@@ -78,16 +78,7 @@ def train(
     layout = Layout.of(module)
     start = layout.flatten(module)
     trainer = LaneTrainer(
-        Task(module),
-        layout,
-        algorithm,
-        local,
-        (x, y),
-        seed=0,
-        backend="stacked",
-        lanes=lanes,
-        products=products,
-        record=record,
+        LocalTraining(Task(module), algorithm, local, 0), (x, y), Execution("stacked", lanes, products, record=record)
     )
     gradients = trainer._gradients
     assert isinstance(gradients, StackedLanes)
@@ -102,10 +93,12 @@ def train(
         return found
 
     gradients.losses = losses  # type: ignore[method-assign]
-    kept, down = algorithm.client_keeps(start), algorithm.sends_down(algorithm.server_keeps(start))
+    kept, down = algorithm.client_state(start), algorithm.sends_down(algorithm.server_state(start))
     ends = np.cumsum(SIZES)
     parts = [np.arange(end - size, end) for end, size in zip(ends, SIZES, strict=True)]
-    trainer.train([Job(WorkOrder(1, c, None, start, down), part, kept) for c, part in enumerate(parts[:lanes])])
+    trainer.train(
+        Broadcast(1, start, down), [Job(WorkOrder(c, None), part, kept) for c, part in enumerate(parts[:lanes])]
+    )
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import fedopt
 from fedopt.experiment.experiment import Experiment
-from fedopt.round.federation import Score, Update, WorkOrder
+from fedopt.round.federation import Broadcast, Numbers, Score, WorkOrder
 from fedopt.wire import (
     Farewell,
     Greeting,
@@ -24,12 +24,13 @@ from fedopt.wire import (
     read_model,
     read_score,
     read_update,
+    read_vectors,
     score_fields,
     update_fields,
 )
 
 LIKE = torch.zeros(3, dtype=torch.float64)
-TELLS = frozenset({"error", "distance"})
+NUMBERS = frozenset({"error", "distance"})
 VALUES = st.one_of(
     st.integers(-(2**63), 2**63 - 1),
     st.floats(),
@@ -53,31 +54,31 @@ ARRAYS: Any = st.dictionaries(
 
 
 def test_an_order_arrives_as_it_left() -> None:
-    work = WorkOrder(7, 3, 5, torch.tensor([1.0, 2, 3]).double(), {"c": torch.tensor([4.0, 5, 6]).double()})
-    sent = Order(work, saved=2)
+    down = {"c": torch.tensor([4.0, 5, 6]).double()}
+    sent = Order(Broadcast(7, torch.tensor([1.0, 2, 3]).double(), down, gradient=True), WorkOrder(3, 5), saved=2)
     got = Order.read(sent.fields(), as_arrays(sent.vectors), LIKE)
-    assert (got.work.round, got.work.client, got.work.accepted, got.saved) == (7, 3, 5, 2)
-    assert torch.equal(got.work.x, work.x)
-    assert torch.equal(got.work.down["c"], work.down["c"])
-    first = Order.read(Order(WorkOrder(1, 0, None, LIKE, {}), None).fields(), {"x": np.zeros(3)}, LIKE)
+    assert (got.broadcast.round, got.broadcast.gradient, got.work, got.saved) == (7, True, WorkOrder(3, 5), 2)
+    assert torch.equal(got.broadcast.x, sent.broadcast.x)
+    assert torch.equal(got.broadcast.down["c"], down["c"])
+    first = Order.read(Order(Broadcast(1, LIKE), WorkOrder(0, None), None).fields(), {"x": np.zeros(3)}, LIKE)
     assert (first.work.accepted, first.saved) == (None, None)
 
 
 def test_a_vector_that_arrives_is_the_receivers_own() -> None:
     array = np.zeros(3)
     array.flags.writeable = False
-    order = Order.read(Order(WorkOrder(1, 0, None, LIKE, {}), None).fields(), {"x": array}, LIKE)
-    order.work.x.add_(1)
+    order = Order.read(Order(Broadcast(1, LIKE), WorkOrder(0, None), None).fields(), {"x": array}, LIKE)
+    order.broadcast.x.add_(1)
     assert array.sum() == 0
 
 
 def test_an_update_arrives_as_it_left() -> None:
-    update = Update(7, 3, 10, 4, 0.25, {"dx": torch.tensor([1.0, -2, 3]).double()}, 0, 0, {"error": 0.5})
-    got = read_update(update_fields(update), as_arrays(update.up), LIKE, names={"dx"}, tells=TELLS, traffic=(11, 22))
-    assert (got.round, got.client, got.samples, got.steps, got.loss) == (7, 3, 10, 4, 0.25)
+    numbers, dx = Numbers(10, 4, 0.25, {"error": 0.5}), torch.tensor([1.0, -2, 3]).double()
+    up = read_vectors(as_arrays({"dx": dx}), LIKE, {"dx"})
+    got = read_update(update_fields(7, 3, numbers), up, NUMBERS, traffic=(11, 22))
+    assert (got.round, got.client, got.numbers) == (7, 3, numbers)
     assert (got.bytes_down, got.bytes_up) == (11, 22)
-    assert got.told == {"error": 0.5}
-    assert torch.equal(got.up["dx"], update.up["dx"])
+    assert torch.equal(got.up["dx"], dx)
 
 
 @pytest.mark.parametrize(
@@ -86,10 +87,10 @@ def test_an_update_arrives_as_it_left() -> None:
         ({"steps": 4.0}, {}, "its 'steps' is 4.0, where int is meant"),
         ({"samples": True}, {}, "its 'samples' is True, where int is meant"),
         ({"loss": None}, {}, "its 'loss' is None, where float is meant"),
-        ({"told.error": math.nan}, {}, "it tells error = nan"),
-        ({"told.error": math.inf}, {}, "it tells error = inf"),
-        ({"told.error": "high"}, {}, "its 'told.error' is 'high', where float is meant"),
-        ({"told.gap": 0.0}, {}, "it tells gap = 0.0"),
+        ({"number.error": math.nan}, {}, "it reports error = nan"),
+        ({"number.error": math.inf}, {}, "it reports error = inf"),
+        ({"number.error": "high"}, {}, "its 'number.error' is 'high', where float is meant"),
+        ({"number.gap": 0.0}, {}, "it reports gap = 0.0"),
         ({}, {"dx": np.zeros(4)}, r"dx is float64 \(4,\), the model float64 \(3,\)"),
         ({}, {"dx": np.zeros(3, np.float32)}, "dx is float32"),
         ({}, {"dx": np.zeros(1)}, "dx is float64"),
@@ -97,10 +98,9 @@ def test_an_update_arrives_as_it_left() -> None:
     ],
 )
 def test_an_update_that_is_not_one_is_refused(fields: dict[str, Any], arrays: dict[str, Any], complaint: str) -> None:
-    update = Update(7, 3, 10, 4, 0.25, {"dx": LIKE}, 0, 0)
-    given_fields = {**update_fields(update), **fields}
+    given_fields = {**update_fields(7, 3, Numbers(10, 4, 0.25)), **fields}
     with pytest.raises(Malformed, match=complaint):
-        read_update(given_fields, {**as_arrays(update.up), **arrays}, LIKE, names={"dx"}, tells=TELLS, traffic=(0, 0))
+        read_update(given_fields, read_vectors({**as_arrays({"dx": LIKE}), **arrays}, LIKE, {"dx"}), NUMBERS, (0, 0))
 
 
 def test_a_score_arrives_as_it_left_and_one_that_is_none_is_refused() -> None:
@@ -121,7 +121,7 @@ def test_whatever_arrives_is_read_or_malformed(fields: Any, arrays: Any) -> None
         lambda: Order.read(fields, arrays, LIKE),
         lambda: read_score(fields),
         lambda: read_model(arrays, LIKE),
-        lambda: read_update(fields, arrays, LIKE, names={"dx"}, tells=TELLS, traffic=(0, 0)),
+        lambda: read_update(fields, read_vectors(arrays, LIKE, {"dx"}), NUMBERS, (0, 0)),
     ):
         try:
             read()

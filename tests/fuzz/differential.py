@@ -204,7 +204,7 @@ def _verdict(
             found = _measure(record, name)
             if found is not None:
                 rounding = unit * (math.sqrt(scale) if name == "drift.dispersion" else 1.0) * (name in OF_UPDATES)
-                rounding = CONTROL * scale if plain and name == "control.distance" else rounding
+                rounding = CONTROL * scale if plain and name == "algorithm.distance" else rounding
                 check(where + name, found, value, [o.measures[name][0] for o in own], scale, rounding)
 
     _check_saved_model(experiment, history, verdict)

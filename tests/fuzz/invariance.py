@@ -69,9 +69,9 @@ def vary(name: str, case: Case, history: History, folder: Path) -> list[str]:
 def _ignored(name: str, *, last_but_one: bool) -> set[str]:
     """Keys of a record that a variation may change."""
     if name == "deployed":
-        return {"seconds", "bytes_up", "bytes_down", "control"}  # of the controls a server sees its own alone
+        return {"seconds", "bytes_up", "bytes_down", "algorithm"}  # of the controls a server sees its own alone
     # Full gradients are measured in a run's last round, and the interrupted run ended with this one.
-    return {"seconds", "gradients", "control"} if name == "resumed" and last_but_one else {"seconds"}
+    return {"seconds", "gradients", "algorithm"} if name == "resumed" and last_but_one else {"seconds"}
 
 
 def _lanes(case: Case, history: History, out: Path) -> Found:

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedopt.data.batches import plan_batches
-from fedopt.data.dataset import load_dataset
+from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
-from fedopt.round.loop import select_cohort
+from fedopt.round.selection import select_cohort
 from fedopt.seeding import Purpose, stream
 
 
@@ -81,7 +81,7 @@ class Round:
     test_loss: float
     test_accuracy: float
     measures: dict[str, tuple[float, float]]
-    """By the names of the records: update_norm, drift.norm, gradients.zeta2, control.distance and so on. Beside each
+    """By the names of the records: update_norm, drift.norm, gradients.zeta2, algorithm.distance and so on. Beside each
     value stands how large what it is made of is: a mean of vectors that cancel is only as exact as they are."""
 
 
@@ -284,4 +284,4 @@ def _measures(clients: Sequence[tuple[float, Tensor, Tensor]]) -> dict[str, tupl
 def _control_measures(clients: Sequence[tuple[float, Tensor, Tensor, Tensor]]) -> dict[str, tuple[float, float]]:
     """Of SCAFFOLD's controls from (w_i, c_i, c - c_i, grad f_i(x)) as the round begins."""
     distance = sum(w * correction.norm().item() for w, _, correction, _ in clients)
-    return {"control.distance": (distance, sum(w * c_i.norm().item() for w, c_i, _, _ in clients) + distance)}
+    return {"algorithm.distance": (distance, sum(w * c_i.norm().item() for w, c_i, _, _ in clients) + distance)}

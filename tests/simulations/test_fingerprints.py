@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fedopt
-from fedopt.data.dataset import load_dataset
+from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.errors import BrokenRun, DataUnavailable
 from fedopt.experiment.experiment import Experiment
@@ -83,7 +83,7 @@ def test_a_run_from_before_fingerprints_is_read_and_goes_on_without_one(tmp_path
     fedopt.run(Experiment(run={"rounds": 1}), tmp_path / "run")
     (tmp_path / "run" / "fingerprint.json").unlink()
     past = read_run(tmp_path / "run")
-    assert (past.fingerprint, past.complaints) == (None, ())
+    assert (past.fingerprint, past.warnings) == (None, ())
     assert fedopt.resume(tmp_path / "run", ["run.rounds=2"]).summary.rounds == 2
     assert not (tmp_path / "run" / "fingerprint.json").exists()  # nothing says what its first round was played on
 

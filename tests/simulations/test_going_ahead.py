@@ -15,7 +15,7 @@ from torch import Tensor
 
 import fedopt
 from fedopt.errors import Diverged, RunStopped
-from fedopt.round.federation import Update, WorkOrder
+from fedopt.round.federation import Broadcast, Update, WorkOrder
 from fedopt.runs import runner
 from fedopt.runs.directory import RunDirectory
 from fedopt.runs.evaluation import Evaluation, Evaluator
@@ -58,9 +58,11 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     happened: list[str] = []
     train, append = VirtualFederation.train, RunDirectory.append
 
-    def noting_train(self: VirtualFederation, orders: Sequence[WorkOrder]) -> Generator[Update, None, None]:
-        happened.append(f"train {orders[0].round}")
-        yield from train(self, orders)
+    def noting_train(
+        self: VirtualFederation, broadcast: Broadcast, orders: Sequence[WorkOrder]
+    ) -> Generator[Update, None, None]:
+        happened.append(f"train {broadcast.round}")
+        yield from train(self, broadcast, orders)
 
     def noting_append(self: RunDirectory, record: RoundRecord) -> None:
         happened.append(f"count {record.round}")
@@ -104,9 +106,11 @@ def stopping_at(round_: int, error: BaseException) -> Iterator[None]:
     """Within, training ends so when half of that round's updates are in."""
     train = VirtualFederation.train
 
-    def stop(self: VirtualFederation, orders: Sequence[WorkOrder]) -> Generator[Update, None, None]:
-        for number, update in enumerate(train(self, orders)):
-            if orders[0].round == round_ and number == 2:
+    def stop(
+        self: VirtualFederation, broadcast: Broadcast, orders: Sequence[WorkOrder]
+    ) -> Generator[Update, None, None]:
+        for number, update in enumerate(train(self, broadcast, orders)):
+            if broadcast.round == round_ and number == 2:
                 raise error
             yield update
 

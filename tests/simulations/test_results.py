@@ -70,7 +70,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_runs_of_different_data_are_no_seeds_of_each_other(files: Path) -> None:
     results = read_results([files / "a-0", files / "b-1"])
     assert groups(results) == {("a.npz",): [0], ("b.npz",): [1]}
-    assert "the runs are of different data: their accuracies do not compare" in results.complaints
+    assert "the runs are of different data: their accuracies do not compare" in results.warnings
     assert results.compare == ""
     assert list(paired(results)) == []
     assert "±" not in summary_md(results).split("best of each", 1)[1]
@@ -82,7 +82,7 @@ def test_runs_of_different_data_are_no_seeds_of_each_other(files: Path) -> None:
 def test_a_copy_of_the_data_elsewhere_is_the_same_data(files: Path) -> None:
     results = read_results([files / name for name in ("a-0", "a-1", "copy-2")])
     assert groups(results) == {(): [0, 1, 2]}
-    assert results.complaints == ()
+    assert results.warnings == ()
     # With other data beside them a fingerprint tells, since one data set has two names.
     labels = [group.labels["data"] for group in read_results([files / n for n in ("a-0", "copy-2", "b-0")]).groups]
     assert [re.fullmatch(r"([abc])\.npz [0-9a-f]{8}", label)[1] for label in labels] == ["a", "c", "b"]  # type: ignore[index]
@@ -91,8 +91,8 @@ def test_a_copy_of_the_data_elsewhere_is_the_same_data(files: Path) -> None:
 def test_a_run_given_twice_counts_once_and_is_named(files: Path) -> None:
     results = read_results([files / "a-0", files / "a-1", files / "a-1-again"])
     assert groups(results) == {(): [0, 1]}
-    (complaint,) = results.complaints
-    assert complaint == (
+    (warning,) = results.warnings
+    assert warning == (
         f"{files / 'a-1-again'} is {files / 'a-1'} again: the same experiment, data and seed; it is left out"
     )
 
@@ -108,9 +108,9 @@ def test_runs_from_before_fingerprints_with_other_paths_are_doubted(files: Path,
     old = [Path(shutil.copytree(files / name, tmp_path / name)) for name in ("a-0", "b-1")]
     for place in old:
         (place / "fingerprint.json").unlink()
-    (complaint,) = read_results(old).complaints
-    assert "data.path is not the same in all runs, and for 2 of them" in complaint
-    assert "no fingerprint can say whether the data are" in complaint
+    (warning,) = read_results(old).warnings
+    assert "data.path is not the same in all runs, and for 2 of them" in warning
+    assert "no fingerprint can say whether the data are" in warning
 
 
 def test_data_that_are_drawn_from_the_seed_are_not_told_apart_by_it(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_data_that_are_drawn_from_the_seed_are_not_told_apart_by_it(tmp_path: Pa
     runs = [run(tmp_path / f"{seed}", data=synthetic, run={"seed": seed}) for seed in (0, 1)]
     results = read_results(runs)
     assert groups(results) == {(): [0, 1]}
-    assert results.complaints == ()
+    assert results.warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_data_that_changed_within_a_study_are_told_apart(tmp_path: Path) -> None
         data_file(file, 1)
     results = read_results([planned(tmp_path, "", labels)])
     assert [list(group.labels) for group in results.groups] == [["data"], ["data"]]
-    assert "the runs are of different data: their accuracies do not compare" in results.complaints
+    assert "the runs are of different data: their accuracies do not compare" in results.warnings
 
 
 def test_panels_side_by_side_share_their_axes(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
     assert list(lines[0]) == [
         *("round", "cohort", "left_out", "samples", "local_steps", "train_loss", "test_loss", "test_accuracy"),
         *("update_norm", "bytes_down", "bytes_up", "seconds"),
-        *("drift", "gradients", "control", "clients", "classes", "divergence"),
+        *("drift", "gradients", "algorithm", "clients", "classes", "divergence"),
     ]
     assert [line["test_accuracy"] is not None for line in lines] == [False, False, True, True]
     parameters = 64 * 64 + 64 + 64 * 10 + 10
@@ -78,7 +78,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
     module = build_model(experiment.model, (1, 8, 8), 10, seed=0)
     module.load_state_dict(load_file(tmp_path / "run" / "model.safetensors"))
     assert fingerprint(module.state_dict()) == summary["weights_sha256"] == history.summary.weights_sha256
-    from fedopt.data.dataset import load_dataset
+    from fedopt.data.loading import load_dataset
 
     data = load_dataset(experiment.data, 0)
     with torch.no_grad():

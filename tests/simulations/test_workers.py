@@ -235,8 +235,7 @@ def test_workers_whose_parent_is_gone_end_without_a_word(tmp_path: Path) -> None
 def test_everyone_trains_once_and_workers_have_like_shares(
     samples: list[int], lanes: int, workers: int, stepping: float
 ) -> None:
-    nothing = torch.zeros(1)
-    orders = [WorkOrder(1, client, None, nothing, {}) for client in range(len(samples))]
+    orders = [WorkOrder(client, None) for client in range(len(samples))]
     groups = side_by_side(orders, samples, lanes, workers, stepping)
     assert sorted(order.client for group in groups for order in group) == list(range(len(samples)))
     assert all(1 <= len(group) <= lanes for group in groups)
@@ -254,8 +253,7 @@ def loads_of(groups: list[list[WorkOrder]], samples: list[int], stepping: float)
 
 @given(st.lists(st.integers(1, 500), min_size=3, max_size=8), st.sampled_from([0.0, 0.3, 3.0]))
 def test_two_shares_are_hardly_larger_than_the_best_there_are(samples: list[int], stepping: float) -> None:
-    nothing = torch.zeros(1)
-    orders = [WorkOrder(1, client, None, nothing, {}) for client in range(len(samples))]
+    orders = [WorkOrder(client, None) for client in range(len(samples))]
     groups = side_by_side(orders, samples, len(samples), 2, stepping)
     best = min(
         max(loads_of([part, [order for order in orders if order not in part]], samples, stepping))

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from clients.lanes.backends import Backend
-from clients.lanes.training import Job, LaneTrainer
+from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.data.batches import plan_batches
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
 from fedopt.optimizers.local import LocalSettings
-from fedopt.round.federation import WorkOrder
+from fedopt.round.federation import Broadcast, WorkOrder
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout, Vectors, state_of
@@ -59,9 +59,13 @@ def compare(model: str, local: LocalSettings, backend: Backend, lanes: int) -> f
     module = build_model(Experiment(model=section).model, shape, 4, seed=3).double()
     layout = Layout.of(module)
     start = layout.flatten(module)
-    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=5, backend=backend, lanes=lanes)
-    jobs = [Job(WorkOrder(2, client, None, start, {}), part, {}) for client, part in enumerate(parts)]
-    results = [result for first in range(0, len(jobs), lanes) for result in trainer.train(jobs[first : first + lanes])]
+    trainer = LaneTrainer(LocalTraining(Task(module), FedAvg(), local, 5), (x, y), Execution(backend, lanes))
+    jobs = [Job(WorkOrder(client, None), part, {}) for client, part in enumerate(parts)]
+    results = [
+        result
+        for first in range(0, len(jobs), lanes)
+        for result in trainer.train(Broadcast(2, start), jobs[first : first + lanes])
+    ]
     assert sorted(result.order.client for result in results) == list(range(len(SIZES)))
 
     plainly = sam_plainly if local.optimizer == "sam" else train_plainly
@@ -69,7 +73,7 @@ def compare(model: str, local: LocalSettings, backend: Backend, lanes: int) -> f
     for result in results:
         client = result.order.client
         plan = plan_batches(SIZES[client], local, stream(5, Purpose.BATCHES, 2, client))
-        assert result.steps == plan.steps
+        assert result.numbers.steps == plan.steps
         alone = layout.flatten(plainly(module, local, x, y, batches_of(plan, parts[client])))
         beside = start + result.up["dx"]
         worst = max(worst, float((beside - alone).abs().max() / alone.abs().max()))
@@ -118,17 +122,12 @@ def test_any_number_of_lanes_gives_the_same_bits(lanes: int, backend: Backend) -
 
     def by_client(lanes: int) -> dict[int, Tensor]:
         trainer = LaneTrainer(
-            Task(module),
-            layout,
-            FedAvg(),
-            OPTIMIZERS["sam"],
-            (x, y),
-            seed=5,
-            backend=backend,
-            lanes=lanes,
+            LocalTraining(Task(module), FedAvg(), OPTIMIZERS["sam"], 5), (x, y), Execution(backend, lanes)
         )
-        jobs = [Job(WorkOrder(2, client, None, start, {}), part, {}) for client, part in enumerate(parts)]
-        groups = [trainer.train(jobs[first : first + lanes]) for first in range(0, len(jobs), lanes)]
+        jobs = [Job(WorkOrder(client, None), part, {}) for client, part in enumerate(parts)]
+        groups = [
+            trainer.train(Broadcast(2, start), jobs[first : first + lanes]) for first in range(0, len(jobs), lanes)
+        ]
         return {result.order.client: result.up["dx"] for group in groups for result in group}
 
     reference = by_client(2)
@@ -154,8 +153,8 @@ def test_a_parameter_that_takes_no_part_gets_no_gradient() -> None:
     local = LocalSettings(lr=0.1, epochs=1, batch_size=2)
     backends: tuple[Backend, ...] = ("each", "vmap")
     for backend in backends:
-        trainer = LaneTrainer(Task(module), layout, FedAvg(), local, data, seed=0, backend=backend, lanes=1)
-        (result,) = trainer.train([Job(WorkOrder(1, 0, None, start, {}), np.arange(6), {})])
+        trainer = LaneTrainer(LocalTraining(Task(module), FedAvg(), local, 0), data, Execution(backend, 1))
+        (result,) = trainer.train(Broadcast(1, start), [Job(WorkOrder(0, None), np.arange(6), {})])
         moved = layout.split(result.up["dx"])
         assert not moved["unused.weight"].any()
         assert moved["used.weight"].any()
@@ -184,8 +183,8 @@ def test_tied_weights_stay_tied(backend: Backend) -> None:
     rng = np.random.default_rng(0)
     x, y = torch.from_numpy(rng.standard_normal((12, 5))), torch.from_numpy(rng.integers(0, 3, 12))
     local = LocalSettings(lr=0.1, epochs=2, batch_size=4)
-    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=0, backend=backend, lanes=1)
-    (result,) = trainer.train([Job(WorkOrder(1, 0, None, start, {}), np.arange(12), {})])
+    trainer = LaneTrainer(LocalTraining(Task(module), FedAvg(), local, 0), (x, y), Execution(backend, 1))
+    (result,) = trainer.train(Broadcast(1, start), [Job(WorkOrder(0, None), np.arange(12), {})])
 
     plan = plan_batches(12, local, stream(0, Purpose.BATCHES, 1, 0))
     alone = train_plainly(module, local, x, y, batches_of(plan, np.arange(12)))
@@ -208,24 +207,24 @@ def test_plain_descent_takes_the_steps_of_torch_sgd_to_the_bit(backend: Backend)
     moved = []
     for algorithm in (FedAvg(), TheLongWay()):
         local = OPTIMIZERS["sgd"]
-        trainer = LaneTrainer(Task(module), layout, algorithm, local, (x, y), seed=5, backend=backend, lanes=2)
+        trainer = LaneTrainer(LocalTraining(Task(module), algorithm, local, 5), (x, y), Execution(backend, 2))
         parts = np.split(np.arange(40), [13])
-        jobs = [Job(WorkOrder(1, i, None, start, {}), part, {}) for i, part in enumerate(parts)]
-        moved.append([(result.up["dx"], result.loss) for result in trainer.train(jobs)])
+        jobs = [Job(WorkOrder(i, None), part, {}) for i, part in enumerate(parts)]
+        moved.append([(result.up["dx"], result.numbers.loss) for result in trainer.train(Broadcast(1, start), jobs)])
     for (short, loss), (long, same) in zip(*moved, strict=True):
         assert short.equal(long)
         assert loss == same
 
 
 class TheLongWay(FedAvg):
-    def correct(self, gradient: Tensor, y: Tensor, local: Vectors) -> Tensor:
+    def correct(self, gradient: Tensor, y: Tensor, prepared: Vectors) -> Tensor:
         return gradient
 
 
 class Interrupted(FedAvg):
     """Fails at its third gradient, once."""
 
-    def correct(self, gradient: Tensor, y: Tensor, local: Vectors) -> Tensor:
+    def correct(self, gradient: Tensor, y: Tensor, prepared: Vectors) -> Tensor:
         calls.append(1)
         if len(calls) == 3:
             raise RuntimeError("under way")
@@ -244,11 +243,11 @@ def test_a_loss_is_the_mean_over_the_steps_even_after_a_round_that_failed(backen
     module = nn.Sequential(nn.Linear(8, 4)).double()
     layout, local = Layout.of(module), LocalSettings(lr=0.1, epochs=10, batch_size=10)
     start = layout.flatten(module)
-    trainer = LaneTrainer(Task(module), layout, Interrupted(), local, (x, y), seed=5, backend=backend, lanes=1)
-    job = Job(WorkOrder(2, 0, None, start, {}), np.arange(73), {})
+    trainer = LaneTrainer(LocalTraining(Task(module), Interrupted(), local, 5), (x, y), Execution(backend, 1))
+    job = Job(WorkOrder(0, None), np.arange(73), {})
     with pytest.raises(RuntimeError, match="under way"):
-        trainer.train([job])
-    (result,) = trainer.train([job])
+        trainer.train(Broadcast(2, start), [job])
+    (result,) = trainer.train(Broadcast(2, start), [job])
 
     plan = plan_batches(73, local, stream(5, Purpose.BATCHES, 2, 0))
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
@@ -260,4 +259,4 @@ def test_a_loss_is_the_mean_over_the_steps_even_after_a_round_that_failed(backen
         optimizer.step()
         losses.append(loss.item())
     assert len(losses) == 80  # more than the steps whose logits are kept together
-    assert result.loss == pytest.approx(sum(losses) / len(losses), rel=1e-12)
+    assert result.numbers.loss == pytest.approx(sum(losses) / len(losses), rel=1e-12)

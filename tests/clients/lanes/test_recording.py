@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from clients.lanes.backends import Backend
 from clients.lanes.recording import CudaGraphs, Record
-from clients.lanes.training import Job, LaneTrainer, Result
+from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining, Result
 from clients.stacked import products
 from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.fedavg import FedAvg
@@ -27,7 +27,7 @@ from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
 from fedopt.optimizers.local import LocalSettings
-from fedopt.round.federation import WorkOrder
+from fedopt.round.federation import Broadcast, WorkOrder
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
 from simulations.sizing import choose_recording
@@ -105,9 +105,8 @@ def trainer_of(
     rng = np.random.default_rng(3)
     x = torch.from_numpy(rng.standard_normal((sum(SIZES), *SHAPE)).astype("float32")).to(device)
     y = torch.from_numpy(rng.integers(0, 10, sum(SIZES))).to(device)
-    layout = Layout.of(module)
     return LaneTrainer(
-        Task(module), layout, algorithm, local, (x, y), seed=0, backend=backend, lanes=len(SIZES), record=record
+        LocalTraining(Task(module), algorithm, local, 0), (x, y), Execution(backend, len(SIZES), record=record)
     )
 
 
@@ -115,14 +114,14 @@ def rounds(trainer: LaneTrainer, algorithm: Algorithm, start: Tensor) -> list[Re
     """Three rounds of other clients each, from other models, with what the clients kept."""
     ends = np.cumsum(SIZES)
     parts = [np.arange(end - size, end) for end, size in zip(ends, SIZES, strict=True)]
-    kept = {client: algorithm.client_keeps(start) for client in range(len(SIZES))}
-    server = algorithm.server_keeps(start)
+    kept = {client: algorithm.client_state(start) for client in range(len(SIZES))}
+    server = algorithm.server_state(start)
     results = []
     for number, cohort in enumerate([(0, 1, 2, 3, 4), (7, 6, 5, 4, 3, 0), (1, 2, 3, 5, 6, 7)], start=1):
         down = algorithm.sends_down(server)
-        jobs = [Job(WorkOrder(number, c, None, start, down), parts[c], kept[c]) for c in cohort]
-        for result in trainer.train(jobs):
-            kept[result.order.client] = {name: vector.clone() for name, vector in result.keep.items()}
+        jobs = [Job(WorkOrder(c, None), parts[c], kept[c]) for c in cohort]
+        for result in trainer.train(Broadcast(number, start, down), jobs):
+            kept[result.order.client] = {name: vector.clone() for name, vector in result.state.items()}
             start = start + 0.1 * result.up["dx"]
             server = {name: vector + 0.01 for name, vector in server.items()}
             results.append(result)
@@ -164,13 +163,13 @@ def test_replayed_rounds_are_those_that_are_taken(
 def same(taken: list[Result], replayed: list[Result]) -> None:
     for one, other in zip(taken, replayed, strict=True):
         assert one.order.client == other.order.client
-        assert one.steps == other.steps
-        torch.testing.assert_close(other.loss, one.loss)
+        assert one.numbers.steps == other.numbers.steps
+        torch.testing.assert_close(other.numbers.loss, one.numbers.loss)
         for name in one.up:
             assert one.up[name].abs().max() > 0
             torch.testing.assert_close(other.up[name], one.up[name], rtol=1e-4, atol=1e-6)
-        for name in one.keep:
-            torch.testing.assert_close(other.keep[name], one.keep[name], rtol=1e-4, atol=1e-6)
+        for name in one.state:
+            torch.testing.assert_close(other.state[name], one.state[name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

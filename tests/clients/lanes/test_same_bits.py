@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from clients.lanes.backends import Backend
-from clients.lanes.training import Job, LaneTrainer
+from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from clients.stacked import products
 from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
 from fedopt.drift.gradients import GRADIENT
 from fedopt.optimizers.local import LocalSettings
-from fedopt.round.federation import WorkOrder
+from fedopt.round.federation import Broadcast, WorkOrder
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
 
@@ -80,20 +80,19 @@ def by_client(
     layout = Layout.of(module)
     start = layout.flatten(module)
     cuts = np.array_split(np.arange(len(data[1])), [2, 9, 10, 30])
-    down = {name: 0.01 * torch.ones_like(vector) for name, vector in algorithm.server_keeps(start).items()}
-    kept = {name: -0.02 * torch.ones_like(vector) for name, vector in algorithm.client_keeps(start).items()}
-    trainer = LaneTrainer(Task(module), layout, algorithm, local, data, seed=1, backend=backend, lanes=lanes)
+    down = {name: 0.01 * torch.ones_like(vector) for name, vector in algorithm.server_state(start).items()}
+    kept = {name: -0.02 * torch.ones_like(vector) for name, vector in algorithm.client_state(start).items()}
+    trainer = LaneTrainer(LocalTraining(Task(module), algorithm, local, 1), data, Execution(backend, lanes))
     found: dict[int, dict[str, Tensor | float]] = {}
     for first in range(0, CLIENTS, lanes):
         jobs = [
-            Job(WorkOrder(1, client, None, start, down, gradient=True), cuts[client], kept)
-            for client in range(first, min(first + lanes, CLIENTS))
+            Job(WorkOrder(client, None), cuts[client], kept) for client in range(first, min(first + lanes, CLIENTS))
         ]
-        for result in trainer.train(jobs):
-            numbers: dict[str, Tensor | float] = {"loss": result.loss, **result.told}
+        for result in trainer.train(Broadcast(1, start, down, gradient=True), jobs):
+            numbers: dict[str, Tensor | float] = {"loss": result.numbers.loss, **result.numbers.own}
             found[result.order.client] = {
                 name: vector.clone() if isinstance(vector, Tensor) else vector
-                for name, vector in {**numbers, **result.up, **result.keep}.items()
+                for name, vector in {**numbers, **result.up, **result.state}.items()
             }
     return found
 

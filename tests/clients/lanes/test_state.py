@@ -40,7 +40,7 @@ def test_work_that_was_never_aggregated_is_dropped(states: ClientStates) -> None
     states.put(1, 4, vector(4.0))
     states.put(1, 9, vector(9.0))
     states.put(2, 9, vector(9.0))
-    states.settle({1: 4})
+    states.commit({1: 4})
     assert value(states, 1, 4) == 4.0
     with pytest.raises(BrokenRun, match="client 1 has no state from round 9"):
         states.at(1, 9)
@@ -58,7 +58,7 @@ def test_rows_of_dropped_versions_are_used_again_and_never_shared(states: Client
     for round_ in range(1, 50):
         for client in range(5):
             states.put(client, round_, vector(100.0 * round_ + client))
-        states.settle(dict.fromkeys(range(5), round_) | {0: 1})
+        states.commit(dict.fromkeys(range(5), round_) | {0: 1})
         if round_ > 1:
             assert value(states, 0, 1) == 100.0
         assert [value(states, client, round_) for client in range(1, 5)] == [
@@ -71,7 +71,7 @@ def test_saved_versions_come_back_and_old_ones_go(states: ClientStates, tmp_path
     states.put(2, 4, vector(2.0))
     states.save(tmp_path, {1: 4, 2: 4})
     states.put(1, 6, vector(6.0))
-    states.settle({1: 6, 2: 4})
+    states.commit({1: 6, 2: 4})
     states.save(tmp_path, {1: 6, 2: 4})
     assert len(list(tmp_path.iterdir())) == 3  # the older checkpoint is still whole
 

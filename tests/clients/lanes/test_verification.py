@@ -14,13 +14,13 @@ from torch.nn import functional as F
 
 from clients.lanes.backends import Backend
 from clients.lanes.choice import choose_backend
-from clients.lanes.training import Job, LaneTrainer
+from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.data.batches import plan_batches
 from fedopt.errors import InvalidExperiment
 from fedopt.models.behavior import draws_in_training
 from fedopt.optimizers.local import LocalSettings
-from fedopt.round.federation import WorkOrder
+from fedopt.round.federation import Broadcast, WorkOrder
 from fedopt.seeding import Purpose, isolated, stream
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
@@ -143,8 +143,8 @@ UNSEEN: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 def learned(task: Task, x: Tensor, backend: Backend, local: LocalSettings = LOCAL) -> Tensor:
     layout = Layout.of(task.module)
     start = layout.flatten(task.module)
-    trainer = LaneTrainer(task, layout, FedAvg(), local, (x, Y), seed=3, backend=backend, lanes=1)
-    (result,) = trainer.train([Job(WorkOrder(1, 0, None, start, {}), np.arange(24), {})])
+    trainer = LaneTrainer(LocalTraining(task, FedAvg(), local, 3), (x, Y), Execution(backend, 1))
+    (result,) = trainer.train(Broadcast(1, start), [Job(WorkOrder(0, None), np.arange(24), {})])
     return start + result.up["dx"]
 
 

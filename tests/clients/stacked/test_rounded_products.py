@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import fedopt
 from clients.lanes.backends import Backend
-from clients.lanes.training import Job, LaneTrainer
+from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from clients.stacked.products import plain_product, product, rounding
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.data.batches import plan_batches
@@ -23,7 +23,7 @@ from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.optimizers.local import LocalSettings
 from fedopt.precision import ROUND_OFF, Products, rounded
-from fedopt.round.federation import WorkOrder
+from fedopt.round.federation import Broadcast, WorkOrder
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
@@ -82,9 +82,9 @@ def train(
     layout = Layout.of(module)
     start = layout.flatten(module)
     trainer = LaneTrainer(
-        Task(module), layout, FedAvg(), local, (x, y), seed=0, backend=backend, lanes=len(clients), products=kind
+        LocalTraining(Task(module), FedAvg(), local, 0), (x, y), Execution(backend, len(clients), kind)
     )
-    results = trainer.train([Job(WorkOrder(1, c, None, start, {}), parts[c], {}) for c in clients])
+    results = trainer.train(Broadcast(1, start), [Job(WorkOrder(c, None), parts[c], {}) for c in clients])
     return {result.order.client: start + result.up["dx"] for result in results}
 
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clients.lanes.batches import LaneBatch
-from clients.lanes.training import Job, LaneTrainer
+from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from clients.stacked.backend import StackedLanes
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.optimizers.local import LocalSettings
-from fedopt.round.federation import WorkOrder
+from fedopt.round.federation import Broadcast, WorkOrder
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
 
@@ -95,10 +95,10 @@ def trained(dtype: torch.dtype, base: str, lanes: int) -> dict[int, Tensor]:
     parts = [np.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     x, y = torch.randn(sum(sizes), 50, dtype=dtype), torch.randint(0, 10, (sum(sizes),))
     local = LocalSettings(optimizer="sam", base=base, lr=0.05, rho=0.1, epochs=3, batch_size=10)  # type: ignore[arg-type]
-    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=5, backend="stacked", lanes=lanes)
+    trainer = LaneTrainer(LocalTraining(Task(module), FedAvg(), local, 5), (x, y), Execution("stacked", lanes))
     start = layout.flatten(module)
-    jobs = [Job(WorkOrder(2, client, None, start, {}), part, {}) for client, part in enumerate(parts)]
-    groups = [trainer.train(jobs[first : first + lanes]) for first in range(0, len(jobs), lanes)]
+    jobs = [Job(WorkOrder(client, None), part, {}) for client, part in enumerate(parts)]
+    groups = [trainer.train(Broadcast(2, start), jobs[first : first + lanes]) for first in range(0, len(jobs), lanes)]
     return {result.order.client: result.up["dx"] for group in groups for result in group}
 
 
@@ -131,10 +131,10 @@ def test_gaps_between_parameters_stay_zero() -> None:
     layout = Layout.of(module)
     x, y = torch.randn(20, 50), torch.randint(0, CLASSES, (20,))
     local = LocalSettings(optimizer="sam", base="adam", lr=0.01, epochs=1, batch_size=5)
-    trainer = LaneTrainer(Task(module), layout, FedAvg(), local, (x, y), seed=5, backend="stacked", lanes=1)
+    trainer = LaneTrainer(LocalTraining(Task(module), FedAvg(), local, 5), (x, y), Execution("stacked", 1))
     torch.use_deterministic_algorithms(True)  # memory that nobody filled holds NaN
     try:
-        trainer.train([Job(WorkOrder(1, 0, None, layout.flatten(module), {}), np.arange(20), {})])
+        trainer.train(Broadcast(1, layout.flatten(module)), [Job(WorkOrder(0, None), np.arange(20), {})])
     finally:
         torch.use_deterministic_algorithms(False)
     gradients = trainer._gradients

@@ -14,14 +14,14 @@ from torch import nn
 from torch.nn import functional
 
 from clients.lanes.backends import Backend
-from clients.lanes.training import Job, LaneTrainer
+from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from fedopt.algorithms.base import Weighting
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
 from fedopt.data.batches import plan_batches
 from fedopt.optimizers.local import LocalSettings
-from fedopt.round.federation import WorkOrder
-from fedopt.round.loop import select_cohort
+from fedopt.round.federation import Broadcast, WorkOrder
+from fedopt.round.selection import select_cohort
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
@@ -121,7 +121,7 @@ def test_under_sgd_it_is_the_papers_option_two(cohort: int, weighting: Weighting
     rounds = q.play(Scaffold(weighting=weighting, server_lr=server_lr), SGD, cohort)
     for (state, _, _), (x, c) in islice(zip(rounds, option_two(q, cohort, weighting, server_lr), strict=False), 40):
         assert close(state.x, x, 1e-11)
-        assert close(state.kept["c"], c, 1e-11)
+        assert close(state.server["c"], c, 1e-11)
 
 
 @pytest.mark.parametrize("variant", ["mean-gradient", "full-gradient"])
@@ -134,7 +134,7 @@ def test_the_server_control_is_the_weighted_mean_of_all_controls(
     algorithm = Scaffold(variant=variant, weighting=weighting)
     for state, _, federation in islice(q.play(algorithm, MOMENTUM, cohort=3), 60):
         controls = np.stack([federation.states.at(i, state.accepted.get(i))["c_i"].numpy() for i in range(8)])
-        assert close(state.kept["c"], p @ controls, 1e-12)
+        assert close(state.server["c"], p @ controls, 1e-12)
 
 
 def test_the_full_gradient_control_is_the_gradient_at_x() -> None:
@@ -178,8 +178,8 @@ def test_a_control_is_the_mean_gradient_close_to_the_minimum_too(backend: Backen
     # A client far from the others: c - c_i is as long as the gradients of another place.
     down, own = {"c": zero}, {"c_i": 0.01 * torch.from_numpy(rng.standard_normal(9)).float()}
     data = samples.float(), labels
-    trainer = LaneTrainer(Task(single), Layout.of(single), Scaffold(), local, data, seed=1, backend=backend, lanes=1)
-    (result,) = trainer.train([Job(WorkOrder(1, 0, 1, start, down), np.arange(60), own)])
+    trainer = LaneTrainer(LocalTraining(Task(single), Scaffold(), local, 1), data, Execution(backend, 1))
+    (result,) = trainer.train(Broadcast(1, start, down), [Job(WorkOrder(0, 1), np.arange(60), own)])
 
     plan = plan_batches(60, local, stream(1, Purpose.BATCHES, 1, 0))
     raw = torch.zeros(9, dtype=torch.float64)
@@ -190,4 +190,4 @@ def test_a_control_is_the_mean_gradient_close_to_the_minimum_too(backend: Backen
         with torch.no_grad():
             weight.sub_(lr * (gradient - own["c_i"].double().view(3, 3)))
     mean = raw / plan.steps
-    assert float((result.keep["c_i"].double() - mean).norm() / mean.norm()) < 0.005
+    assert float((result.state["c_i"].double() - mean).norm() / mean.norm()) < 0.005

@@ -27,8 +27,8 @@ def test_columns_go_from_the_end_but_for_those_that_tell_rows_apart(
     width: int, shown: list[str], left_out: list[str]
 ) -> None:
     columns = [
-        Column("axis", ["a", "b"], tells_apart=True, is_figure=False),
-        Column("final", ["1", "2"], tells_apart=True),
+        Column("axis", ["a", "b"], is_required=True, is_figure=False),
+        Column("final", ["1", "2"], is_required=True),
         Column("best", ["1", "2"]),
         Column("time", ["1", "23"]),
     ]

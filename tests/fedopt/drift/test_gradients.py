@@ -13,26 +13,28 @@ from fedopt.algorithms.base import Algorithm, shares
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
 from fedopt.drift.layers import Layers
-from fedopt.drift.measuring import Look
+from fedopt.drift.measuring import NO_MEASURES, MeasurePlan
 from fedopt.optimizers.local import LocalSettings
-from fedopt.round.loop import RoundWork, ServerState, Terms, play_round
+from fedopt.round.loop import RoundWork
+from fedopt.round.selection import Terms
+from fedopt.round.state import ServerState
 from simulations.virtual import VirtualFederation
 from tests.quadratics import Quadratics
+from tests.rounds import play_round
 
 LOCAL = LocalSettings(lr=0.05, epochs=None, steps=4, batch_size="full")
-LOOK = Look(Layers.whole(3), gradients=True)
+PLAN = MeasurePlan(Layers.whole(3), gradients=True)
 
 
 def play(
-    problem: Quadratics, algorithm: Algorithm, local: LocalSettings, cohort: int, look: Look, rounds: int
+    problem: Quadratics, algorithm: Algorithm, local: LocalSettings, cohort: int, plan: MeasurePlan, rounds: int
 ) -> tuple[ServerState, list[RoundWork], VirtualFederation]:
     """So many rounds; every one is measured alike."""
     state, federation = problem.federation(algorithm, local)
     works: list[RoundWork] = []
-    share_of = shares(algorithm.weighting, list(problem.sizes))
     for _ in range(rounds):
-        state, work = play_round(state, algorithm, federation, share_of, Terms.all_of(cohort), 0, look)
-        federation.settle(state.accepted)
+        state, work = play_round(state, algorithm, federation, Terms.all_of(cohort), plan=plan)
+        federation.commit(state.accepted)
         works.append(work)
     return state, works, federation
 
@@ -43,7 +45,7 @@ def test_zeta_b_and_the_alignment_are_those_of_the_quadratics(weighting: str) ->
     algorithm = FedAvg(weighting=weighting)  # type: ignore[arg-type]
     state, federation = problem.federation(algorithm, LOCAL)
     p = problem.weights(weighting)
-    state, work = play_round(state, algorithm, federation, p.tolist(), Terms.all_of(6), 0, LOOK)
+    state, work = play_round(state, algorithm, federation, Terms.all_of(6), plan=PLAN)
 
     x = problem.start
     gradients = np.einsum("nij,j->ni", problem.matrices, x) - problem.vectors
@@ -65,7 +67,7 @@ def test_clients_with_one_objective_have_no_dissimilarity() -> None:
     one = Quadratics.random(1)
     same = replace(one, matrices=one.matrices.repeat(4, 0), vectors=one.vectors.repeat(4, 0), sizes=(2,) * 4)
     state, federation = same.federation(FedAvg(), LOCAL)
-    _, work = play_round(state, FedAvg(), federation, [0.25] * 4, Terms.all_of(4), 0, LOOK)
+    _, work = play_round(state, FedAvg(), federation, Terms.all_of(4), plan=PLAN)
     found = work.measured.gradients
     assert found is not None
     assert found.zeta2 == pytest.approx(0, abs=1e-12)
@@ -77,14 +79,14 @@ def test_clients_with_one_objective_have_no_dissimilarity() -> None:
 def test_measuring_changes_nothing(algorithm: Algorithm, batch_size: str | int) -> None:
     problem = Quadratics.random(6, sizes=(1, 2, 3, 4, 5, 6))
     local = LOCAL.model_copy(update={"batch_size": batch_size})
-    plain, _, _ = play(problem, algorithm, local, 3, Look(), rounds=5)
-    watched, _, _ = play(problem, algorithm, local, 3, LOOK, rounds=5)
+    plain, _, _ = play(problem, algorithm, local, 3, NO_MEASURES, rounds=5)
+    watched, _, _ = play(problem, algorithm, local, 3, PLAN, rounds=5)
     assert torch.equal(plain.x, watched.x)
 
 
 def test_the_control_error_is_one_before_there_are_controls_and_goes_to_zero() -> None:
-    _, works, _ = play(Quadratics.random(4), Scaffold(), LOCAL, 4, LOOK, rounds=400)
-    errors = [work.measured.told["error"] for work in works]
+    _, works, _ = play(Quadratics.random(4), Scaffold(), LOCAL, 4, PLAN, rounds=400)
+    errors = [work.numbers["error"] for work in works]
     assert errors[0] == pytest.approx(1, rel=1e-12)
     assert errors[-1] < 1e-12  # at the optimum each control is its client's gradient there
 
@@ -93,8 +95,8 @@ def test_the_control_error_and_distance_are_the_definitions() -> None:
     """Round 2, with every client's control the mean of its gradients along its own path in round 1."""
     problem = Quadratics.random(4, sizes=(1, 2, 3, 4))
     p = problem.weights("samples")
-    first, _, _ = play(problem, Scaffold(), LOCAL, 4, LOOK, rounds=1)
-    _, (_, work), _ = play(problem, Scaffold(), LOCAL, 4, LOOK, rounds=2)
+    first, _, _ = play(problem, Scaffold(), LOCAL, 4, PLAN, rounds=1)
+    _, (_, work), _ = play(problem, Scaffold(), LOCAL, 4, PLAN, rounds=2)
 
     controls = []
     for a, b in zip(problem.matrices, problem.vectors, strict=True):
@@ -106,24 +108,24 @@ def test_the_control_error_and_distance_are_the_definitions() -> None:
     c_i = np.stack(controls)
     at_x = np.einsum("nij,j->ni", problem.matrices, first.x.numpy()) - problem.vectors
     error = p @ (np.sum((c_i - at_x) ** 2, axis=1) / np.sum(at_x**2, axis=1))
-    assert work.measured.told["error"] == pytest.approx(error, rel=1e-10)
-    assert work.measured.told["distance"] == pytest.approx(p @ np.linalg.norm(c_i - p @ c_i, axis=1), rel=1e-10)
+    assert work.numbers["error"] == pytest.approx(error, rel=1e-10)
+    assert work.numbers["distance"] == pytest.approx(p @ np.linalg.norm(c_i - p @ c_i, axis=1), rel=1e-10)
 
 
 def test_the_paper_s_first_option_tells_its_error_every_round() -> None:
     problem = Quadratics.random(4)
     algorithm = Scaffold(variant="full-gradient")
     state, federation = problem.federation(algorithm, LOCAL)
-    _, work = play_round(state, algorithm, federation, [0.25] * 4, Terms.all_of(2), 0)
-    assert work.measured.told["error"] == pytest.approx(1, rel=1e-12)
+    _, work = play_round(state, algorithm, federation, Terms.all_of(2))
+    assert work.numbers["error"] == pytest.approx(1, rel=1e-12)
 
 
 def test_the_gap_is_rounding_and_shows_an_update_that_was_lost() -> None:
     problem = Quadratics.random(8, sizes=tuple(range(1, 9)))
     algorithm = Scaffold()
     p = shares("samples", list(problem.sizes))
-    state, _, federation = play(problem, algorithm, LOCAL, 3, Look(), rounds=20)
-    gap = algorithm.check(state.kept, federation.mean_kept(state.accepted, p))["gap"]
+    state, _, federation = play(problem, algorithm, LOCAL, 3, NO_MEASURES, rounds=20)
+    gap = algorithm.check(state.server, federation.mean_state(state.accepted, p))["gap"]
     assert gap < 1e-13
     forgotten = dict(itertools.islice(state.accepted.items(), 1, None))  # as if the first client never took part
-    assert algorithm.check(state.kept, federation.mean_kept(forgotten, p))["gap"] > 1e-3
+    assert algorithm.check(state.server, federation.mean_state(forgotten, p))["gap"] > 1e-3

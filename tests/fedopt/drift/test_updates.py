@@ -14,10 +14,10 @@ from torch import nn
 
 from fedopt.algorithms.base import DISPLACEMENT
 from fedopt.drift.layers import MOST_LAYERS, Layers
-from fedopt.drift.measuring import Look, RoundMeasures
+from fedopt.drift.measuring import MeasurePlan, RoundMeasures
 from fedopt.drift.records import Drift
-from fedopt.round.federation import Update
-from fedopt.vectors.exact_sum import CHUNK, Collector
+from fedopt.round.gathering.mean import MeanCollector
+from fedopt.vectors.exact_sum import CHUNK
 from fedopt.vectors.layout import Layout
 
 TWO = Layers(("first", "second"), ((0, 2), (1, 1)))
@@ -27,11 +27,11 @@ TWO = Layers(("first", "second"), ((0, 2), (1, 1)))
 def drift_of(
     updates: list[torch.Tensor], shares: list[float], layers: Layers = TWO, order: list[int] | None = None
 ) -> Drift:
-    measures, collector = RoundMeasures(Look(layers), updates[0]), Collector()
+    measures, collector = RoundMeasures(MeasurePlan(layers), updates[0]), MeanCollector()
     for client in order or range(len(updates)):
         up = {DISPLACEMENT: updates[client]}
-        measures.fold(Update(1, client, 1, 1, 0.0, up, 0, 0), shares[client])
-        collector.fold(up, shares[client])
+        measures.fold(client, up, shares[client])
+        collector.fold(client, up, {}, shares[client])
     drift = measures.result(collector.totals()).drift
     assert drift is not None
     return drift

@@ -70,7 +70,7 @@ def test_under_scaffold_both_gradients_are_corrected_and_the_control_is_the_raw_
         raw = np.einsum("nij,nj->ni", q.matrices, x + eps) - q.vectors
         x, c, c_i = x - lr * (raw - c_i + c).mean(axis=0), raw.mean(axis=0), raw
         assert close(state.x, x, 1e-13)
-        assert close(state.kept["c"], c, 1e-13)
+        assert close(state.server["c"], c, 1e-13)
 
 
 @pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold()])

@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from fedopt.round.admission import examine
-from fedopt.round.federation import Update, WorkOrder
+from fedopt.round.federation import Broadcast, Numbers, Update
 from fedopt.vectors.exact_sum import LARGEST
 
-ORDER = WorkOrder(round=3, client=1, accepted=None, x=torch.zeros(4), down={})
-GOOD = Update(3, 1, samples=10, steps=5, loss=0.5, up={"dx": torch.ones(4)}, bytes_down=16, bytes_up=16)
+BROADCAST = Broadcast(round=3, x=torch.zeros(4))
+NUMBERS = Numbers(samples=10, steps=5, loss=0.5)
+GOOD = Update(3, 1, NUMBERS, up={"dx": torch.ones(4)}, bytes_down=16, bytes_up=16)
 
 
 def test_a_good_update_is_let_in() -> None:
-    assert examine(GOOD, ORDER, samples=10) is None
+    assert examine(GOOD, BROADCAST, samples=10) is None
 
 
 @pytest.mark.parametrize(
@@ -26,11 +27,11 @@ def test_a_good_update_is_let_in() -> None:
     [
         ({"round": 2}, "it belongs to round 2, not 3"),
         ({"round": 4}, "it belongs to round 4, not 3"),
-        ({"samples": 9}, "it reports 9 samples, the client has 10"),
-        ({"samples": 11}, "it reports 11 samples, the client has 10"),
-        ({"steps": 0}, "it reports 0 steps"),
-        ({"loss": math.nan}, "its loss is nan"),
-        ({"loss": math.inf}, "its loss is inf"),
+        ({"numbers": replace(NUMBERS, samples=9)}, "it reports 9 samples, the client has 10"),
+        ({"numbers": replace(NUMBERS, samples=11)}, "it reports 11 samples, the client has 10"),
+        ({"numbers": replace(NUMBERS, steps=0)}, "it reports 0 steps"),
+        ({"numbers": replace(NUMBERS, loss=math.nan)}, "its loss is nan"),
+        ({"numbers": replace(NUMBERS, loss=math.inf)}, "its loss is inf"),
         ({"up": {"dx": torch.ones(1)}}, "dx is torch.float32 (1,), the model torch.float32 (4,)"),
         ({"up": {"dx": torch.ones(4).double()}}, "dx is torch.float64 (4,), the model torch.float32 (4,)"),
         ({"up": {"dx": torch.tensor([0, 0, math.nan, 0])}}, "dx is not finite"),
@@ -39,6 +40,6 @@ def test_a_good_update_is_let_in() -> None:
     ],
 )
 def test_a_bad_one_is_refused_with_the_reason(change: dict[str, Any], reason: str) -> None:
-    refusal = examine(replace(GOOD, **change), ORDER, samples=10)
+    refusal = examine(replace(GOOD, **change), BROADCAST, samples=10)
     assert refusal is not None
     assert refusal.reason == reason

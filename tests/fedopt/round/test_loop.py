@@ -16,10 +16,11 @@ from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
 from fedopt.errors import RunStopped
 from fedopt.optimizers.local import LocalSettings
-from fedopt.round.federation import Absence, Score, Update, WorkOrder
-from fedopt.round.loop import Terms, play_round, select_cohort
+from fedopt.round.federation import Absence, Broadcast, Score, Update, WorkOrder
+from fedopt.round.selection import Terms, select_cohort
 from simulations.virtual import VirtualFederation
 from tests.quadratics import Quadratics, close
+from tests.rounds import play_round
 
 LOCAL = LocalSettings(lr=0.05, epochs=None, steps=3, batch_size="full")
 
@@ -38,9 +39,9 @@ class Losing:
     def samples(self) -> Sequence[int]:
         return self.inner.samples
 
-    def train(self, orders: Sequence[WorkOrder]) -> Generator[Update | Absence, None, None]:
+    def train(self, broadcast: Broadcast, orders: Sequence[WorkOrder]) -> Generator[Update | Absence, None, None]:
         try:
-            for update in self.inner.train(orders):
+            for update in self.inner.train(broadcast, orders):
                 if update.client in self.lost:
                     yield Absence(update.client, "it is gone")
                 elif update.client in self.spoilt:
@@ -50,17 +51,17 @@ class Losing:
         except GeneratorExit:
             self.called_off += 1
 
-    def evaluate(self, x: torch.Tensor, round_: int) -> Sequence[Score]:
-        return self.inner.evaluate(x, round_)
+    def evaluate(self, x: torch.Tensor, round_: int, accepted: Any) -> Sequence[Score]:
+        return self.inner.evaluate(x, round_, accepted)
 
-    def mean_kept(self, accepted: Any, share_of: Any) -> Any:
-        return self.inner.mean_kept(accepted, share_of)
+    def mean_state(self, accepted: Any, share_of: Any) -> Any:
+        return self.inner.mean_state(accepted, share_of)
 
     def refused(self, client: int) -> None:
         """Nothing: every client has answered, or will."""
 
-    def settle(self, accepted: Any, ahead: bool = False) -> None:
-        self.inner.settle(accepted)
+    def commit(self, accepted: Any, ahead: bool = False) -> None:
+        self.inner.commit(accepted)
 
     def save(self, folder: Path, accepted: Any) -> None: ...
 
@@ -73,7 +74,7 @@ def test_the_mean_is_over_those_who_answered() -> None:
     problem = Quadratics.random(6, sizes=(1, 2, 3, 4, 5, 6))
     state, inner = problem.federation(FedAvg(), LOCAL)
     p = shares("samples", list(problem.sizes))
-    after, work = play_round(state, FedAvg(), Losing(inner, lost={1}, spoilt={4}), p, Terms(6, 6, 3), 0)
+    after, work = play_round(state, FedAvg(), Losing(inner, lost={1}, spoilt={4}), Terms(6, 6, 3))
 
     there = [0, 2, 3, 5]
     steps = problem.contractions(LOCAL.lr, 3)
@@ -88,17 +89,15 @@ def test_the_mean_is_over_those_who_answered() -> None:
 def test_with_too_few_the_round_does_not_count_and_says_why() -> None:
     problem = Quadratics.random(4)
     state, inner = problem.federation(FedAvg(), LOCAL)
-    p = shares("samples", list(problem.sizes))
     with pytest.raises(RunStopped, match=r"round 1 has 2 of the 3 updates it needs .* client 0: it is gone; client 3"):
-        play_round(state, FedAvg(), Losing(inner, lost={0, 3}), p, Terms(4, 4, 3), 0)
+        play_round(state, FedAvg(), Losing(inner, lost={0, 3}), Terms(4, 4, 3))
 
 
 def test_with_enough_the_rest_is_called_off() -> None:
     problem = Quadratics.random(10)
     state, inner = problem.federation(FedAvg(), LOCAL, lanes=1)
     losing = Losing(inner)
-    p = shares("samples", list(problem.sizes))
-    after, work = play_round(state, FedAvg(), losing, p, Terms(asked=6, enough=4, least=4), 0)
+    after, work = play_round(state, FedAvg(), losing, Terms(asked=6, enough=4, least=4))
     assert losing.called_off == 1
     assert work.cohort == select_cohort(10, 6, 0, 1)
     assert list(work.left_out.values()) == ["others were faster"] * 2
@@ -116,9 +115,9 @@ def test_controls_stay_their_mean_whoever_is_lost(weighting: Any) -> None:
     for _ in range(40):
         lost = {int(client) for client in rng.choice(8, 3, replace=False)}
         losing = Losing(inner, lost=lost, spoilt={int(rng.integers(8))})
-        state, _ = play_round(state, algorithm, losing, p, Terms(5, 5, 1), 0)
-        inner.settle(state.accepted)
+        state, _ = play_round(state, algorithm, losing, Terms(5, 5, 1))
+        inner.commit(state.accepted)
         mean = sum(
             share * inner.states.at(client, state.accepted.get(client))["c_i"].numpy() for client, share in enumerate(p)
         )
-        assert close(state.kept["c"], np.asarray(mean))
+        assert close(state.server["c"], np.asarray(mean))

@@ -13,22 +13,23 @@ import pytest
 import torch
 
 import fedopt
-from fedopt.algorithms.base import shares
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.errors import Diverged
 from fedopt.optimizers.local import LocalSettings
 from fedopt.round.admission import examine
-from fedopt.round.federation import Update, WorkOrder
-from fedopt.round.loop import Terms, play_round
+from fedopt.round.federation import Broadcast, Numbers, Update, WorkOrder
 from fedopt.round.plausibility import REMEMBERED, AdmissionSettings, Bounds, largest_norms, remember
+from fedopt.round.selection import Terms
 from fedopt.runs.checkpoint import Manifest
 from simulations.embedded import resume
 from tests.fedopt.round.test_loop import Losing
 from tests.quadratics import Quadratics, close
+from tests.rounds import play_round
 
 X = torch.tensor([3.0, 4.0])  # |x| = 5
-ORDER = WorkOrder(round=3, client=1, accepted=None, x=X, down={})
-GOOD = Update(3, 1, samples=10, steps=5, loss=0.5, up={"dx": torch.tensor([0.6, 0.8])}, bytes_down=8, bytes_up=8)
+BROADCAST = Broadcast(round=3, x=X)
+NUMBERS = Numbers(samples=10, steps=5, loss=0.5)
+GOOD = Update(3, 1, NUMBERS, up={"dx": torch.tensor([0.6, 0.8])}, bytes_down=8, bytes_up=8)
 BOUNDS = Bounds(AdmissionSettings(largest_norm=10.0, largest_loss=100.0, largest_samples=50), steps=lambda n: n // 2)
 USUAL = {"dx": (1.0, 2.0, 3.0)}
 
@@ -39,16 +40,19 @@ USUAL = {"dx": (1.0, 2.0, 3.0)}
         ({}, None),
         ({"up": {"dx": torch.tensor([12.0, 15.9])}}, None),
         ({"up": {"dx": torch.tensor([12.0, 16.1])}}, "dx is 20.1 long, where at most 20 is plausible"),
-        ({"loss": 100.0, "told": {"error": -100.0}}, None),
-        ({"loss": 101.0}, "its loss is 101, beyond 100 (admission.largest_loss)"),
-        ({"loss": -1e308}, "its loss is -1e+308, beyond 100 (admission.largest_loss)"),
-        ({"told": {"error": 1e308}}, "its error is 1e+308, beyond 100 (admission.largest_loss)"),
-        ({"steps": 6}, "it reports 6 steps, its order asks for 5"),
-        ({"steps": 2**62}, f"it reports {2**62} steps, its order asks for 5"),
+        ({"numbers": replace(NUMBERS, loss=100.0, own={"error": -100.0})}, None),
+        ({"numbers": replace(NUMBERS, loss=101.0)}, "its loss is 101, beyond 100 (admission.largest_loss)"),
+        ({"numbers": replace(NUMBERS, loss=-1e308)}, "its loss is -1e+308, beyond 100 (admission.largest_loss)"),
+        (
+            {"numbers": replace(NUMBERS, own={"error": 1e308})},
+            "its error is 1e+308, beyond 100 (admission.largest_loss)",
+        ),
+        ({"numbers": replace(NUMBERS, steps=6)}, "it reports 6 steps, its order asks for 5"),
+        ({"numbers": replace(NUMBERS, steps=2**62)}, f"it reports {2**62} steps, its order asks for 5"),
     ],
 )
 def test_an_update_beyond_a_bound_is_refused(change: dict[str, Any], reason: str | None) -> None:
-    refusal = examine(replace(GOOD, **change), ORDER, 10, BOUNDS, USUAL)
+    refusal = examine(replace(GOOD, **change), BROADCAST, 10, BOUNDS, USUAL)
     if reason is None:
         assert refusal is None
     else:
@@ -57,7 +61,7 @@ def test_an_update_beyond_a_bound_is_refused(change: dict[str, Any], reason: str
 
 
 def test_samples_beyond_the_bound_are_refused() -> None:
-    refusal = examine(replace(GOOD, samples=51, steps=1), ORDER, 51, BOUNDS, USUAL)
+    refusal = examine(replace(GOOD, numbers=replace(NUMBERS, samples=51, steps=1)), BROADCAST, 51, BOUNDS, USUAL)
     assert refusal is not None
     assert refusal.reason == "it reports 51 samples, more than 50 (admission.largest_samples)"
 
@@ -81,8 +85,8 @@ def test_what_is_remembered_is_the_median_of_each_round() -> None:
 class Absurd(Losing):
     """Client 2's update arrives a million times too long."""
 
-    def train(self, orders: Sequence[WorkOrder]) -> Generator[Any, None, None]:
-        for update in self.inner.train(orders):
+    def train(self, broadcast: Broadcast, orders: Sequence[WorkOrder]) -> Generator[Any, None, None]:
+        for update in self.inner.train(broadcast, orders):
             yield update if update.client != 2 else replace(update, up={n: 1e6 * v for n, v in update.up.items()})
 
 
@@ -91,10 +95,9 @@ def test_an_absurd_update_is_left_out_of_the_mean(rounds_before: int) -> None:
     problem = Quadratics.random(4)
     local = LocalSettings(lr=0.05, epochs=None, steps=3, batch_size="full")
     state, inner = problem.federation(FedAvg(), local)
-    p = shares("uniform", list(problem.sizes))
     for _ in range(rounds_before):
-        state, _ = play_round(state, FedAvg(), inner, p, Terms.all_of(4), 0)
-    after, work = play_round(state, FedAvg(), Absurd(inner), p, Terms(4, 4, 2), 0)
+        state, _ = play_round(state, FedAvg(), inner, Terms.all_of(4))
+    after, work = play_round(state, FedAvg(), Absurd(inner), Terms(4, 4, 2))
     assert list(work.left_out) == [2]
     start = state.x.numpy()
     ends = [
@@ -102,7 +105,7 @@ def test_an_absurd_update_is_left_out_of_the_mean(rounds_before: int) -> None:
     ]
     assert close(after.x, sum(ends) / 3)
     with pytest.raises(Diverged, match=r"client 2: dx is .* long, where at most .* is plausible"):
-        play_round(state, FedAvg(), Absurd(inner), p, Terms.all_of(4), 0)
+        play_round(state, FedAvg(), Absurd(inner), Terms.all_of(4))
 
 
 def test_a_resumed_run_knows_how_long_updates_were(tmp_path: Path) -> None:

@@ -15,7 +15,14 @@ def test_the_scalars_are_those_of_the_issue() -> None:
     names = scalars()
     assert {
         *("drift.norm", "drift.mean_norm", "drift.dispersion", "drift.ratio", "drift.cosine", "gradients.norm"),
-        *("gradients.zeta2", "gradients.b2", "gradients.alignment", "control.error", "control.distance", "control.gap"),
+        *(
+            "gradients.zeta2",
+            "gradients.b2",
+            "gradients.alignment",
+            "algorithm.error",
+            "algorithm.distance",
+            "algorithm.gap",
+        ),
         *("clients.mean", "clients.worst", "clients.deviation", "clients.mean_loss", "classes.worst"),
         *("classes.mean_forgetting", "divergence"),
     } == set(names)

@@ -34,7 +34,7 @@ def test_a_finished_run_is_read_whole(run: Path) -> None:
     assert [record.round for record in past.records] == [1, 2, 3, 4]
     assert past.partition is not None
     assert len(past.partition.sizes) == 20
-    assert (past.failure, past.complaints) == (None, ())
+    assert (past.failure, past.warnings) == (None, ())
 
 
 def test_a_run_that_goes_on_is_read_as_far_as_it_is(run: Path) -> None:
@@ -44,8 +44,8 @@ def test_a_run_that_goes_on_is_read_as_far_as_it_is(run: Path) -> None:
     past = read_run(run)
     assert not past.finished
     assert [record.round for record in past.records] == [1, 2]
-    (complaint,) = past.complaints
-    assert complaint.endswith("has not ended: it has 2 of 4 rounds")
+    (warning,) = past.warnings
+    assert warning.endswith("has not ended: it has 2 of 4 rounds")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_broken_line_is_told_and_the_rest_is_read(
     (run / "metrics.jsonl").write_bytes(b"\n".join(lines) + (b"" if place == 3 else b"\n"))
     past = read_run(run)
     assert [record.round for record in past.records] == left
-    assert told in past.complaints[0]
+    assert told in past.warnings[0]
 
 
 def test_a_round_that_comes_twice_counts_once(run: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_round_that_comes_twice_counts_once(run: Path) -> None:
     (run / "metrics.jsonl").write_bytes(b"".join([*lines[:3], lines[1], lines[3]]))
     past = read_run(run)
     assert [record.round for record in past.records] == [1, 2, 3, 4]
-    assert "line 4 is of round 2 again" in past.complaints[0]
+    assert "line 4 is of round 2 again" in past.warnings[0]
 
 
 @pytest.mark.parametrize("name", ["summary.json", "partition.json"])
@@ -81,7 +81,7 @@ def test_a_torn_file_is_told_and_the_rest_is_read(run: Path, name: str) -> None:
     (run / name).write_bytes((run / name).read_bytes()[:-9])
     past = read_run(run)
     assert len(past.records) == 4
-    assert any(f"{name} cannot be read; it is left out" in complaint for complaint in past.complaints)
+    assert any(f"{name} cannot be read; it is left out" in warning for warning in past.warnings)
 
 
 def test_what_a_study_said_of_a_failure_is_read(run: Path) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedopt.algorithms.base import Algorithm, Weighting, shares
+from fedopt.algorithms.base import Algorithm, Weighting
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
-from fedopt.drift.measuring import Look
+from fedopt.drift.measuring import MeasurePlan
 from fedopt.optimizers.local import LocalSettings
-from fedopt.round.loop import Terms, play_round, select_cohort
+from fedopt.round.selection import Terms, select_cohort
 from tests.fedopt.round.test_loop import Losing
 from tests.quadratics import Array, Quadratics
+from tests.rounds import play_round
 
 SIZES = (1, 2, 3, 4, 5, 6)
 LOCAL = LocalSettings(lr=0.1, epochs=2, batch_size=2)
@@ -36,9 +37,8 @@ def test_a_record_is_about_the_work_that_is_in_the_model(weighting: Weighting) -
     problem = Quadratics.random(6, sizes=SIZES)
     algorithm = FedAvg(weighting=weighting, server_lr=0.5)
     state, inner = problem.federation(algorithm, LOCAL)
-    share_of = shares(weighting, list(SIZES))
-    look = Look(gradients=True)
-    after, work = play_round(state, algorithm, Losing(inner, lost={1}, spoilt={4}), share_of, Terms(5, 5, 3), 0, look)
+    losing, plan = Losing(inner, lost={1}, spoilt={4}), MeasurePlan(gradients=True)
+    after, work = play_round(state, algorithm, losing, Terms(5, 5, 3), plan=plan)
 
     there = [client for client in work.cohort if client not in (1, 4)]
     assert len(there) in (3, 4)
@@ -78,9 +78,7 @@ def test_each_client_s_control_is_the_mean_of_the_raw_gradients_of_its_own_steps
 def test_dissimilarity_in_a_partial_cohort_is_weighted_within_it(algorithm: Algorithm) -> None:
     problem = Quadratics.random(6, sizes=SIZES)
     state, federation = problem.federation(algorithm, LOCAL)
-    _, work = play_round(
-        state, algorithm, federation, shares("samples", list(SIZES)), Terms.all_of(3), 0, Look(gradients=True)
-    )
+    _, work = play_round(state, algorithm, federation, Terms.all_of(3), plan=MeasurePlan(gradients=True))
     w = problem.weights("samples")[work.cohort]
     w = w / w.sum()
     gradients = (np.einsum("nij,j->ni", problem.matrices, problem.start) - problem.vectors)[work.cohort]

@@ -19,14 +19,18 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.experiment.experiment import Experiment
-from fedopt.round.loop import RoundWork, ServerState, Terms, play_round
+from fedopt.round.loop import RoundWork
+from fedopt.round.method import Method
 from fedopt.round.plausibility import Bounds
+from fedopt.round.selection import Terms
+from fedopt.round.state import ServerState
 from fedopt.wire import HELLO, TRAIN, Greeting, Hello
 from server.grid_federation import GridFederation
 from server.limits import ReplyLimit
 from server.links import DirectLink
 from server.roster import Roster
 from server.superlink import SuperLink
+from tests.rounds import play_round
 from tests.server.hostile.cases import Objects, Reply
 
 SAMPLES, STEPS, CLIENTS, HOSTILE = 10, 5, 3, 2
@@ -66,8 +70,7 @@ class AtHand(DirectLink):
             experiment.admission,
             clients=CLIENTS,
             least=2,
-            names={"dx"},
-            tells=frozenset(),
+            method=Method(FedAvg()),
             federation="f",
             report=self.output.append,
             check=lambda: None,
@@ -80,7 +83,7 @@ class AtHand(DirectLink):
         self.answer = answer
         state = ServerState.initial(torch.from_numpy(START.copy()), FedAvg())
         bounds = Bounds(steps=lambda samples: STEPS)
-        return play_round(state, FedAvg(), self.federation, [1 / 3] * 3, Terms(3, 3, 2), 0, bounds=bounds)
+        return play_round(state, FedAvg(), self.federation, Terms(3, 3, 2), bounds=bounds)
 
     def push(self, messages: Iterable[Message]) -> list[str]:
         messages = list(messages)

@@ -49,7 +49,7 @@ def field_cases() -> Iterator[Case]:
     for name, value in (("steps", 0), ("steps", 1000), ("samples", 7.0), ("steps", 1.0), ("loss", 1), ("loss", 1e30)):
         yield Case(f"field {name} is {value!r}", with_fields(setting(name, value)))
     for number, text in enumerate(NASTY_TEXTS):
-        yield Case(f"reports a number of an unknown name, text {number}", with_fields(setting(f"told.{text}", 0.0)))
+        yield Case(f"reports a number of an unknown name, text {number}", with_fields(setting(f"number.{text}", 0.0)))
         yield Case(f"a text for the loss, text {number}", with_fields(setting("loss", text)))
 
 

@@ -72,7 +72,7 @@ def test_every_section_is_drawn_without_a_complaint(browser: webdriver.Chrome, p
     open_page(browser, page)
     for section in SECTIONS:
         assert browser.find_element(By.ID, section).is_displayed(), section
-    for name in ("test_accuracy", "test_loss", "drift.ratio", "gradients.zeta2", "control.error", "clients.worst"):
+    for name in ("test_accuracy", "test_loss", "drift.ratio", "gradients.zeta2", "algorithm.error", "clients.worst"):
         assert curves(browser, name), name
     assert len(chart(browser, "partition bars").find_elements(By.CSS_SELECTOR, "rect")) > 8
     assert len(chart(browser, "partition bubbles").find_elements(By.CSS_SELECTOR, "circle")) > 8
@@ -142,14 +142,14 @@ def test_ink_and_ground_are_far_apart_in_both_schemes(browser: webdriver.Chrome,
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
     open_page(browser, page)
     script = "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
-    ink, ground = (luminance(colour) for colour in browser.execute_script(script))
+    ink, ground = (luminance(color) for color in browser.execute_script(script))
     assert (ink < ground) == (scheme == "light")
     assert (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05) > 4.5
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
-def luminance(colour: str) -> float:
-    parts = [int(part) / 255 for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+def luminance(color: str) -> float:
+    parts = [int(part) / 255 for part in color.removeprefix("rgb(").removesuffix(")").split(",")]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

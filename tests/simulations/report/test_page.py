@@ -104,7 +104,7 @@ def test_every_measure_of_the_runs_is_explained(study: Path) -> None:
     data = data_of((study / "report.html").read_text())
     drawn = {measure for group in data["groups"] for measure in group["curves"]}
     assert drawn <= data["meanings"].keys()
-    assert {"control.error", "control.distance", "clients.worst", "classes.mean_forgetting"} <= drawn
+    assert {"algorithm.error", "algorithm.distance", "clients.worst", "classes.mean_forgetting"} <= drawn
 
 
 def test_runs_without_a_study_are_grouped_by_what_they_differ_in(study: Path, tmp_path: Path) -> None:

@@ -1,22 +1,36 @@
-"""How evenly a model serves: over clients, each on its own test share, and over classes."""
+"""How accuracy varies over clients, each on its own test share, and over classes."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Sequence
+from typing import Protocol
 
 from fedopt.drift.records import ClassSpread, ClientSpread
-from fedopt.round.federation import Score
 
 WORST = 0.1
-"""The share of the clients that `worst` is about."""
+"""The share of the clients that `worst` averages over."""
 
 Accuracies = Sequence[float | None]
+"""By class; None for a class without samples."""
 
 
-def spread_over_clients(scores: Sequence[Score], clients: int) -> ClientSpread | None:
-    """None where no client could be asked."""
+class ClientScore(Protocol):
+    """The model on one client's own test share."""
+
+    @property
+    def client(self) -> int: ...
+
+    @property
+    def loss(self) -> float: ...
+
+    @property
+    def accuracy(self) -> float: ...
+
+
+def spread_over_clients(scores: Sequence[ClientScore], clients: int) -> ClientSpread | None:
+    """None if no client has a score."""
     scores = [score for score in scores if math.isfinite(score.loss)]
     if not scores:
         return None
@@ -50,7 +64,7 @@ def spread_over_classes(now: Accuracies, best: Accuracies) -> ClassSpread | None
 
 
 def best_so_far(best_before: Accuracies, now: Accuracies) -> list[float | None]:
-    """The larger of the two, class by class; there may be nothing before."""
+    """The larger of the two, class by class; `best_before` is empty at the first evaluation."""
     if not best_before:
         return list(now)
     return [

@@ -1,0 +1,81 @@
+"""What an algorithm sees of a client's local work, and what it makes of it.
+
+Vectors are rows [lanes, Q], clients side by side: each parameter starts at an aligned place of its row, and the gaps
+between parameters hold zeros. `layout` maps rows to flat vectors [lanes, P] without gaps and to named tensors. Count,
+rank, mask or add noise on these: entries of a gap are no entries of the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+from fedopt.vectors.layout import RowLayout, Vectors
+
+T = TypeVar("T")
+
+
+class OnDemand(Generic[T]):
+    """A value that is computed when it is first asked for."""
+
+    def __init__(self, compute: Callable[[], T]) -> None:
+        self._compute, self._values = compute, list[T]()
+
+    def __call__(self) -> T:
+        if not self._values:
+            self._values.append(self._compute())
+        return self._values[0]
+
+    @property
+    def known(self) -> T | None:
+        """The value if it has been computed, and else None."""
+        return self._values[0] if self._values else None
+
+
+@dataclass(frozen=True)
+class LocalWork:
+    """One round's local work on lanes, as `Algorithm.finish` sees it."""
+
+    x: Tensor
+    """The model that came down, [Q]."""
+    y: Tensor
+    """Where each lane's steps led, [lanes, Q]."""
+    displacement: Tensor
+    """y - x, [lanes, Q]."""
+    state: Vectors
+    """What each client kept from its last accepted round, [lanes, Q] each."""
+    steps: Tensor
+    """Steps that each lane took, [lanes]."""
+    samples: Tensor
+    """n_i of each lane's client, [lanes]."""
+    rates: Tensor
+    """Sum of the learning rates of these steps, [lanes]."""
+    mean_gradient: Tensor | None
+    """Mean of the raw gradients that drove these steps, [lanes, Q]; None unless `needs_mean_gradient`."""
+    full_gradient: OnDemand[Tensor]
+    """Gradients at x over all of each client's data, [lanes, Q]; costs a pass over them, the first time. In rounds that
+    measure gradients they are known already."""
+    full_loss: OnDemand[Tensor]
+    """Mean losses at x over all of each client's data, [lanes]; costs a pass over them, the first time."""
+    layout: RowLayout
+    """Which entries of a row are which parameters'."""
+    down: Vectors = field(default_factory=dict)
+    """What came down beside x, [Q] each."""
+    prepared: Vectors = field(default_factory=dict)
+    """What `begin` made for the steps."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What `finish` returns: what travels up, and what the client keeps."""
+
+    up: Vectors
+    """[lanes, Q] each: just the names that `sends_up` declares."""
+    state: Vectors = field(default_factory=dict)
+    """The client's new state, [lanes, Q] each: the names of `client_state`."""
+    numbers: Mapping[str, Tensor] = field(default_factory=dict)
+    """Scalars [lanes]: those of `sends_numbers`, and fields of the algorithm's `record`. A record's number that is not
+    finite is left out."""

@@ -1,0 +1,84 @@
+"""Importing by name: `package.module:attribute`, in this package and from outside.
+
+`load_outside` is the only function that imports what an experiment names in this way. A client of somebody else's
+server says first, by `allowing`, what that server may have it import.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from fedopt.errors import InvalidExperiment
+
+_allowed: ContextVar[frozenset[str] | None] = ContextVar("allowed", default=None)
+
+
+class CannotImport(ValueError):
+    """The module is not there, fails, or has no such attribute."""
+
+
+def load_attribute(place: str) -> object:
+    """Imports `package.module:attribute`."""
+    module, _, attribute = place.partition(":")
+    found: object = importlib.import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def place_of(kind: type[object]) -> str:
+    """`package.module:Class`, also of a class in the script that Python was started with."""
+    module = kind.__module__
+    return f"{_main() or module if module == '__main__' else module}:{kind.__qualname__}"
+
+
+def _main() -> str | None:
+    """What another process would import as `package.module` to get this one's `__main__`, if there is such a name."""
+    main = sys.modules["__main__"]
+    if main.__spec__ is not None:
+        return main.__spec__.name
+    file = Path(getattr(main, "__file__", None) or "")
+    return file.stem if file.suffix == ".py" else None
+
+
+@contextmanager
+def allowing(names: Iterable[str] | None) -> Iterator[None]:
+    """Lets only these names be loaded, in this thread and while this context lasts; None lets any."""
+    token = _allowed.set(None if names is None else frozenset(names))
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+def load_outside(name: str) -> object:
+    """Imports `package.module:attribute`, from the current folder, too.
+
+    InvalidExperiment if the name is not allowed: then nothing has been imported. CannotImport if there is nothing of
+    this name.
+    """
+    allowed = _allowed.get()
+    if allowed is not None and name not in allowed:
+        raise InvalidExperiment(
+            f"the server wants this machine to run {name}; if you trust it, start the client with --allow-code {name} "
+            f"(a stock SuperNode with allow-code='{name}' in its --node-config)"
+        )
+    search_in(Path.cwd())  # a console script does not look where the user stands
+    module, colon, attribute = name.partition(":")
+    try:  # a script's own classes are there already, and would be others after a second import
+        return load_attribute(f"{'__main__' if module == _main() else module}{colon}{attribute}")
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CannotImport(f"{name} cannot be imported: {error}") from error
+    except Exception as error:  # whatever a user's own module may raise while it is executed
+        raise CannotImport(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def search_in(folder: Path) -> None:
+    """From now on modules are looked for in this folder, too, after all others; child processes inherit that."""
+    if str(folder.absolute()) not in sys.path:
+        sys.path.append(str(folder.absolute()))

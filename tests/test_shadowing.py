@@ -1,0 +1,75 @@
+"""`python -m fedopt` in a folder that holds a server.py or clients/ says so, and never imports them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands import environment
+
+ROOT = Path(__file__).parents[1]
+BOOBY_TRAP = "raise SystemExit('the user\\'s own file was imported')\n"
+
+
+def run(*command: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """With the checkout on the path behind the current folder, as an installed package is."""
+    paths = os.pathsep.join(filter(None, [variables.pop("FIRST", ""), str(ROOT)]))
+    env = {**environment(), "PYTHONPATH": paths, **variables}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+def refused(done: subprocess.CompletedProcess[str], file: Path, name: str) -> bool:
+    """Whether it ended with one sentence that names the file, the package and the remedy."""
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("fedopt:")]
+    assert f"fedopt: {file} would be imported in place of fedopt's own package {name}; " in line
+    assert "Traceback" not in done.stderr.partition("fedopt:")[0]
+    return done.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("shadow", "name", "command"),
+    [
+        ("server.py", "server", ["server", "--help"]),
+        ("clients/__init__.py", "clients", ["client", "--help"]),
+        ("simulations.py", "simulations", ["--help"]),
+    ],
+)
+def test_a_file_in_the_current_folder_is_named(tmp_path: Path, shadow: str, name: str, command: list[str]) -> None:
+    file = tmp_path / shadow
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(BOOBY_TRAP)
+    done = run(sys.executable, "-m", "fedopt", *command, cwd=tmp_path)
+    assert refused(done, tmp_path / Path(shadow).parts[0], name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "run it from another folder" in done.stderr
+
+
+def test_torchrun_names_it_too_and_its_remedy_works(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(BOOBY_TRAP)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "1"]
+    assert refused(run(*torchrun, "-m", "fedopt", "server", "--help", cwd=tmp_path), tmp_path / "server.py", "server")
+    script = tmp_path / "bin" / "fedopt"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\nfrom fedopt.__main__ import main\nmain()\n")  # as pip installs it
+    script.chmod(0o755)
+    done = run(*torchrun, "--no-python", str(script), "server", "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+def test_a_file_elsewhere_on_the_path_is_named_with_its_remedy(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "server.py").write_text(BOOBY_TRAP)
+    done = run(sys.executable, "-m", "fedopt", "--help", cwd=tmp_path, FIRST=str(tmp_path / "mine"))
+    assert refused(done, tmp_path / "mine" / "server.py", "server")
+    assert f"take {tmp_path / 'mine'} off PYTHONPATH" in done.stderr
+
+
+def test_files_of_other_names_are_none_of_its_business(tmp_path: Path) -> None:
+    (tmp_path / "servers.py").write_text(BOOBY_TRAP)
+    (tmp_path / "clients").mkdir()  # a folder of data, in front of a package with an __init__.py
+    assert run(sys.executable, "-m", "fedopt", "server", "--help", cwd=tmp_path).returncode == 0
