@@ -52,7 +52,7 @@ def test_run_config_overrides_the_experiment() -> None:
 
 @pytest.mark.deployment
 def test_flwr_run_on_stock_superlink_and_supernodes(tmp_path: Path) -> None:
-    """Two stock SuperNodes end with the weights of the simulation. Each message starts a process that imports torch."""
+    """Two stock SuperNodes end with the weights of the simulation; each message starts a process with torch."""
     checkout = tmp_path / "checkout"
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     for file in files:
