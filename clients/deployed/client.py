@@ -89,17 +89,16 @@ class FederationClient:
         self.like = layout.flatten(task.module)
         """A flat vector [Q] with the model's length, dtype and device."""
         self._evaluator = Evaluator(task, layout, test[0].to(device, dtype), test[1].to(device), len(hello.class_names))
-        algorithm, channel = experiment.algorithm, experiment.channel.channel
-        self._algorithm = algorithm
-        self._down = algorithm.sends_down(algorithm.server_state(self.like)).keys()
-        up = dict.fromkeys(algorithm.sends_up, self.like)
-        initial = {**algorithm.client_state(self.like), **channel.client_state(up)}
+        method = experiment.method
+        self._algorithm = method.algorithm
+        self._down = method.sends_down(method.server_state(self.like)).keys()
+        initial = method.client_state(self.like)
         self._state = DurableState(config.state, hello.federation, config.client, initial)
         decays = experiment.local.optimizer.decays_weights
         backend = choose_backend(settings.backend, task, samples, targets, decays).backend
-        training = LocalTraining(task, algorithm, experiment.local, settings.seed)
+        training = LocalTraining(task, method.algorithm, experiment.local, settings.seed)
         trainer = LaneTrainer(training, (samples, targets), Execution(backend, 1, settings.products))
-        self._trainer = SendingTrainer(trainer, channel, settings.seed)
+        self._trainer = SendingTrainer(trainer, method.channel, settings.seed)
 
     @property
     def order_bytes(self) -> int:

@@ -21,6 +21,7 @@ from fedopt.models import MODELS
 from fedopt.models.base import ModelFamily
 from fedopt.models.dense import Mlp
 from fedopt.optimizers.local import LocalSettings
+from fedopt.optimizers.moments import Moments
 from fedopt.precision import Products
 from fedopt.round.gathering import GATHERINGS
 from fedopt.round.gathering.base import Gathering
@@ -132,7 +133,7 @@ class Experiment(Section):
     @property
     def method(self) -> Method:
         """What happens to vectors in a round."""
-        return Method(self.algorithm, self.channel.channel, self.gathering)
+        return Method(self.algorithm, self.channel.channel, self.gathering, Moments.of(self.local))
 
     @property
     def cohort_size(self) -> int:

@@ -86,7 +86,7 @@ class Run:
         self._terms = terms or _strict(self._experiment)
         self._layout = Layout.of(task.module)
         self._checkpoints = Checkpoints(directory.path / "checkpoint", directory.experiment)
-        self._state = ServerState.initial(self._layout.flatten(task.module), self._experiment.algorithm)
+        self._state = ServerState.initial(self._layout.flatten(task.module), self._experiment.method)
         self._records: list[RoundRecord] = []
         self._draft: Draft | None = None
         """A round that is trained but does not count yet."""
@@ -145,12 +145,12 @@ class Run:
         with self._writing():
             self._directory.withdraw_summary()
         experiment = self._experiment
-        algorithm, local = experiment.algorithm, experiment.local
+        local = experiment.local
         bounds = Bounds(
             experiment.admission,
             lambda samples: local_steps(samples, local),
-            vectors=algorithm.sends_up,
-            numbers=algorithm.sends_numbers,
+            vectors=experiment.method.sends_up,
+            numbers=experiment.algorithm.sends_numbers,
         )
         rules = Rules(self._terms, experiment.run.seed, bounds)
         rounds = Rounds(experiment.method, self._federation, rules, self._recorder.plan)
