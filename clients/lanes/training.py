@@ -22,11 +22,11 @@ from clients.lanes.recording import Record
 from clients.lanes.steps import LocalSteps, RoundStart, StepsTaken
 from clients.stacked.products import in_one_thread, rounding
 from fedopt.algorithms.base import Algorithm
-from fedopt.algorithms.local_work import LocalWork, OnDemand
+from fedopt.algorithms.local_work import Finished, LocalWork, OnDemand
 from fedopt.data.batches import BatchPlan, plan_batches
 from fedopt.drift.gradients import GRADIENT
 from fedopt.optimizers.local import LocalSettings
-from fedopt.optimizers.moments import Moments
+from fedopt.optimizers.moments import PREFIX, Moments
 from fedopt.precision import Products, on_gpu
 from fedopt.round.federation import Broadcast, Numbers, WorkOrder
 from fedopt.seeding import Purpose, stream
@@ -167,6 +167,7 @@ class LaneTrainer:
         )
         asked = {GRADIENT: work.full_gradient()} if broadcast.gradient else {}
         finished = algorithm.finish(work)
+        _check_names(algorithm, finished, state)
         moments_up, own_moments = self._moments.to_send(taken.moments)
         up = self._hand_over({**finished.up, **moments_up, **asked}, [job.up_buffers for job in jobs])
         new_state = self._hand_over({**finished.state, **own_moments}, [job.state_buffers for job in jobs])
@@ -242,6 +243,20 @@ class LaneTrainer:
         theta.copy_(where_steps_led)
         samples = x.new_tensor([len(job.indices) for job in jobs])
         return gradient.div_(samples[:, None]), loss.div_(samples)
+
+
+def _check_names(algorithm: Algorithm, finished: Finished, state: Vectors) -> None:
+    """TypeError for an algorithm whose `finish` does not return what it declares."""
+    if finished.up.keys() != set(algorithm.sends_up):
+        raise TypeError(
+            f"{algorithm.name}: finish sends {sorted(finished.up)}, and sends_up declares {sorted(algorithm.sends_up)}"
+        )
+    own = {name for name in state if not name.startswith(PREFIX)}
+    if finished.state.keys() != own:
+        raise TypeError(f"{algorithm.name}: finish returned the state {sorted(finished.state)}, not {sorted(own)}")
+    missing = set(algorithm.sends_numbers) - finished.numbers.keys()
+    if missing:
+        raise TypeError(f"{algorithm.name}: finish lacks the numbers {sorted(missing)} that sends_numbers declares")
 
 
 def _one_pass(samples: int, width: int) -> BatchPlan:
