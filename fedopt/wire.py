@@ -284,6 +284,14 @@ def read_model(arrays: Arrays, like: Tensor) -> Tensor:
     return vectors["x"]
 
 
+def read_accepted(fields: Fields) -> int | None:
+    """The last round of this client's that the server accepted."""
+    accepted = _take(fields, "accepted", int)
+    if accepted < NEVER:
+        raise Malformed(f"the order is after round {accepted}; rounds count from 1")
+    return accepted or None
+
+
 def unpack(packed: Mapping[str, PackedArray], like: Tensor, names: Collection[str] | None = None) -> Arrays:
     """The arrays of a message, as read-only views: just `names`, if given, each of the shape and type of `like`.
 

@@ -328,7 +328,7 @@ class GridFederation:
         evaluation = ClientEvaluation(
             self._link, self._roster, present, report=self._report, largest_loss=self._largest_loss
         )
-        return evaluation.run(x, round_, self._run.deadline, self._check)
+        return evaluation.run(x, round_, accepted, self._run.deadline, self._check)
 
     def mean_state(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> None:
         """Unknown: each client stores its own state."""
