@@ -252,6 +252,12 @@ class _Choice:
         return member
 
 
+def flat_keys(section: type[Section]) -> set[str]:
+    """Every flat key that the section, or some member in it, may read."""
+    families = section.families if issubclass(section, Composite) else ()
+    return {*_own_keys(section), *(key for family in families for key, _ in _possible(family.registry))}
+
+
 def _by_key(section: type[Composite], given: Mapping[str, Any]) -> dict[str, Any]:
     """A copy in which an object that was given by its field stands under its key."""
     flat = dict(given)
@@ -332,7 +338,10 @@ _Reader = type[Section] | FamilyField
 def _possible(registry: Registry, seen: frozenset[str] = frozenset()) -> Iterator[tuple[str, _Reader]]:
     """Every key that some registered member reads, with who would."""
     for name in registry:
-        kind = registry.resolve(name)
+        try:
+            kind = registry.resolve(name)
+        except UnknownName:  # a plugin that cannot be imported has no keys
+            continue
         families = {family.field: family for family in kind.families} if issubclass(kind, Composite) else {}
         yield from ((key, kind) for key in kind.model_fields.keys() - families.keys() - {"name"})
         for family in families.values():
