@@ -75,10 +75,13 @@ class LocalSteps:
                 self._step(batch)
             else:
                 self._recordings.step(batch, self._step)
+        steps = x.new_tensor(batches.steps_of_lanes)
+        sums_of_rates = x.new_tensor([rates.total(steps) for steps in batches.steps_of_lanes])
         return StepsTaken(
             gradients=None if self._sums is None else self._sums[:lanes],
             displacement=None if self._displacement is None else self._displacement[:lanes],
-            rates=x.new_tensor([rates.total(steps) for steps in batches.steps_of_lanes]),
+            weights=steps if self._local.schedule.is_constant else sums_of_rates,
+            rates=sums_of_rates,
             moments=self._optimizer.moments,
         )
 
@@ -100,7 +103,11 @@ class LocalSteps:
             return
         self._optimizer.step(self._gradient)
         if self._sums is not None:
-            self._sums[: batch.active] += self._gradient.raw
+            sums = self._sums[: batch.active]
+            if self._local.schedule.is_constant:
+                sums += self._gradient.raw
+            else:
+                subtract(sums, -self._rate_now, self._gradient.raw)
 
     def _at_fixed_address(self, name: str, vector: Tensor) -> Tensor:
         """A copy of the vector in the memory that recordings read it from."""
@@ -128,7 +135,10 @@ class StepsTaken:
     """What a round's steps leave behind beside theta. The next round overwrites it."""
 
     gradients: Tensor | None
-    """Sums of the raw gradients of the steps, [lanes, Q], if the mean gradient is computed from them."""
+    """Sums of the raw gradients of the steps, [lanes, Q], if the mean gradient is computed from them. If rates change,
+    gradients are weighted by their rates, as they are in a displacement, so that both ways give the same mean."""
+    weights: Tensor
+    """The sums of the gradients' weights, [lanes]: the numbers of steps, or the sums of the rates."""
     displacement: Tensor | None
     """y - x, [lanes, Q], with more digits than y has, if the mean gradient is computed from it."""
     rates: Tensor

@@ -158,7 +158,7 @@ class LaneTrainer:
             steps=steps,
             samples=theta.new_tensor([len(job.indices) for job in jobs]),
             rates=taken.rates,
-            mean_gradient=self._mean_gradient(taken, moved, steps, algorithm.shift(prepared)),
+            mean_gradient=self._mean_gradient(taken, moved, algorithm.shift(prepared)),
             full_gradient=OnDemand(lambda: self._full_pass(broadcast, x, jobs)[0]),
             full_loss=OnDemand(lambda: self._full_pass(broadcast, x, jobs, losses=True)[1]),
             layout=packing,
@@ -191,10 +191,10 @@ class LaneTrainer:
         """A number of the records may be left out; one that the server computes with may not, so that it is refused."""
         return math.isfinite(number) or name in self._algorithm.sends_numbers
 
-    def _mean_gradient(self, taken: StepsTaken, moved: Tensor, steps: Tensor, shift: Tensor | None) -> Tensor | None:
+    def _mean_gradient(self, taken: StepsTaken, moved: Tensor, shift: Tensor | None) -> Tensor | None:
         """Of the raw gradients that drove the steps, [lanes, Q]."""
         if taken.gradients is not None:
-            return taken.gradients / steps[:, None]
+            return taken.gradients / taken.weights[:, None]
         if taken.displacement is None:
             return None
         mean = moved / -taken.rates[:, None]  # of steps y <- y - lr (g + shift)
