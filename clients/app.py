@@ -16,7 +16,7 @@ from flwr.clientapp import ClientApp
 
 from clients.deployed.bounds import in_simulation
 from clients.deployed.client import ClientConfig, FederationClient
-from fedopt.errors import FedoptError
+from fedopt.errors import FedoptError, InvalidExperiment
 from fedopt.text import plain
 from fedopt.wire import (
     Farewell,
@@ -108,6 +108,8 @@ def order_bytes(context: Context) -> int | None:
 def client_config(context: Context, defaults: Defaults) -> ClientConfig:
     """This node's own settings, from its node config and, for missing keys, from `defaults`."""
     config = {**defaults, **context.node_config}
+    if "allow-model" in config:
+        raise InvalidExperiment("this node's config has allow-model, which is called allow-code now")
     client = config.get("partition-id")
     if not isinstance(client, int) or isinstance(client, bool):
         raise Malformed('this node does not know which client it is: its node config lacks "partition-id"')
@@ -127,7 +129,7 @@ def client_config(context: Context, defaults: Defaults) -> ClientConfig:
             *(f"{key}={value}" for key, value in overrides.items() if value is not None and key not in set_here),
             *own,
         ),
-        models=None if simulated else tuple(str(config.get("allow-model", "")).split()),
+        code=None if simulated else tuple(str(config.get("allow-code", "")).split()),
         alone=bool(config.get("resident", False)),
     )
 

@@ -161,6 +161,11 @@ class Composite(Section):
         """Keys that were given and that nothing reads, each with the name of the member that does not read it."""
         return {key: unread.by for key, unread in self._unread.items()}
 
+    @property
+    def unread_values(self) -> dict[str, Any]:
+        """The values of the keys that were given and that nothing reads."""
+        return {key: unread.value for key, unread in self._unread.items()}
+
     def notes(self, section: str) -> list[str]:
         """One sentence for each key of `unread` whose value is not the default of a member that would read it."""
         return [
@@ -185,7 +190,7 @@ class Composite(Section):
         if not update:
             return super().model_copy(deep=deep)
         changes = _by_key(type(self), update)
-        idle = {key: unread.value for key, unread in self._unread.items()}
+        idle = self.unread_values
         before = idle | self.given()
         for family in self.families:
             if isinstance(changes.get(family.key), Family):  # an object comes with all of its keys

@@ -28,6 +28,8 @@ class LocalClients:
         """Makes the clients connect to the server at `address`."""
         experiment = directory.experiment
         self._log = directory.path / "clients.log"
+        path = experiment.data.path
+        own = [*([] if path is None else [f"data.path={path}"]), f"run.threads={experiment.run.threads}"]
         order = {
             "address": address,
             "run": str(directory.path.absolute()),
@@ -36,7 +38,7 @@ class LocalClients:
             "config": {
                 "state": str(directory.path.absolute() / "client-state"),
                 "device": experiment.run.device,
-                "set": f"data.path={experiment.data.path}\nrun.threads={experiment.run.threads}",
+                "set": "\n".join(own),
             },
         }
         assert self._process.stdin is not None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedopt.data.settings import DRAWN, NEEDS_PATH, DataSettings
+from fedopt.data.settings import DataSettings
 from fedopt.experiment.experiment import Experiment
 from fedopt.runs.past_runs import PastRun
 
@@ -38,9 +38,6 @@ PARTITION = "partition sha256"
 
 NOT_COMPARED = {DATA, PARTITION, "data.name"}
 """Axes along which accuracies are not comparable."""
-
-OF_THE_PARTITION = {"clients", "partition", "alpha", "shards", "classes", "min_samples"}
-"""Keys of [data] that change only which client has which samples. (For drawn data they change the samples as well.)"""
 
 UNKNOWN = "-"
 FINGERPRINT_DIGITS = 8
@@ -148,8 +145,11 @@ def _text(value: Any) -> str:
 def _settings_of_data(data: DataSettings, with_path: bool) -> str:
     """Equal for settings that read the same samples, or draw them from the same seed; without paths, copies of a file
     count as the same."""
-    ignored = {"download", *data.unread} | (set() if with_path else {"path"})
-    return data.model_dump_json(exclude=ignored if data.name in DRAWN else ignored | OF_THE_PARTITION)
+    read = {**data.source.model_dump(mode="json"), "validation": data.validation}
+    # Data that are drawn may depend on everything, other data on no key of who holds which sample.
+    keys = data.model_dump(mode="json") if data.source.is_drawn else read
+    ignored = {"download"} if with_path else {"download", "path"}
+    return json.dumps({key: value for key, value in keys.items() if key not in ignored})
 
 
 def _repeated(rows: Sequence[LabeledRun]) -> list[list[LabeledRun]]:
@@ -178,7 +178,7 @@ def _labels_of_data(runs: Sequence[PastRun]) -> list[tuple[PastRun, str]]:
 
 
 def _name_of_data(data: DataSettings) -> str:
-    return data.path.name if data.name in NEEDS_PATH else data.name
+    return data.source.title
 
 
 def _name_with_hash(run: PastRun) -> str:
@@ -190,7 +190,7 @@ def _warn_of_unknown(runs: Sequence[PastRun], warnings: list[str]) -> None:
     """Adds a warning if runs read files at different paths and no fingerprint shows whether the files are the same."""
     unknown = [run for run in runs if run.fingerprint is None or run.experiment.data.is_drawn]
     data = runs[0].experiment.data
-    if unknown and data.name in NEEDS_PATH and len({run.experiment.data.path for run in runs}) > 1:
+    if unknown and data.source.is_own and len({run.experiment.data.path for run in runs}) > 1:
         warnings.append(
             f"data.path is not the same in all runs, and for {len(unknown)} of them, {unknown[0].path} for one, no "
             "fingerprint can say whether the data are"

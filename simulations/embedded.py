@@ -16,10 +16,9 @@ from clients.lanes.choice import choose_backend
 from clients.lanes.training import Execution, LocalTraining
 from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.fingerprint import Fingerprint, fingerprint_partition
-from fedopt.data.label_skew import LabelSkew
+from fedopt.data.label_skew import LabelSkew, LabelSpread
 from fedopt.data.partition import partition
 from fedopt.device import threads
-from fedopt.drift.records import LabelSpread
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.federation import Score
 from fedopt.runs.checkpoint import Checkpoints
@@ -127,7 +126,9 @@ def prepare(experiment: Experiment) -> Prepared:
     parts = partition(dataset, experiment.data, settings.seed)
     owners = owners_of_tests(dataset, parts, settings.seed)
 
-    choice = choose_backend(settings.backend, task, dataset.x_train, dataset.y_train, experiment.local.weight_decay)
+    choice = choose_backend(
+        settings.backend, task, dataset.x_train, dataset.y_train, experiment.local.optimizer.decays_weights
+    )
     check_products(settings.products, choice.backend, dataset.x_train)
     workers = choose_workers(settings.workers, experiment, dataset.x_train.device)
     lanes = settings.lanes

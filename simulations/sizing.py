@@ -58,11 +58,10 @@ def memory(device: torch.device) -> int:
 
 
 def vectors_per_lane(experiment: Experiment) -> int:
-    """How many vectors of the model's size a step of one lane touches; a velocity is written, then read again."""
+    """How many vectors of the model's size a step of one lane reads or writes."""
     local, algorithm = experiment.local, experiment.algorithm
-    moments = 2 * (local.momentum > 0 or local.weight_decay > 0) if local.stepper == "sgd" else 2
     corrections = 3 if sums_gradients(algorithm, local) else 2 * int(algorithm.needs_mean_gradient)
-    return 2 + moments + (local.optimizer == "sam") + corrections
+    return 2 + local.optimizer.vectors_touched + corrections
 
 
 def choose_recording(requested: bool, device: torch.device, backend: Backend, draws: bool = False) -> Record | None:

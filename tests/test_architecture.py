@@ -30,11 +30,11 @@ LAYERS = [
     {
         "registry",
         "explain",
-        "flower_version",
         "section",
         "family",
         "imports",
         "errors",
+        "flower_version",
         "seeding",
         "device",
         "precision",
@@ -84,6 +84,24 @@ def test_no_import_inside_fedopt_goes_back_up() -> None:
 
 def _is_of(package: str, name: str) -> bool:
     return name == package or name.startswith(f"{package}.")
+
+
+PURE = {"all", "any", "callable", "hasattr", "isinstance", "issubclass", "len", "max", "min", "set", "sorted"}
+"""Built-in functions that an assert may call: python -O removes asserts, so nothing in one may have an effect."""
+
+
+@pytest.mark.parametrize("package", ABOVE)
+def test_no_assert_has_an_effect(package: str) -> None:
+    for file in (ROOT / package).rglob("*.py"):
+        for statement in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(statement, ast.Assert):
+                continue
+            for node in ast.walk(statement.test):
+                place = f"{file}:{statement.lineno}"
+                assert not isinstance(node, ast.NamedExpr | ast.Await | ast.Yield | ast.YieldFrom), place
+                if isinstance(node, ast.Call):
+                    assert isinstance(node.func, ast.Name), place
+                    assert node.func.id in PURE, place
 
 
 def test_no_two_files_import_each_other() -> None:

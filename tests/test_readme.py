@@ -10,7 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from fedopt.drift.records import LabelSpread
+from fedopt.data.label_skew import LabelSpread
 from fedopt.experiment.experiment import Experiment
 from fedopt.runs.history import RoundRecord, Summary
 from simulations.study.file import read_study

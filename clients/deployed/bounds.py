@@ -14,7 +14,6 @@ import torch
 from fedopt.data.batches import local_steps
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
-from fedopt.models.custom import CustomModel
 from fedopt.seeding import Purpose, isolated
 from fedopt.wire import Hello
 
@@ -26,9 +25,6 @@ MODEL_SHARE = 1 / 16
 
 DATA_SHARE = 1 / 8
 """The share of memory that generated data, or the minibatches of a round, may take."""
-
-SYNTHETIC_BYTES = 600_000
-"""Approximate bytes per client of synthetic data: 400 samples of 60 numbers, copied a few times."""
 
 MOST_STEPS = 10**9
 """The most local steps of a round: hours, even for the smallest models."""
@@ -55,15 +51,15 @@ def check_before_data(experiment: Experiment, hello: Hello, has_own_data: bool) 
     data = experiment.data
     if data.clients > MOST_CLIENTS:
         raise InvalidExperiment(f"the server has {data.clients} clients; a client takes part among {MOST_CLIENTS}")
-    if data.name == "synthetic" and not has_own_data:
-        _check_size("synthetic data of all clients", data.clients * SYNTHETIC_BYTES, DATA_SHARE)
-    if data.image_size is not None and hello.sample_shape[1:] != (data.image_size, data.image_size):
-        raise InvalidExperiment(
-            f"the server resizes images to {data.image_size} pixels and has samples of shape {hello.sample_shape}"
-        )
-    if max(data.shards, data.classes) > MOST_CLIENTS:
+    if not has_own_data:
+        size = data.source.generated_bytes(data.clients)
+        _check_size(f"{data.source.name} data of all clients", size, DATA_SHARE)
+    side = data.source.resized_to
+    if side is not None and hello.sample_shape[1:] != (side, side):
+        raise InvalidExperiment(f"the server resizes images to {side} pixels, but has samples {hello.sample_shape}")
+    if data.partition.pieces > MOST_CLIENTS:
         raise InvalidExperiment(f"the server cuts the data into more than {MOST_CLIENTS} parts for each client")
-    if not isinstance(experiment.model, CustomModel):  # a custom model's code was allowed by this machine's user
+    if ":" not in experiment.model.name:  # code from outside was allowed by this machine's user
         _check_size("model", _model_bytes(experiment, hello), MODEL_SHARE)
 
 

@@ -22,17 +22,18 @@ from clients.lanes.choice import choose_backend
 from clients.lanes.sending import SendingTrainer
 from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from fedopt.channel.base import Payload
-from fedopt.data.dataset import Dataset, load_dataset
+from fedopt.data.dataset import Dataset
 from fedopt.data.evaluation_shares import owners_of_tests
+from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.data.settings import DataSettings
 from fedopt.device import choose_device
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import override
+from fedopt.imports import allowing
 from fedopt.models.behavior import draws_in_training
 from fedopt.models.build import build_model
-from fedopt.models.custom import CustomModel
 from fedopt.round.federation import Numbers, Score
 from fedopt.runs.evaluation import Evaluator
 from fedopt.task import Task
@@ -51,9 +52,9 @@ class ClientConfig:
     """Its own file or folder of samples; by default its part of the experiment's data."""
     overrides: tuple[str, ...] = ()
     """section.key=value for the settings that the experiment leaves to each machine."""
-    models: tuple[str, ...] | None = None
-    """Model factories, package.module:function, that the server may use. None in a simulation, whose experiment is the
-    user's own: every factory is allowed and no limit applies."""
+    code: tuple[str, ...] | None = None
+    """Names of code on this machine, package.module:Class or :function, that the server may have it run. None in a
+    simulation, whose experiment is the user's own: all code is allowed and no limit applies."""
     alone: bool = False
     """Whether this process plays only this client."""
 
@@ -67,7 +68,7 @@ class FederationClient:
             raise InvalidExperiment(
                 f"there is no client {config.client}: the federation's clients are 0 to {experiment.data.clients - 1}"
             )
-        if config.models is not None:
+        if config.code is not None:
             check_before_data(experiment, hello, config.data is not None)
         settings = experiment.run
         torch.set_num_threads(settings.threads)
@@ -77,7 +78,7 @@ class FederationClient:
             raise InvalidExperiment(
                 f"this client's samples are of shape {tuple(samples.shape[1:])}, the server's {hello.sample_shape}"
             )
-        if config.models is not None:
+        if config.code is not None:
             check_before_training(experiment, len(indices), len(hello.class_names))
         module = build_model(experiment.model, hello.sample_shape, len(hello.class_names), settings.seed)
         samples, targets = samples.to(device, dtype), targets.to(device)
@@ -94,7 +95,8 @@ class FederationClient:
         up = dict.fromkeys(algorithm.sends_up, self.like)
         initial = {**algorithm.client_state(self.like), **channel.client_state(up)}
         self._state = DurableState(config.state, hello.federation, config.client, initial)
-        backend = choose_backend(settings.backend, task, samples, targets, experiment.local.weight_decay).backend
+        decays = experiment.local.optimizer.decays_weights
+        backend = choose_backend(settings.backend, task, samples, targets, decays).backend
         training = LocalTraining(task, algorithm, experiment.local, settings.seed)
         trainer = LaneTrainer(training, (samples, targets), Execution(backend, 1, settings.products))
         self._trainer = SendingTrainer(trainer, channel, settings.seed)
@@ -134,14 +136,8 @@ def experiment_of(hello: Hello, config: ClientConfig) -> Experiment:
     sections = override(hello.sections(), config.overrides)
     if config.data is not None:
         sections.setdefault("data", {})["path"] = str(config.data)
-    experiment = Experiment(**sections)
-    name = experiment.model.name
-    if isinstance(experiment.model, CustomModel) and config.models is not None and name not in config.models:
-        raise InvalidExperiment(
-            f"the server wants this machine to run {name}; if you trust it, start the client with --allow-model {name} "
-            f"(a stock SuperNode with allow-model='{name}' in its --node-config)"
-        )
-    return experiment
+    with allowing(config.code):  # before any name from the network is looked up
+        return Experiment(**sections)
 
 
 Samples = tuple[Tensor, Tensor]
@@ -152,7 +148,7 @@ def _client_data(
 ) -> tuple[Tensor, Tensor, np.ndarray, Samples]:
     """Samples, targets, the indices of this client's samples, and its own test share."""
     if config.data is not None:
-        samples, targets = read_own_data(config.data, hello.class_names, experiment.data.image_size)
+        samples, targets = read_own_data(config.data, hello.class_names, experiment.data.source.resized_to)
         return samples, targets, np.arange(len(targets)), (samples[:0], targets[:0])
     read = read_data.__wrapped__ if config.alone else read_data
     dataset, parts, owners = read(experiment.data, experiment.run.seed)

@@ -23,6 +23,7 @@ from clients.deployed.client import read_data
 from clients.deployed.connection import Credentials
 from clients.deployed.node import Node, NodeConfig
 from fedopt.errors import FedoptError
+from fedopt.family import outside_names
 from fedopt.runs.directory import read_run_experiment
 
 
@@ -54,10 +55,8 @@ def main() -> int:
     os.dup2(log, sys.stderr.fileno())
     experiment = read_run_experiment(Path(request.run), [])
     read_data(experiment.data, experiment.run.seed)  # cached, and shared by all forks
-    config = {
-        **request.config,
-        "allow-model": experiment.model.name,
-    }  # the experiment was written by this machine's user
+    # The experiment was written by this machine's user.
+    config = {**request.config, "allow-code": "\n".join(outside_names(experiment))}
     children: list[int] = []
     for client in range(request.clients):
         child = os.fork()

@@ -1,7 +1,7 @@
-"""The backend for any model on a CPU: one replica of the module per lane, by autograd.
+"""The backend for any model on a CPU: one replica of the module per lane, differentiated by autograd.
 
-Bit-equal for any number of lanes by construction, and never behind the plain loop: what autograd costs is shared by as
-many lanes as go through one backward pass together.
+A lane's result is the same to the bit for any number of lanes, by construction. It is never slower than the plain loop:
+several lanes share the overhead of one backward pass.
 """
 
 from __future__ import annotations
@@ -22,15 +22,13 @@ from fedopt.task import Task
 from fedopt.vectors.layout import Layout
 
 GRADIENT_BYTES, ACTIVATION_BYTES = 2**20, 2**22
-"""What one backward pass over several lanes should keep within, lest it wait for memory: the gradients until they
-are laid in place, the outputs of the layers until they are read again. Measured: 5 lanes for the small CNN (0.96
-of the plain loop; one by one 0.90), one for ResNet-8 (0.98; three together 0.88)."""
+"""What the gradients and the layers' outputs of one backward pass over several lanes may take: beyond that it waits for
+memory. Measured: 5 lanes for the small CNN (0.96 of the plain loop; one at a time 0.90), one for ResNet-8 (0.98; three
+together 0.88)."""
 
 
 class EachLane:
     """Implements `clients.lanes.backends.LaneGradients`; the parameters of a replica are views of its row of theta."""
-
-    classes: int | None = None
 
     def __init__(self, task: Task, layout: Layout, like: Tensor, lanes: int, draws: LaneDraws | None = None) -> None:
         """`draws` keys the random numbers of a module that draws some."""
@@ -40,7 +38,7 @@ class EachLane:
         self._gradients = torch.zeros_like(self.theta)
         self._losses = LossSums(lanes, like)
         self._loss = task.loss
-        # What is not trained is the same for every lane and is not copied.
+        # Frozen parameters and buffers are the same for every lane: all replicas share them.
         shared = {
             id(tensor): tensor
             for tensor in (*task.module.parameters(), *task.module.buffers())
@@ -54,7 +52,7 @@ class EachLane:
         ]
         self._each = len(layout.names)
         self._gradient_bytes = layout.size * like.element_size()
-        self._together = 0  # known with the first batch
+        self._lanes_together = 0  # known with the first batch
         self._views: dict[int, list[Tensor]] = {}
 
     def __call__(self, batch: LaneBatch, counts: bool = True) -> Tensor:
@@ -75,24 +73,15 @@ class EachLane:
         if counts:
             self._losses.add(torch.stack(losses).detach())
 
-    def uphill(self, batch: LaneBatch) -> None:
-        return None
-
-    def settle(self) -> None:
-        pass
-
-    def holds(self) -> None:
-        return None
-
     def losses(self) -> Tensor:
         return self._losses.take()
 
     def _groups(self, batch: LaneBatch) -> Iterator[tuple[int, list[Tensor], tuple[Tensor, ...]]]:
-        """(first lane, losses, gradients by parameter) of as many lanes as go through one backward pass."""
-        self._together = self._together or self._how_many_together(batch)
+        """(first lane, losses, gradients by parameter) of the lanes that share one backward pass."""
+        self._lanes_together = self._lanes_together or self._lanes_per_pass(batch)
         lanes = list(zip(self._modules, batch.lanes(), strict=False))
-        for first in range(0, batch.active, self._together):
-            together = enumerate(lanes[first : first + self._together], start=first)
+        for first in range(0, batch.active, self._lanes_together):
+            together = enumerate(lanes[first : first + self._lanes_together], start=first)
             losses = [self._loss_of(lane, batch.step, module, x, y) for lane, (module, (x, y)) in together]
             # No parameter takes part in two losses, so each gets its own gradient.
             owned = self._parameters[first * self._each : (first + len(losses)) * self._each]
@@ -102,13 +91,13 @@ class EachLane:
         with nullcontext() if self._draws is None else self._draws.of(lane, step):
             return self._loss(module(x), y)
 
-    def _how_many_together(self, batch: LaneBatch) -> int:
+    def _lanes_per_pass(self, batch: LaneBatch) -> int:
         outputs = batch.width * activations(self._modules[0], batch.first_sample) * self.theta.element_size()
         return max(1, min(GRADIENT_BYTES // self._gradient_bytes, ACTIVATION_BYTES // max(1, outputs)))
 
     def _views_of(self, buffer: Tensor) -> list[Tensor]:
-        """The parameters in a buffer [lanes, Q], lane by lane. Those of the last two buffers are remembered."""
-        place = buffer.data_ptr()  # views keep their memory: no other buffer can lie there
+        """Views of the parameters in a buffer [lanes, Q], lane after lane, cached for the last two buffers."""
+        place = buffer.data_ptr()  # cached views keep their memory alive: no other buffer can have this address
         if place not in self._views:
             while len(self._views) > 1:
                 del self._views[next(iter(self._views))]

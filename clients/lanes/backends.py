@@ -1,17 +1,18 @@
-"""Three backends from lanes of parameters to lanes of gradients, with the same numbers up to rounding.
+"""Three backends that compute the gradients of all lanes, with the same numbers up to rounding.
 
-`stacked` computes all lanes at once by rules written for each layer: the fastest, for models made of layers it knows.
-`each` runs a replica of the module per lane through autograd, for any other model on a CPU. `vmap` runs all lanes as
-one by torch.func, for any other model on a GPU, where a launch costs more than the arithmetic.
+`stacked` computes all lanes at once with hand-written rules for each layer. It is the fastest, for models made of
+layers that have a rule. `each` runs one replica of the module per lane through autograd, for any other model on a CPU.
+`vmap` runs all lanes as one computation by torch.func, for any other model on a GPU, where launching a kernel costs
+more than the arithmetic.
 
-With `stacked` and `each` on a CPU a client gets the same bits whatever runs beside it. `vmap` does not promise that:
-the batched kernels that it calls round by the number of lanes.
+With `stacked` and `each` on a CPU a client's result is the same to the bit whichever lanes run beside it. `vmap` does
+not promise that: the rounding of its batched kernels depends on the number of lanes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -30,53 +31,61 @@ from fedopt.vectors.layout import Layout
 Backend = Literal["stacked", "each", "vmap"]
 
 
-class Ascent(Protocol):
-    """Gradients uphill of theta, which stays as it is."""
-
-    def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, rho: float, counts: bool) -> None:
-        """into <- keep * into + scale * gradients at theta + rho g / |g|, where g are those at theta.
-
-        The norm |g| is one for all parameters of a lane; `counts` goes for the losses at theta.
-        """
-        ...
-
-
 class LaneGradients(Protocol):
     """Gradients of the mean loss of each lane's minibatch, at the present contents of theta."""
 
     packing: Packing
-    """How a flat vector [P] lies in a row [Q]."""
+    """Maps a flat vector [P] to a row [Q]."""
     theta: Tensor
-    """The lanes, [lanes, Q]; whoever steps them writes here."""
-    classes: int | None
-    """How many classes there are, where it wants targets as so many zeros and ones, too."""
+    """The parameters of the lanes, [lanes, Q]. Optimizers write here."""
 
     def __call__(self, batch: LaneBatch, counts: bool = True) -> Tensor:
-        """The gradients, [active, Q]; they may be overwritten by the next call."""
+        """The gradients, [active, Q]; the next call may overwrite them."""
         ...
 
     def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, counts: bool = True) -> None:
-        """into <- keep * into + scale * gradients, the active lanes of [lanes, Q].
+        """into <- keep * into + scale * gradients, for the active lanes of `into` [lanes, Q].
 
         `into` may be theta itself: a step of gradient descent that needs no tensor for the gradient. `counts` says
-        whether the losses belong to those that are added up.
+        whether the losses of this call are added to the sums that `losses` returns.
         """
         ...
 
-    def uphill(self, batch: LaneBatch) -> Ascent | None:
-        """A way to gradients uphill that is shorter than to go there; None where there is none for such a batch."""
-        ...
-
-    def settle(self) -> None:
-        """Adds up the losses of the calls so far, where that has been put off."""
-        ...
-
-    def holds(self) -> object:
-        """What the last call worked in, for whoever will have its memory used again without asking."""
-        ...
-
     def losses(self) -> Tensor:
-        """Sums over the calls that counted since this was last asked, [lanes]: a round's, at its end."""
+        """Sums of the counted losses since the last call of this method, [lanes]."""
+        ...
+
+
+class PerturbedGradients(Protocol):
+    """SAM's gradients, at theta + rho g / |g|, without moving the weights."""
+
+    def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, rho: float, counts: bool) -> None:
+        """into <- keep * into + scale * gradients at theta + rho g / |g|, where g are the gradients at theta.
+
+        |g| is one norm over all parameters of a lane. `counts` is about the losses at theta.
+        """
+        ...
+
+
+@runtime_checkable
+class PerturbsInPlace(Protocol):
+    """Optional for a backend: SAM's gradients without moving the weights."""
+
+    def perturbed(self, batch: LaneBatch) -> PerturbedGradients | None:
+        """None where moving the weights is faster for such a batch."""
+        ...
+
+
+@runtime_checkable
+class DefersLosses(Protocol):
+    """Optional for a backend: it computes the losses of several steps together, in buffers that it reuses."""
+
+    def flush_losses(self) -> None:
+        """Adds up the losses of the calls so far."""
+        ...
+
+    def buffers(self) -> object:
+        """A reference to the buffers of the last call. They stay allocated as long as the caller keeps it."""
         ...
 
 
@@ -90,7 +99,7 @@ BACKENDS: dict[Backend, Callable[[Task, Layout, Tensor, int, LaneDraws | None], 
 def lane_gradients(
     backend: Backend, task: Task, layout: Layout, like: Tensor, lanes: int, draws: LaneDraws | None = None
 ) -> LaneGradients:
-    """The backend of that name with room for `lanes` lanes, of the type and on the device of `like`.
+    """The backend of that name for at most `lanes` lanes, with the dtype and device of `like`.
 
     `draws` keys the random numbers of a task that draws some.
     """
@@ -98,7 +107,7 @@ def lane_gradients(
 
 
 def check_products(products: Products, backend: Backend, data: Tensor) -> None:
-    """InvalidExperiment if such products cannot be had on this backend, for data of this type where they are."""
+    """InvalidExperiment if this backend has no such products for data of this dtype on this device."""
     if products == "full":
         return
     device = data.device.type

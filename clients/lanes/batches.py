@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -14,9 +15,9 @@ from fedopt.data.batches import BatchPlan
 
 
 def lane_width(samples: int, batch_size: int | Literal["full"]) -> int:
-    """How many samples wide a lane is where all lanes of a group must be: at most a quarter is padding.
+    """The batch width of a lane where all lanes of a group need the same one: at most a quarter is padding.
 
-    A function of the client alone, so that what it learns does not depend on its neighbours.
+    Depends on the client only, so that its result does not depend on the lanes beside it.
     """
     if batch_size != "full" and samples >= batch_size:
         return batch_size
@@ -25,8 +26,24 @@ def lane_width(samples: int, batch_size: int | Literal["full"]) -> int:
     return width if batch_size == "full" else min(width, batch_size)
 
 
+class OneHotTargets:
+    """One-hot targets of all batches of a round, laid out together when the first batch asks for its own."""
+
+    def __init__(self, targets: Tensor, lanes_of_steps: Sequence[int]) -> None:
+        """`targets` are those of all steps, one after the other, [sum of lanes_of_steps, width]."""
+        self._targets, self._lanes_of_steps = targets, list(lanes_of_steps)
+        self._steps: Sequence[Tensor] | None = None
+
+    def at(self, step: int, classes: int, dtype: torch.dtype) -> Tensor:
+        """[active, width, classes]"""
+        if self._steps is None:
+            table = torch.zeros((*self._targets.shape, classes), dtype=dtype, device=self._targets.device)
+            self._steps = torch.split(table.scatter_(2, self._targets[..., None], 1.0), self._lanes_of_steps)
+        return self._steps[step]
+
+
 class LaneBatch:
-    """One step's samples of the active lanes; x is gathered when it is asked for."""
+    """The samples of the active lanes for one step; x is gathered on first use."""
 
     def __init__(
         self,
@@ -35,23 +52,25 @@ class LaneBatch:
         y: Tensor,
         weights: Tensor | None,
         counts: np.ndarray,
-        one_hot: Tensor | None = None,
+        one_hot: Callable[[int, torch.dtype], Tensor] | None = None,
     ) -> None:
-        """`rows` of x, [active * width], belong to the lanes, with targets y [active, width]; `counts` are real.
+        """`rows` of x, [active * width], are the lanes' samples, y [active, width] their targets.
 
-        The mean loss of a lane is the mean of weights * loss over its width: width / count for a real sample and 0 for
-        padding, [active, width]; None where every sample is real. `one_hot` are the targets once more, [active, width,
-        classes], where they were asked for.
+        `counts` [active] are the numbers of real samples. The loss of a lane is the mean of weights * loss over its
+        width: weights [active, width] are width / count for a real sample and 0 for padding, None if all are real.
+        `one_hot` gives one-hot targets, [active, width, classes], if a table of them exists for all steps.
         """
         self._x, self._rows = x, rows
-        self.y, self.weights, self.counts, self.one_hot = y, weights, counts, one_hot
+        self.y, self.weights, self.counts = y, weights, counts
+        self._lay_out = one_hot or functools.partial(OneHotTargets(y, [len(y)]).at, 0)
+        self._one_hot: Tensor | None = None
         self.active, self.width = y.shape
         self.step = 0
-        """Which of the round's steps it is for."""
+        """The number of the step in its round."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """That of x."""
+        """The shape of x."""
         return (self.active, self.width, *self._x.shape[1:])
 
     @cached_property
@@ -68,19 +87,24 @@ class LaneBatch:
         """Writes x to `out`, [active * width, ...]."""
         torch.index_select(self._x, 0, self._rows, out=out)
 
-    def in_a_place_of_its_own(self, like: Tensor) -> LaneBatch:
-        """One of the same shape that others may take the place of; every sample has a weight, of the type of `like`."""
-        weights = like.new_ones(self.y.shape)
-        one_hot = None if self.one_hot is None else self.one_hot.clone()
-        return LaneBatch(self._x, self._rows.clone(), self.y.clone(), weights, self.counts, one_hot)
+    def one_hot(self, classes: int, dtype: torch.dtype) -> Tensor:
+        """The targets as zeros and ones, [active, width, classes]."""
+        if self._one_hot is None:
+            self._one_hot = self._lay_out(classes, dtype)
+        return self._one_hot
 
-    def take_over(self, other: LaneBatch) -> None:
-        """Puts another of the same shape here; `counts` stay what they were."""
+    def own_copy(self, like: Tensor) -> LaneBatch:
+        """A batch of the same shape in memory of its own, for `copy_from`; its weights have the dtype of `like`."""
+        copied = LaneBatch(self._x, self._rows.clone(), self.y.clone(), like.new_ones(self.y.shape), self.counts)
+        copied._one_hot = None if self._one_hot is None else self._one_hot.clone()
+        return copied
+
+    def copy_from(self, other: LaneBatch) -> None:
+        """Copies another batch of the same shape into this one's memory, except for `counts`."""
         self._rows.copy_(other._rows)
         self.y.copy_(other.y)
-        if self.one_hot is not None:
-            assert other.one_hot is not None
-            self.one_hot.copy_(other.one_hot)
+        if self._one_hot is not None:
+            self._one_hot.copy_(other.one_hot(self._one_hot.shape[2], self._one_hot.dtype))
         assert self.weights is not None
         if other.weights is None:
             self.weights.fill_(1.0)
@@ -88,10 +112,10 @@ class LaneBatch:
             self.weights.copy_(other.weights)
 
     def lanes(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each lane's own samples, without padding.
+        """Samples and targets of each lane, without padding.
 
-        Each lane has a tensor of its own, which begins where the allocator aligns it: the last bit of a product may
-        depend on that, and a lane in the middle of a joint tensor would begin anywhere.
+        Each lane gets a tensor of its own, aligned by the allocator: the last bit of a product may depend on the
+        alignment, and a lane in the middle of a joint tensor could start anywhere.
         """
         rows = self._rows.view(self.active, self.width)
         for lane, (y, count) in enumerate(zip(self.y.unbind(), self.counts.tolist(), strict=True)):
@@ -99,7 +123,7 @@ class LaneBatch:
 
 
 class LaneBatches:
-    """The minibatches of lanes sorted by falling steps, so that the active ones are always a prefix."""
+    """The minibatches of lanes that are sorted by falling number of steps: the active lanes are always a prefix."""
 
     def __init__(
         self,
@@ -109,17 +133,13 @@ class LaneBatches:
         plans: Sequence[BatchPlan],
         dtype: torch.dtype,
         width: int | None = None,
-        classes: int | None = None,
     ) -> None:
-        """`indices` are each lane's samples in x and y; `dtype` is that of weights; `width` pads all batches to one.
-
-        With `classes`, targets are numbers below it, and are laid out as so many zeros and ones, too.
-        """
+        """`indices` are each lane's samples in x and y; `dtype` is that of weights; `width` pads all batches to it."""
         self._x = x
         self.steps_of_lanes = [plan.steps for plan in plans]
         self.steps = self.steps_of_lanes[0]
         width = width or max(plan.positions.shape[1] for plan in plans)
-        # Full batches are the same at every step, unless the last is cut: they are laid out, and gathered, once.
+        # Full batches are the same at every step, unless the last one is cut: they are laid out and gathered once.
         self._constant = all(
             plan.positions.strides[0] == 0 and plan.steps == self.steps and plan.counts[-1] == plan.counts[0]
             for plan in plans
@@ -131,20 +151,17 @@ class LaneBatches:
             positions = plan.positions[:rows]
             samples[: len(positions), lane, : positions.shape[1]] = own[positions]
             counts[: len(positions), lane] = plan.counts[:rows]
-        there = counts > 0
-        active = there.sum(1)
-        partial = np.any((counts < width) & there, axis=1).tolist()
-        counts = counts[there]
-        flat = torch.from_numpy(samples[there]).view(-1).to(x.device)
-        # One after the other for all steps, cut into those of each.
+        present = counts > 0
+        active = present.sum(1)
+        partial = np.any((counts < width) & present, axis=1).tolist()
+        counts = counts[present]
+        flat = torch.from_numpy(samples[present]).view(-1).to(x.device)
+        # All steps one after the other, split into single steps.
         self._rows = torch.split(flat, (active * width).tolist())
         targets = y.index_select(0, flat).view(-1, width)
         lanes_of_steps = active.tolist()
         self._y = torch.split(targets, lanes_of_steps)
-        self._one_hot: Sequence[Tensor | None] = [None] * rows
-        if classes is not None:
-            table = torch.zeros((*targets.shape, classes), dtype=dtype, device=x.device)
-            self._one_hot = torch.split(table.scatter_(2, targets[..., None], 1.0), lanes_of_steps)
+        self._one_hot = OneHotTargets(targets, lanes_of_steps)
         self._counts, self._ends = counts, np.cumsum(active).tolist()
         self._weights: Sequence[Tensor | None] = [None] * rows
         if any(partial):
@@ -160,6 +177,7 @@ class LaneBatches:
         row = 0 if self._constant else step
         y = self._y[row]
         counts = self._counts[self._ends[row] - y.size(0) : self._ends[row]]
-        self._last = LaneBatch(self._x, self._rows[row], y, self._weights[row], counts, self._one_hot[row])
+        one_hot = functools.partial(self._one_hot.at, row)
+        self._last = LaneBatch(self._x, self._rows[row], y, self._weights[row], counts, one_hot)
         self._last.step = step
         return self._last

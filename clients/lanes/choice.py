@@ -1,4 +1,4 @@
-"""Which backend computes a task's gradients: the fastest that provably computes what the module does."""
+"""Chooses the backend for a task: the fastest whose gradients were verified against autograd."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ NO_PROMISE = "; with vmap the last bits depend on how many clients train side by
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend and why it is taken."""
+    """A backend and the reason for it."""
 
     backend: Backend
     why: str
 
 
 def choose_backend(
-    requested: Backend | Literal["auto"], task: Task, x: Tensor, y: Tensor, weight_decay: float = 0.0
+    requested: Backend | Literal["auto"], task: Task, x: Tensor, y: Tensor, decays_weights: bool = False
 ) -> Choice:
-    """The backend for this task. `x` [n, ...] and `y` [n] are real samples and targets, where and of the type that
-    training has them; a few are enough.
+    """The backend for this task. `x` [n, ...] and `y` [n] are real samples and targets, with the dtype and device of
+    training; a few are enough.
 
-    A function of model, loss and device, never of a clock: two backends round differently, and the same experiment must
-    give the same bits whenever it is run. InvalidExperiment if none computes what the module does.
+    Depends on model, loss and device only, never on measured time: two backends round differently, and the same
+    experiment must always give the same bits. InvalidExperiment if no backend computes what the module does.
     """
-    if weight_decay > 0:
+    if decays_weights:
         _refuse_to_decay_what_is_not_trained(task, x, y)
     if requested == "auto":
         return _automatic(task, x, y)
@@ -69,7 +69,7 @@ def _distrust(backend: Backend, task: Task, x: Tensor, y: Tensor) -> str | None:
 
 
 def _refuse_to_decay_what_is_not_trained(task: Task, x: Tensor, y: Tensor) -> None:
-    """torch.optim leaves a parameter without a gradient alone; on lanes it would shrink with the others."""
+    """torch.optim skips a parameter without a gradient; on lanes its weights would decay with the others."""
     unused = without_gradient(task, x, y)
     if unused:
         raise InvalidExperiment(

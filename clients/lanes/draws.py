@@ -1,8 +1,8 @@
-"""The random numbers that a model draws while it trains (dropout), keyed so that engine and lanes do not change them.
+"""The random numbers that a model draws in training (dropout), keyed so that engine and lanes do not change them.
 
-Each forward pass finds the global generators keyed by (seed, round, client, which pass, step). A client therefore draws
-the same numbers on any engine, whatever trains beside it. Both gradients of a SAM step draw the same ones: they belong
-to one minibatch and one loss.
+For each forward pass the global generators are seeded by (seed, round, client, kind of pass, step). A client therefore
+draws the same numbers on any engine and beside any other lanes. Both gradients of a SAM step draw the same numbers:
+they belong to one minibatch and one loss.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from fedopt.seeding import Purpose, isolated
 
 
 class Pass(IntEnum):
-    """Why the model runs. The numbers are part of every result: never renumber, only add."""
+    """Which pass over the data draws. The numbers are part of every result: never change them, only add new ones."""
 
     STEPS = 0
     FULL_GRADIENT = 1
 
 
 class LaneDraws:
-    """Keys the generators for one lane and step at a time."""
+    """Seeds the generators for one lane and one step."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self._seed = seed
@@ -32,9 +32,9 @@ class LaneDraws:
         self._keys: list[tuple[int, int, int]] = []
 
     def begin(self, round_: int, clients: Sequence[int], reason: Pass) -> None:
-        """`clients` are those of the lanes, in order."""
+        """Starts a round; `clients` are the clients of the lanes, in order."""
         self._keys = [(round_, client, int(reason)) for client in clients]
 
     def of(self, lane: int, step: int) -> AbstractContextManager[None]:
-        """Within, the global generators are those of this lane's client at this step."""
+        """In this context the global generators are seeded for this lane's client and this step."""
         return isolated(self._seed, Purpose.DRAWS, *self._keys[lane], step, devices=self._devices)

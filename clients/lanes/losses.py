@@ -9,17 +9,17 @@ from fedopt.vectors.layout import finest
 
 
 class LossSums:
-    """Kept in float64 where there is one, and added to step by step: what a lane's come to is its own affair."""
+    """Sums in float64 where the device has it, added step by step: a lane's sum does not depend on other lanes."""
 
     def __init__(self, lanes: int, like: Tensor) -> None:
         self.sums = torch.zeros(lanes, dtype=finest(like), device=like.device)
 
     def add(self, losses: Tensor) -> None:
-        """One step's, of the active lanes."""
+        """Adds the losses of one step, [active]."""
         self.sums[: len(losses)] += losses
 
     def take(self) -> Tensor:
-        """[lanes]; from here on they begin at zero."""
+        """The sums, [lanes], which are set back to zero."""
         found = self.sums.clone()
         self.sums.zero_()
         return found

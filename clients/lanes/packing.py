@@ -1,6 +1,6 @@
-"""Flat vectors [P] <-> rows [Q] in which every parameter begins at a cache line; the gaps hold zeros.
+"""Flat vectors [P] <-> rows [Q] in which every parameter starts at a cache line; the gaps are zero.
 
-What optimizers and algorithms do to rows, element by element or by norms, never sees the difference.
+Elementwise operations and norms give the same result on rows as on flat vectors.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from fedopt.vectors.layout import Layout, Vectors
 
 
 class Packing:
-    """Where each parameter lies in a row."""
+    """The place of each parameter in a row."""
 
     def __init__(self, layout: Layout, like: Tensor) -> None:
         self.layout = layout
         self._sizes = layout.sizes
-        self._rooms = [aligned(size, like) for size in self._sizes]
-        self._starts = [sum(self._rooms[:place]) for place in range(len(self._rooms))]
-        self.width = sum(self._rooms)
+        self._widths = [aligned(size, like) for size in self._sizes]
+        self._starts = [sum(self._widths[:place]) for place in range(len(self._widths))]
+        self.width = sum(self._widths)
         """Q, the length of a row."""
         self._dense = self.width == layout.size
 
@@ -36,10 +36,10 @@ class Packing:
         return rows
 
     def pack_each(self, vectors: Sequence[Tensor]) -> Tensor:
-        """Rows [len(vectors), Q] of as many flat vectors [P]; they are read once."""
+        """Rows [len(vectors), Q] of flat vectors [P], each of which is read once."""
         rows = vectors[0].new_empty(len(vectors), self.width)
-        for start, size, room in zip(self._starts, self._sizes, self._rooms, strict=True):
-            rows[:, start + size : start + room].zero_()
+        for start, size, width in zip(self._starts, self._sizes, self._widths, strict=True):
+            rows[:, start + size : start + width].zero_()
         for vector, row in zip(vectors, rows, strict=True):
             for part, view in zip(torch.split(vector, self._sizes), self._parts(row), strict=True):
                 view.copy_(part)

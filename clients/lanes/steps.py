@@ -1,4 +1,4 @@
-"""The local steps of lanes: an optimizer on gradients that the algorithm corrects, from one model to as many."""
+"""The local steps of lanes: an optimizer steps with gradients that the algorithm corrects."""
 
 from __future__ import annotations
 
@@ -8,58 +8,69 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clients.lanes.backends import Ascent, LaneGradients
+from clients.lanes.backends import LaneGradients, PerturbedGradients, PerturbsInPlace
 from clients.lanes.batches import LaneBatch, LaneBatches
 from clients.lanes.recording import Record, Recordings
 from fedopt.algorithms.base import Algorithm
 from fedopt.errors import InvalidExperiment
+from fedopt.optimizers.base import Gradient, subtract
 from fedopt.optimizers.local import LocalSettings
-from fedopt.optimizers.stepper import Gradient, make_optimizer
+from fedopt.schedules.base import Rate, Rates
 from fedopt.vectors.layout import Vectors
 
 
 class LocalSteps:
-    """Steps the lanes of `gradients`; what it works in serves all rounds, so that its steps can be recorded."""
+    """Steps the lanes of `gradients`. Its buffers serve all rounds, so that its steps can be recorded."""
 
     def __init__(
         self, gradients: LaneGradients, algorithm: Algorithm, local: LocalSettings, record: Record | None
     ) -> None:
-        """With `record`, a step is recorded once for each shape of batches, and replayed from then on."""
+        """With `record`, a step is recorded once for each shape of batches and replayed from then on."""
         self._gradients, self._algorithm = gradients, algorithm
-        self._optimizer = make_optimizer(local.optimizer, local, gradients.theta)
+        self._optimizer = local.optimizer.build(gradients.theta, gradients.packing)
         self._gradient = CorrectedGradient(gradients, algorithm, local.clip, sums_gradients(algorithm, local))
         self._sums = torch.zeros_like(gradients.theta) if sums_gradients(algorithm, local) else None
-        self._lr = local.lr
-        # Where the mean gradient is read off the displacement, steps are added up there and not in theta: theta has a
-        # few digits of a displacement only, which near convergence are not enough.
-        adds_up = algorithm.needs_mean_gradient and self._sums is None
-        self._displacement = torch.zeros_like(gradients.theta) if adds_up else None
+        self._local = local
+        # If the mean gradient is computed from the displacement, steps are added up in a displacement and not in theta:
+        # theta holds only a few digits of it, which are too few near convergence.
+        from_displacement = algorithm.needs_mean_gradient and self._sums is None
+        self._displacement = torch.zeros_like(gradients.theta) if from_displacement else None
         self._origin: Tensor | None = None
-        self._places: dict[str, Tensor] = {}
+        self._fixed: dict[str, Tensor] = {}
+        self._rate_now: Rate = 0.0
         self._recordings = None if record is None else Recordings(record, gradients)
-        if record is not None and not self._optimizer.stays:
-            raise InvalidExperiment(f"run.cuda_graphs: steps of {local.stepper} cannot be recorded on this device")
+        # A recording contains the numbers that it was made with, so rates that change are read from a tensor.
+        self._rate = None if record is None or local.schedule.is_constant else gradients.theta.new_zeros(())
+        if record is not None and not self._optimizer.recordable:
+            name = local.optimizer.name
+            raise InvalidExperiment(f"run.cuda_graphs: steps of {name} cannot be recorded; leave it out")
 
-    def take(self, batches: LaneBatches, lanes: int, local: Vectors, x: Tensor) -> StepsTaken:
-        """All steps of the first so many lanes from x [Q], where theta is; `local` is what the algorithm began with."""
-        self._optimizer.begin(lanes)
+    def take(self, batches: LaneBatches, lanes: int, local: Vectors, x: Tensor, round_: int) -> StepsTaken:
+        """Takes all steps of the first `lanes` lanes in this round from x [Q] or [lanes, Q], which theta holds already.
+
+        `local` are the vectors that the algorithm's `begin` returned.
+        """
+        rates = self._rates(round_, batches.steps)
+        self._optimizer.begin(lanes, rates)
         if self._sums is not None:
             self._sums[:lanes].zero_()
         shift = self._algorithm.shift(local)
         if self._displacement is not None:
             self._displacement[:lanes].zero_()
-            self._origin = x if self._recordings is None else self._in_place({"the origin": x})["the origin"]
+            self._origin = x if self._recordings is None else self._at_fixed_address("the origin", x)
         if self._recordings is not None:
-            local = self._in_place(local)
-            shift = None if shift is None else self._in_place({"the shift": shift})["the shift"]
+            local = {name: self._at_fixed_address(name, vector) for name, vector in local.items()}
+            shift = None if shift is None else self._at_fixed_address("the shift", shift)
         self._gradient.begin(local, shift)
         active = lanes
         for number in range(batches.steps):
             batch = batches.at(number)
             if batch.active < active:
                 active = batch.active
-                self._optimizer.narrow(active)
-                self._gradient.narrow(active)
+                self._optimizer.shrink(active)
+                self._gradient.shrink(active)
+            rates.choose(number)
+            self._rate_now = rates.at(number)
             if self._recordings is None:
                 self._step(batch)
             else:
@@ -67,46 +78,53 @@ class LocalSteps:
         return StepsTaken(
             gradients=None if self._sums is None else self._sums[:lanes],
             displacement=None if self._displacement is None else self._displacement[:lanes],
+            rates=x.new_tensor([rates.total(steps) for steps in batches.steps_of_lanes]),
         )
 
+    def _rates(self, round_: int, steps: int) -> Rates:
+        schedule, lr = self._local.schedule, self._local.lr
+        per_step = [schedule.rate(lr, round_, step) for step in range(steps)]
+        return Rates(per_step, self._gradients.theta.dtype, self._rate)
+
     def _step(self, batch: LaneBatch) -> None:
-        self._gradient.turn_to(batch)
+        self._gradient.set_batch(batch)
         if self._displacement is not None:
             assert self._origin is not None
             active = batch.active
-            self._gradient.add_to(self._displacement, 1.0, -self._lr)
+            if isinstance(self._rate_now, Tensor):
+                subtract(self._displacement[:active], self._rate_now, self._gradient())
+            else:
+                self._gradient.add_to(self._displacement, 1.0, -self._rate_now)
             torch.add(self._origin, self._displacement[:active], out=self._gradients.theta[:active])
             return
         self._optimizer.step(self._gradient)
         if self._sums is not None:
             self._sums[: batch.active] += self._gradient.raw
 
-    def _in_place(self, vectors: Vectors) -> Vectors:
-        """The same, where those of the round before were."""
-        found = {}
-        for name, vector in vectors.items():
-            of_lanes = vector.ndim == 2
-            if name not in self._places:
-                self._places[name] = torch.empty_like(self._gradients.theta if of_lanes else vector)
-            found[name] = self._places[name][: len(vector)].copy_(vector)
-        return found
+    def _at_fixed_address(self, name: str, vector: Tensor) -> Tensor:
+        """A copy of the vector in the memory that recordings read it from."""
+        if name not in self._fixed:
+            self._fixed[name] = torch.empty_like(self._gradients.theta if vector.ndim == 2 else vector)
+        return self._fixed[name][: len(vector)].copy_(vector)
 
 
 @dataclass(frozen=True)
 class StepsTaken:
-    """What is known of a round's steps beside where they led; both may be overwritten by the next round's."""
+    """What a round's steps leave behind beside theta. The next round overwrites both."""
 
     gradients: Tensor | None
-    """Sums of the raw gradients that drove the steps, [lanes, Q], where they had to be added up."""
+    """Sums of the raw gradients of the steps, [lanes, Q], if the mean gradient is computed from them."""
     displacement: Tensor | None
-    """y - x, [lanes, Q], to more digits than y has, where the mean gradient is read off it."""
+    """y - x, [lanes, Q], with more digits than y has, if the mean gradient is computed from it."""
+    rates: Tensor
+    """The sum of the learning rates of each lane's steps, [lanes]."""
 
 
 class CorrectedGradient(Gradient):
-    """What an optimizer sees: raw gradients of this step's minibatch, corrected by the algorithm, clipped."""
+    """The gradients that an optimizer sees: those of the minibatch, corrected by the algorithm and clipped."""
 
     raw: Tensor
-    """The raw gradients of the last evaluation, [active, Q]: those that drive the step."""
+    """The raw gradients of the last evaluation, [active, Q], with which the optimizer steps."""
 
     def __init__(
         self,
@@ -117,14 +135,16 @@ class CorrectedGradient(Gradient):
     ) -> None:
         """`keep_raw` asks for `raw` at every step."""
         self._gradients, self._algorithm, self._clip = gradients, algorithm, clip
-        self._straight = clip is None and not algorithm.corrects_gradients and not keep_raw
+        # Then gradients can be accumulated in their target, without a tensor of their own.
+        self._accumulates = clip is None and not algorithm.corrects_gradients and not keep_raw
+        self._perturbs = gradients if isinstance(gradients, PerturbsInPlace) else None
 
     def begin(self, local: Vectors, shift: Tensor | None) -> None:
-        """A round begins with what the algorithm makes of it, and its shift for that."""
+        """Starts a round with the vectors of the algorithm's `begin` and its shift."""
         self._local, self._shift = local, shift
 
-    def turn_to(self, batch: LaneBatch) -> None:
-        """The evaluations that follow belong to the step on this minibatch; the loss of the first one counts."""
+    def set_batch(self, batch: LaneBatch) -> None:
+        """Starts a step: evaluations are on this minibatch from now on, and the loss of the first one counts."""
         self._batch, self._first = batch, True
 
     def __call__(self) -> Tensor:
@@ -139,7 +159,7 @@ class CorrectedGradient(Gradient):
         return corrected * torch.clamp(self._clip / (norms + 1e-6), max=1.0)
 
     def add_to(self, target: Tensor, keep: float, scale: float) -> None:
-        if self._straight:
+        if self._accumulates:
             self._gradients.accumulate(self._batch, target, keep, scale, self._first)
             self._first = False
             if self._shift is not None:
@@ -151,43 +171,58 @@ class CorrectedGradient(Gradient):
             active.mul_(keep)
         active.add_(gradient, alpha=scale)
 
-    def uphill(self, rho: float) -> Gradient | None:
-        ascent = self._gradients.uphill(self._batch) if self._straight and self._shift is None else None
-        return None if ascent is None else _UphillGradient(self, ascent, self._batch, rho, self._first)
+    def add_to_theta(self, scale: float) -> None:
+        self.add_to(self._gradients.theta, 1.0, scale)
+
+    def perturbed(self, rho: float) -> Gradient | None:
+        if self._perturbs is None or not self._accumulates or self._shift is not None:
+            return None
+        perturbed = self._perturbs.perturbed(self._batch)
+        return None if perturbed is None else _PerturbedGradient(self, perturbed, self._batch, rho, self._first)
+
+    @property
+    def theta(self) -> Tensor:
+        """[lanes, Q]"""
+        return self._gradients.theta
 
     @functools.cached_property
-    def room(self) -> Tensor:
-        """For gradients that belong nowhere else, [lanes, Q]."""
+    def buffer(self) -> Tensor:
+        """For gradients without another target, [lanes, Q]."""
         return torch.zeros_like(self._gradients.theta)
 
-    def narrow(self, active: int) -> None:
-        self._local = {name: _narrowed(vector, active) for name, vector in self._local.items()}
+    def shrink(self, active: int) -> None:
+        self._local = {name: _shrunk(vector, active) for name, vector in self._local.items()}
         if self._shift is not None:
-            self._shift = _narrowed(self._shift, active)
+            self._shift = _shrunk(self._shift, active)
 
 
-class _UphillGradient(Gradient):
+class _PerturbedGradient(Gradient):
     """Raw gradients at the worst point of each lane's ball around theta."""
 
-    def __init__(self, here: CorrectedGradient, ascent: Ascent, batch: LaneBatch, rho: float, counts: bool) -> None:
-        self._here, self._ascent, self._batch, self._rho, self._counts = here, ascent, batch, rho, counts
+    def __init__(
+        self, at_theta: CorrectedGradient, perturbed: PerturbedGradients, batch: LaneBatch, rho: float, counts: bool
+    ) -> None:
+        self._at_theta, self._perturbed, self._batch, self._rho, self._counts = at_theta, perturbed, batch, rho, counts
 
     def __call__(self) -> Tensor:
-        self.add_to(self._here.room, 0.0, 1.0)
-        return self._here.room[: self._batch.active]
+        self.add_to(self._at_theta.buffer, 0.0, 1.0)
+        return self._at_theta.buffer[: self._batch.active]
 
     def add_to(self, target: Tensor, keep: float, scale: float) -> None:
-        self._ascent.accumulate(self._batch, target, keep, scale, self._rho, self._counts)
+        self._perturbed.accumulate(self._batch, target, keep, scale, self._rho, self._counts)
+
+    def add_to_theta(self, scale: float) -> None:
+        self.add_to(self._at_theta.theta, 1.0, scale)
 
 
-def _narrowed(vector: Tensor, active: int) -> Tensor:
+def _shrunk(vector: Tensor, active: int) -> Tensor:
     return vector[:active] if vector.ndim == 2 else vector
 
 
 def sums_gradients(algorithm: Algorithm, local: LocalSettings) -> bool:
-    """Whether the raw gradients must be summed step by step for their mean.
+    """Whether the mean gradient needs a sum of the raw gradients, step by step.
 
-    Not where each step is y <- y - lr (g + shift), for then the displacement says it.
+    It does not if each step is y <- y - lr (g + shift): then it follows from the displacement.
     """
     if not algorithm.needs_mean_gradient:
         return False

@@ -1,9 +1,8 @@
-"""Memory for lanes: every lane begins where a tensor of its own would.
+"""Memory for lanes: every lane is aligned as a tensor of its own would be.
 
-Matrix products may round otherwise where their operands are not aligned to a cache line (seen on AMD, float32). Kernels
-of single numbers take two vectors of the processor at a time, and what is left over at the end one by one, by other
-functions. A lane must get the same bits whichever row it is and however many run beside it, so every row is a whole
-number of these pairs.
+Matrix products may round differently if their operands are not aligned to a cache line (seen on AMD, float32).
+Elementwise kernels process two SIMD vectors at a time, and the rest at the end with other code. A lane must get the
+same bits in any row and beside any number of lanes, so every row is a whole number of such pairs of vectors.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ def aligned(size: int, like: Tensor) -> int:
 
 
 class Scratch:
-    """Buffers of one layer, by name; used again for every step, and for fewer lanes or narrower batches.
+    """Named buffers of one layer, reused for every step, and for fewer lanes or smaller batches.
 
-    A buffer that must grow is a new tensor: whoever asks for one anew must let go of what it got before.
+    A buffer that must grow becomes a new tensor: drop the old one when you ask for a buffer again.
     """
 
     def __init__(self, like: Tensor) -> None:
@@ -34,7 +33,7 @@ class Scratch:
         self._stores: dict[str, Tensor] = {}
 
     def __call__(self, name: str, lanes: int, shape: Sequence[int]) -> Tensor:
-        """[lanes, *shape], contiguous but for the gaps that align the lanes; holds anything."""
+        """[lanes, *shape], contiguous except for the gaps that align the lanes; the contents are arbitrary."""
         size = math.prod(shape)
         row = aligned(size, self._like)
         store = self._stores.get(name)
@@ -43,11 +42,11 @@ class Scratch:
         return store[: lanes * row].view(lanes, row)[:, :size].view(lanes, *shape)
 
     def dense(self, name: str, shape: Sequence[int]) -> Tensor:
-        """Without gaps: for what is no factor of a product later on."""
+        """A buffer without gaps, for numbers that are not an operand of a product later."""
         return self(name, 1, shape)[0]
 
-    def beside(self, name: str, x: Tensor) -> Tensor:
-        """A buffer of the shape of x whose lanes lie in memory in the same order of dimensions."""
+    def shaped_like(self, name: str, x: Tensor) -> Tensor:
+        """A buffer with the shape of x and the same order of dimensions in memory."""
         strides = x.stride()
         order = sorted(range(1, x.ndim), key=lambda dim: -strides[dim])
         place = [0] * x.ndim
@@ -57,11 +56,11 @@ class Scratch:
 
 
 def whole_rows(x: Tensor) -> Tensor:
-    """A buffer of `Scratch` with its gaps, [lanes, row], whatever its shape.
+    """A buffer of `Scratch` of any shape together with its gaps, [lanes, row].
 
-    Exponentials and the like differ in the last bit between whole vectors of a processor and what is left over at the
-    end; whole rows leave nothing over.
+    Exponentials and the like differ in the last bit between full SIMD vectors and the rest at the end; whole rows have
+    no such rest.
     """
-    # Not x.stride(0): for a single lane it says nothing.
+    # Not x.stride(0): it is arbitrary for a single lane.
     row = aligned(math.prod(x.shape[1:]), x)
     return x.as_strided((x.shape[0], row), (row, 1))

@@ -142,7 +142,7 @@ class LaneTrainer:
         if self._draws is not None:
             self._draws.begin(broadcast.round, clients, Pass.STEPS)
         origin = x if start is None else theta.clone()
-        taken = self._steps.take(batches, len(jobs), prepared, origin)
+        taken = self._steps.take(batches, len(jobs), prepared, origin, broadcast.round)
         losses = self._gradients.losses()[: len(jobs)].tolist()
 
         moved = theta - origin if taken.displacement is None else taken.displacement.clone()
@@ -154,7 +154,7 @@ class LaneTrainer:
             state=state,
             steps=steps,
             samples=theta.new_tensor([len(job.indices) for job in jobs]),
-            rates=steps * self._local.lr,
+            rates=taken.rates,
             mean_gradient=self._mean_gradient(taken, moved, steps, algorithm.shift(prepared)),
             full_gradient=OnDemand(lambda: self._full_pass(broadcast, x, jobs)[0]),
             full_loss=OnDemand(lambda: self._full_pass(broadcast, x, jobs, losses=True)[1]),
@@ -192,7 +192,7 @@ class LaneTrainer:
             return taken.gradients / steps[:, None]
         if taken.displacement is None:
             return None
-        mean = moved / -(steps * self._local.lr)[:, None]  # of K steps y <- y - lr (g + shift)
+        mean = moved / -taken.rates[:, None]  # of steps y <- y - lr (g + shift)
         return mean if shift is None else mean.sub_(shift)
 
     def _hand_over(self, rows: Vectors, places: Sequence[Vectors]) -> list[dict[str, Tensor]]:
@@ -209,8 +209,7 @@ class LaneTrainer:
 
     def _batches(self, jobs: Sequence[Job], plans: Sequence[BatchPlan], width: int | None) -> LaneBatches:
         indices = [job.indices for job in jobs]
-        lanes = self._gradients
-        return LaneBatches(self._x, self._y, indices, plans, lanes.theta.dtype, width, lanes.classes)
+        return LaneBatches(self._x, self._y, indices, plans, self._gradients.theta.dtype, width)
 
     def _plan(self, broadcast: Broadcast, job: Job) -> BatchPlan:
         if job.plan is not None:

@@ -1,8 +1,8 @@
-"""A backend is compared with plain autograd on the user's own model and data before it trains anything.
+"""Compares a backend with plain autograd on the user's own model and data before it trains.
 
-Tracing and copying do not see everything that a module does: hooks, in-place changes, contexts such as torch.no_grad,
-closures over another module. One trial batch shows whether the gradients are those of the module all the same. It is
-computed in float64, so that a difference is an error and not rounding.
+Tracing and copying a module miss some of what it does: hooks, in-place changes, contexts such as torch.no_grad,
+closures over another module. A trial batch shows whether the gradients are still those of the module. It is computed in
+float64, so that a difference is an error and not rounding.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clients.lanes.backends import LaneGradients
+from clients.lanes.backends import LaneGradients, PerturbsInPlace
 from clients.lanes.batches import LaneBatch, LaneBatches
 from clients.lanes.draws import LaneDraws, Pass
 from clients.stacked.products import in_one_thread
@@ -28,10 +28,10 @@ from fedopt.task import Task
 from fedopt.vectors.layout import Layout
 
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
-"""Largest difference, relative to the largest entry. Normalizing what is nearly constant costs a few digits."""
+"""Largest difference, relative to the largest entry. Normalizing almost constant numbers loses a few digits."""
 
 SMALL = 1e-6
-"""Gradients below this are compared as if they were this large."""
+"""Smaller gradients are compared as if their largest entry were this."""
 
 SAMPLES, WIDTH, LANES = 6, 3, 2
 KEEP, SCALE, RHO = 0.9, -0.1, 0.1
@@ -40,9 +40,9 @@ Make = Callable[[Task, Layout, Tensor, int, LaneDraws | None], LaneGradients]
 
 
 def why_not_trusted(make: Make, task: Task, x: Tensor, y: Tensor) -> str | None:
-    """How the backend differs from autograd on a trial batch, as a clause; None if it does not.
+    """The difference between the backend and autograd on a trial batch, as a clause; None if there is none.
 
-    `x` and `y` are real samples [n, ...] and targets [n]. The module is left as it was.
+    `x` and `y` are real samples [n, ...] and targets [n]. The module is not changed.
     """
     exact = torch.float32 if x.device.type == "mps" else torch.float64
     for dtype in (exact, x.dtype):
@@ -51,14 +51,14 @@ def why_not_trusted(make: Make, task: Task, x: Tensor, y: Tensor) -> str | None:
             try:
                 trial.autograd()
             except CANNOT_RUN:
-                continue  # a module that is tied to one type is compared in that
+                continue  # a module that works in one dtype only is compared in that
             try:
                 return trial.difference(make)
             except NotStackable as error:
                 return str(error)
             except CANNOT_RUN as error:
                 return f"it fails on a trial batch: {(str(error).splitlines() or [type(error).__name__])[0]}"
-    return None  # autograd itself fails; training says why
+    return None  # autograd itself fails; training reports it
 
 
 def without_gradient(task: Task, x: Tensor, y: Tensor) -> list[str]:
@@ -73,7 +73,7 @@ def without_gradient(task: Task, x: Tensor, y: Tensor) -> list[str]:
         try:
             loss = task.loss(task.module(x[:SAMPLES]), y[:SAMPLES])
         except CANNOT_RUN:
-            return []  # training says why
+            return []  # training reports it
     found = torch.autograd.grad(loss, [named[name] for name in names], allow_unused=True)
     return [name for name, gradient in zip(names, found, strict=True) if gradient is None]
 
@@ -108,13 +108,13 @@ class _Trial:
     def difference(self, make: Make) -> str | None:
         gradients = make(self._task, self._layout, self._theta, LANES, self._draws)
         packing = gradients.packing
-        batches = LaneBatches(self._x, self._y, self._indices, self._plans, self._theta.dtype, WIDTH, gradients.classes)
+        batches = LaneBatches(self._x, self._y, self._indices, self._plans, self._theta.dtype, WIDTH)
         first = batches.at(0)
         gradients.theta.copy_(packing.pack(self._theta))
         found = packing.unpack(gradients(first)).clone()
         losses = gradients.losses()
         again = packing.unpack(gradients(first)).clone()
-        uphill = self._uphill(gradients, first)
+        perturbed = self._perturbed(gradients, first)
         gradients.accumulate(first, gradients.theta, KEEP, SCALE)
         stepped = packing.unpack(gradients.theta).clone()
         last = packing.unpack(gradients(batches.at(1))).clone()
@@ -130,8 +130,8 @@ class _Trial:
             ("step", stepped, KEEP * self._theta + SCALE * gradient),
             ("gradient after a lane has finished", last, self._autograd(0, 1, then)[1][None]),
         ]
-        if uphill is not None:
-            checks.append(("SAM gradient", uphill, self._at_the_worst_point(gradient)))
+        if perturbed is not None:
+            checks.append(("SAM gradient", perturbed, self._at_the_worst_point(gradient)))
         for what, one, other in checks:
             error = _relative_error(one, other)
             if not error <= TOLERANCE[self._theta.dtype]:  # NaN is no agreement
@@ -140,12 +140,12 @@ class _Trial:
             return "a copy of it in evaluation mode puts out something else than it does itself"
         return None
 
-    def _uphill(self, gradients: LaneGradients, batch: LaneBatch) -> Tensor | None:
-        ascent = gradients.uphill(batch)
-        if ascent is None:
+    def _perturbed(self, gradients: LaneGradients, batch: LaneBatch) -> Tensor | None:
+        perturbed = gradients.perturbed(batch) if isinstance(gradients, PerturbsInPlace) else None
+        if perturbed is None:
             return None
         into = torch.zeros_like(gradients.theta)
-        ascent.accumulate(batch, into, 0.0, 1.0, RHO, False)
+        perturbed.accumulate(batch, into, 0.0, 1.0, RHO, False)
         return gradients.packing.unpack(into)
 
     def _at_the_worst_point(self, gradient: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ def _relative_error(found: Tensor, expected: Tensor) -> float:
 
 @contextmanager
 def _at(module: nn.Module, layout: Layout, theta: Tensor) -> Iterator[list[nn.Parameter]]:
-    """The module's trainable parameters, with the values of theta [P] for the time being."""
+    """In this context the module's trainable parameters have the values of theta [P]; yields them."""
     named = dict(module.named_parameters())
     parameters = [named[name] for name in layout.names]
     before = [parameter.data for parameter in parameters]
@@ -202,7 +202,7 @@ def _at(module: nn.Module, layout: Layout, theta: Tensor) -> Iterator[list[nn.Pa
 
 @contextmanager
 def _as(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """The module's floating-point parameters and buffers in another type for the time being."""
+    """In this context the module's floating-point parameters and buffers have another dtype."""
     parameters = [(parameter, parameter.data) for parameter in module.parameters() if parameter.is_floating_point()]
     owners = [
         (owner, name, buffer)

@@ -17,12 +17,10 @@ from fedopt.vectors.layout import Layout
 
 
 class VmapLanes:
-    """Implements `clients.lanes.backends.LaneGradients`; padded samples weigh nothing.
+    """Implements `clients.lanes.backends.LaneGradients`; padded samples have weight 0.
 
-    A model that draws random numbers is computed one lane at a time, so that each client has its own.
+    A model that draws random numbers is computed one lane at a time, so that each client draws its own.
     """
-
-    classes: int | None = None
 
     def __init__(self, task: Task, layout: Layout, like: Tensor, lanes: int, draws: LaneDraws | None = None) -> None:
         self.packing = packing = Packing(layout, like)
@@ -43,12 +41,12 @@ class VmapLanes:
             weights = theta.new_ones(()) if batch.weights is None else batch.weights
             gradients, losses = self._gradients(theta, batch.x, batch.y, (weights / batch.width).expand(batch.y.shape))
         else:
-            gradients, losses = self._lane_by_lane(batch, theta, self._draws)
+            gradients, losses = self._one_at_a_time(batch, theta, self._draws)
         if counts:
             self._losses.add(losses)
         return cast(Tensor, gradients)
 
-    def _lane_by_lane(self, batch: LaneBatch, theta: Tensor, draws: LaneDraws) -> tuple[Tensor, Tensor]:
+    def _one_at_a_time(self, batch: LaneBatch, theta: Tensor, draws: LaneDraws) -> tuple[Tensor, Tensor]:
         found = []
         for lane, (x, y) in enumerate(batch.lanes()):
             with draws.of(lane, batch.step):
@@ -58,15 +56,6 @@ class VmapLanes:
     def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, counts: bool = True) -> None:
         gradients = self(batch, counts)  # first: `into` may be theta itself
         into[: batch.active].mul_(keep).add_(gradients, alpha=scale)
-
-    def uphill(self, batch: LaneBatch) -> None:
-        return None
-
-    def settle(self) -> None:
-        pass
-
-    def holds(self) -> None:
-        return None
 
     def losses(self) -> Tensor:
         return self._losses.take()

@@ -1,9 +1,9 @@
-"""nn.Conv2d on lanes: each window a column, all columns of a lane's batch one product.
+"""nn.Conv2d on lanes: each window is a column, and all columns of a lane's batch are one matrix product.
 
-Images lie [lanes, channels, height, B, width]. Windows are laid out along the width first: shifted against each other
-along the height they are already runs in memory, so the rows of a kernel are read as runs of that. The gradient of
-the images goes the other way, row after row of the kernel added up where it belongs. Where there are no such runs (a
-stride along the height), or they are not worth the calls (few channels), windows are laid out both ways at once.
+Images are stored as [lanes, channels, height, B, width]. Windows are unfolded along the width first. Windows that are
+shifted along the height are then contiguous in memory, so each row of a kernel is multiplied with such a run. The
+gradient of the images is added up in the same way, row after row of the kernel. If there are no such runs (a stride
+along the height), or if the products would be too small (few channels), windows are unfolded along both sides at once.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from clients.stacked.products import plain_product, product
-from clients.stacked.rule import Into, Rule
+from clients.stacked.rule import GradientTarget, Rule
 
 IMAGES = (0, 2, 3, 1, 4)
 """[lanes, B, channels, height, width] -> [lanes, channels, height, B, width]"""
 BACK = (0, 3, 1, 2, 4)
 
-WORTH = 4
-"""Products over fewer numbers than this are mostly overhead; it is channels times the width of the kernel."""
+LEAST_LENGTH = 4
+"""A product whose sum has fewer terms, channels times kernel width, is mostly overhead."""
 
 
 class Conv2dRule(Rule):
@@ -31,7 +31,7 @@ class Conv2dRule(Rule):
         assert not isinstance(layer.padding, str)
         self._padding = layer.padding
         self.products = 0
-        """Multiplications for one sample; known once it is prepared."""
+        """Multiplications for one sample, after `prepare`."""
 
     def prepare(self, inputs: Sequence[Tensor], wants_gradient: bool) -> Tensor:
         (x,) = inputs
@@ -42,12 +42,12 @@ class Conv2dRule(Rule):
 
         self._x, self._inner = x, None
         if ph or pw:
-            # Its own for each width of batches: the border stays what it is.
+            # One buffer for each batch width, so that the border stays zero.
             padded = self.scratch(f"padded {batch}", lanes, (channels, high, batch, wide)).zero_()
             self._inner = padded[:, :, ph : ph + height, :, pw : pw + width].permute(BACK)
             x = padded.permute(BACK)
-        # Rows of windows: every row of the image once, or those of each row of the kernel by themselves.
-        self._by_row = sh == 1 and channels * kw >= WORTH
+        # Rows of windows: every row of the image once, or one set for each row of the kernel.
+        self._by_row = sh == 1 and channels * kw >= LEAST_LENGTH
         self.products = self._outputs * channels * kh * kw * out_high * out_wide
         groups, rows = (kh, high) if self._by_row else (1, out_high)
         windows = x.unfold(4, kw, sw)  # [lanes, B, channels, high, out_wide, kw]
@@ -67,7 +67,7 @@ class Conv2dRule(Rule):
             self._spread, self._operand = spread, spread.flatten(1, 2)
             steps = (matrix.stride(0), run, matrix.stride(1), 1)
             self._shifted = matrix.as_strided(spread.shape, steps, matrix.storage_offset())
-        self._operand_turned = self._operand.transpose(1, 2)
+        self._operand_transposed = self._operand.transpose(1, 2)
 
         w = self.weights[self._weight]
         self._w = w.permute(0, 1, 3, 2, 4) if self._by_row else w[:, :, None]  # [lanes, out, groups, ...]
@@ -91,17 +91,17 @@ class Conv2dRule(Rule):
                 (self._kernels[:, :, i].flatten(2).transpose(1, 2), dmatrix[:, :, i * run : i * run + places])
                 for i in range(groups)
             ]
-            self._landings: list[tuple[Tensor, Tensor]] = []
+            self._overlaps: list[tuple[Tensor, Tensor]] = []
             for j in range(kw):
-                across, from_across = _landing(j - pw, sw, width, out_wide)
+                across, from_across = _overlap(j - pw, sw, width, out_wide)
                 if self._by_row:
                     column = self._dcolumns[:, :, j, ph : ph + height]
-                    self._landings.append((self._dx[..., across], column[..., from_across]))
+                    self._overlaps.append((self._dx[..., across], column[..., from_across]))
                     continue
                 for i in range(kh):
-                    down, from_down = _landing(i - ph, sh, height, out_high)
+                    down, from_down = _overlap(i - ph, sh, height, out_high)
                     column = self._dcolumns[:, :, i, j, from_down]
-                    self._landings.append((self._dx[:, :, down, :, across], column[..., from_across]))
+                    self._overlaps.append((self._dx[:, :, down, :, across], column[..., from_across]))
         return y.permute(BACK)
 
     def forward(self) -> None:
@@ -115,10 +115,10 @@ class Conv2dRule(Rule):
         if self._b is not None:
             self._y.add_(self._b)
 
-    def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
+    def backward(self, gradient: Tensor, into: GradientTarget) -> Sequence[Tensor]:
         if gradient is not self._gradient:  # the same buffer every time but the first
             self._gradient, self._d = gradient, gradient.permute(IMAGES).view(self._y.shape)
-            self._multiply_back = plain_product(self._dw_matrix, self._d, self._operand_turned)
+            self._multiply_back = plain_product(self._dw_matrix, self._d, self._operand_transposed)
         d = self._d
         if self._dx is not None:
             if self._by_row:
@@ -126,7 +126,7 @@ class Conv2dRule(Rule):
             for kernel, row in self._rows:
                 product(row, kernel, d, keep=1.0 if self._by_row else 0.0)
             self._dx.zero_()
-            for place, column in self._landings:
+            for place, column in self._overlaps:
                 place += column
         self._multiply_back()
         into.add(self._weight, self._dw)
@@ -135,9 +135,9 @@ class Conv2dRule(Rule):
         return () if self._dx is None else (self._dx.permute(BACK),)
 
 
-def _landing(shift: int, stride: int, length: int, outputs: int) -> tuple[slice, slice]:
-    """Along one side of the image: which inputs an offset of the kernel reads that are no padding, and for which
-    outputs. Output o reads input o * stride + shift."""
+def _overlap(shift: int, stride: int, length: int, outputs: int) -> tuple[slice, slice]:
+    """Along one side of the image: the inputs outside the padding that one offset of the kernel reads, and the outputs
+    that read them. Output o reads input o * stride + shift."""
     first = max(0, -(shift // stride))
     last = min(outputs - 1, (length - 1 - shift) // stride)
     if last < first:

@@ -1,4 +1,4 @@
-"""nn.Embedding on lanes: rows of a table that each lane has for itself."""
+"""nn.Embedding on lanes: each lane has its own table."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from clients.stacked.rule import Into, Rule
+from clients.stacked.rule import GradientTarget, Rule
 
 
 class EmbeddingRule(Rule):
-    """Whole numbers [lanes, B, ...] in, [lanes, B, ..., features] out; what is looked up has no gradient."""
+    """Integers [lanes, B, ...] in, [lanes, B, ..., features] out; the input has no gradient."""
 
     def __init__(self, features: int, weight: str) -> None:
         self._weight, self._features = weight, features
@@ -29,7 +29,7 @@ class EmbeddingRule(Rule):
     def forward(self) -> None:
         self._y.copy_(self._table[self._lane, self._x.long()])
 
-    def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
+    def backward(self, gradient: Tensor, into: GradientTarget) -> Sequence[Tensor]:
         self._gradient.zero_()
         self._gradient.index_put_((self._lane, self._x.long()), gradient, accumulate=True)
         into.add(self._weight, self._gradient)

@@ -1,4 +1,4 @@
-"""The registry of rules: which layers and functions of torch have one, and under which settings."""
+"""The registry of rules: the layers and functions of torch that have one, and the settings that it supports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from clients.stacked.convolution import Conv2dRule
 from clients.stacked.embedding import EmbeddingRule
 from clients.stacked.linear import LinearRule
-from clients.stacked.normalisation import GroupNormRule, LayerNormRule
+from clients.stacked.normalization import GroupNormRule, LayerNormRule
 from clients.stacked.pointwise import POINTWISE
 from clients.stacked.pooling import AveragePoolRule, MaxPoolRule
 from clients.stacked.rule import NotStackable, Rule
@@ -21,7 +21,7 @@ from clients.stacked.shapes import AddRule, FlattenRule, IdentityRule, WholeNumb
 
 
 def rule_of_layer(layer: nn.Module, path: str) -> Rule:
-    """The rule of a layer that is called `path` in its module; NotStackable if it has none."""
+    """The rule of a layer whose name in its module is `path`; NotStackable if it has none."""
     kind = type(layer)
     refuse_what_is_not_traced(layer, path)
     if kind in POINTWISE:
@@ -47,7 +47,7 @@ def refuse_what_is_not_traced(module: nn.Module, path: str) -> None:
 
 
 def rule_of_function(function: Callable[..., Any] | str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Rule:
-    """The rule of a function or method called with these arguments beyond the tensors; NotStackable if none."""
+    """The rule of a function or method called with these arguments after the tensors; NotStackable if none."""
     if function not in FUNCTIONS:
         raise NotStackable(f"{getattr(function, '__name__', function)} has no rule")
     try:

@@ -1,4 +1,4 @@
-"""nn.Linear on lanes: one batched product each way."""
+"""nn.Linear on lanes: one batched matrix product in the forward pass, two in the backward pass."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from clients.stacked.products import plain_product, product, with_numpy
-from clients.stacked.rule import Into, Rule
+from clients.stacked.rule import GradientTarget, Rule
 
 SMALL = 400
-"""Products of fewer multiplications than this torch does itself, without BLAS: cheaper than a sum and an addition."""
+"""torch computes products of fewer multiplications without BLAS: faster than a sum and an addition."""
 
 NARROW = 16
-"""Outputs up to which a product is turned round where it has at least as many rows: BLAS fills its tiles along the
-rows then (784 x 10 on 64 rows: 20 against 52 us)."""
+"""With at most so many outputs, and at least as many rows, the transposed product is computed: BLAS then fills its
+tiles along the rows (784 x 10 on 64 rows: 20 us instead of 52)."""
 
 
 class LinearRule(Rule):
     x: Tensor
-    """What came in, [lanes, rows, features]."""
+    """The input, [lanes, rows, features]."""
     y: Tensor
-    """What goes out, [lanes, rows, outputs]."""
+    """The output, [lanes, rows, outputs]."""
     d: Tensor
-    """The gradient of that, as `backward` was given it last."""
+    """The gradient of the output that `backward` got last."""
     dx: Tensor
-    """The gradient of what came in, where it is wanted."""
+    """The gradient of the input, if it is needed."""
 
-    gives_logits = False
-    """Whether what goes out is read by the loss alone, which does not mind where lanes begin, and adds the bias."""
+    outputs_logits = False
+    """Whether only the loss reads the output. The loss accepts any alignment of lanes, and adds the bias itself."""
 
     def __init__(self, outputs: int, weight: str, bias: str | None) -> None:
         self.outputs, self.weight, self.bias = outputs, weight, bias
@@ -38,22 +38,24 @@ class LinearRule(Rule):
     def prepare(self, inputs: Sequence[Tensor], wants_gradient: bool) -> Tensor:
         (x,) = inputs
         lanes, *rows, features = x.shape
-        # Any dimensions between lanes and features are rows of one matrix.
+        # All dimensions between lanes and features are rows of one matrix.
         self.x = x if x.ndim == 3 else x.view(lanes, -1, features)
         self._xt = self.x.transpose(1, 2)
         self._w = self.weights[self.weight]
         self._wt = self._w.transpose(1, 2)
         self._b = None if self.bias is None else self.weights[self.bias][:, None]
-        if self.gives_logits and 1 not in (*x.shape[1:], self.outputs):
-            y = self.scratch.dense("y", (lanes, *rows, self.outputs))  # torch's BLAS takes them in one call then
+        if self.outputs_logits and 1 not in (*x.shape[1:], self.outputs):
+            y = self.scratch.dense(
+                "y", (lanes, *rows, self.outputs)
+            )  # then torch's BLAS multiplies all lanes in one call
         else:
             y = self.scratch("y", lanes, (*rows, self.outputs))
         self.y = y.view(lanes, -1, self.outputs)
         multiply = with_numpy(self.y, self.x, self._wt)
         if multiply is None and x.ndim == 3 and self.outputs <= NARROW <= x.shape[1]:
-            turned = self.scratch("y", lanes, (self.outputs, *rows))
-            self.y = y = turned.transpose(1, 2)
-            multiply = functools.partial(product, turned, self._w, self._xt)
+            transposed = self.scratch("y", lanes, (self.outputs, *rows))
+            self.y = y = transposed.transpose(1, 2)
+            multiply = functools.partial(product, transposed, self._w, self._xt)
         self._multiply = multiply or functools.partial(product, self.y, self.x, self._wt)
         self._dx: Tensor | None = None
         self._gradient: Tensor | None = None
@@ -66,15 +68,15 @@ class LinearRule(Rule):
 
     def forward(self) -> None:
         self._multiply()
-        if self._b is not None and not self.gives_logits:
+        if self._b is not None and not self.outputs_logits:
             self.y.add_(self._b)
 
     @property
     def bias_of_logits(self) -> Tensor | None:
-        """What the loss must add, [lanes, 1, outputs]."""
-        return self._b if self.gives_logits else None
+        """The bias that the loss must add, [lanes, 1, outputs]."""
+        return self._b if self.outputs_logits else None
 
-    def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
+    def backward(self, gradient: Tensor, into: GradientTarget) -> Sequence[Tensor]:
         if gradient is not self._gradient:  # the same buffer every time but the first
             self._gradient, self.d = gradient, gradient.view(self.y.shape)
             self._dt = self.d.transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Functions of single numbers on lanes, with the derivatives that torch's own backward passes use."""
+"""Elementwise functions on lanes, with the derivatives of torch's own backward passes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clients.lanes.storage import whole_rows
-from clients.stacked.rule import Into, Rule
+from clients.stacked.rule import GradientTarget, Rule
 
 Forward = Callable[[Tensor, Tensor], object]
 """(x, out)"""
@@ -19,33 +19,33 @@ aten = torch.ops.aten
 
 
 class PointwiseRule(Rule):
-    """Works on whole rows, gaps included; its gradient is written over that of its output."""
+    """Works on whole rows, gaps included. The gradient of its input overwrites that of its output."""
 
     is_relu = False
 
     def __init__(self, forward: Forward, backward: Backward, *, from_output: bool) -> None:
-        """`from_output` says that the derivative is a function of y, not of x."""
+        """`from_output` says that the derivative is computed from y, not from x."""
         self._forward, self._backward, self._from_output = forward, backward, from_output
 
     def prepare(self, inputs: Sequence[Tensor], wants_gradient: bool) -> Tensor:
         (x,) = inputs
-        y = self.scratch.beside("y", x)
+        y = self.scratch.shaped_like("y", x)
         self._x, self._y, self._strides = whole_rows(x), whole_rows(y), y.stride()
         self._known = self._y if self._from_output else self._x
-        self._beside = self.scratch.beside("gradient", x) if wants_gradient else y
+        self._copy = self.scratch.shaped_like("gradient", x) if wants_gradient else y
         self._given: Tensor | None = None
         return y
 
     def forward(self) -> None:
         self._forward(self._x, self._y)
 
-    def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
+    def backward(self, gradient: Tensor, into: GradientTarget) -> Sequence[Tensor]:
         if gradient is not self._given:  # the same buffer every time but the first
             self._given = gradient
-            self._lies_alike = gradient.stride() == self._strides
-            self._found = gradient if self._lies_alike else self._beside
+            self._same_strides = gradient.stride() == self._strides
+            self._found = gradient if self._same_strides else self._copy
             self._rows = whole_rows(self._found)
-        if not self._lies_alike:
+        if not self._same_strides:
             self._found.copy_(gradient)
         self._backward(self._rows, self._known, self._rows)
         return (self._found,)

@@ -1,4 +1,4 @@
-"""Pooling of images on lanes, for windows that tile them."""
+"""Pooling of images on lanes, for windows that do not overlap and have no padding."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 from clients.lanes.storage import Scratch
 from clients.stacked.convolution import BACK
-from clients.stacked.rule import Into, Rule
+from clients.stacked.rule import GradientTarget, Rule
 
 aten = torch.ops.aten
 
 
 class MaxPoolRule(Rule):
-    """Width first, then height, so that of equal numbers the first in reading order gets the gradient, as in torch."""
+    """Width first, then height: of equal numbers the first in row-major order gets the gradient, as in torch."""
 
     def __init__(self, window: tuple[int, int]) -> None:
         self._window = window
@@ -30,11 +30,11 @@ class MaxPoolRule(Rule):
         self._down = _Fold([found[:, :, :, i::high] for i in range(high)], "down", self.scratch)
         self._dx = None
         if wants_gradient:
-            self._dx = self.scratch.beside("dx", x)
+            self._dx = self.scratch.shaped_like("dx", x)
             self._rest = x.shape[3:] != (out_high * high, out_wide * wide)
             drows = self._dx[:, :, :, : out_high * high]
             self._dacross = [drows[..., j : j + out_wide * wide : wide] for j in range(wide)]
-            dfound = self.scratch.beside("dfound", found)
+            dfound = self.scratch.shaped_like("dfound", found)
             self._dfound, self._ddown = dfound, [dfound[:, :, :, i::high] for i in range(high)]
         return self._down.maximum
 
@@ -42,7 +42,7 @@ class MaxPoolRule(Rule):
         self._across.run()
         self._down.run()
 
-    def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
+    def backward(self, gradient: Tensor, into: GradientTarget) -> Sequence[Tensor]:
         if self._dx is None:
             return ()
         if self._rest:
@@ -53,12 +53,12 @@ class MaxPoolRule(Rule):
 
 
 class _Fold:
-    """The maximum of several tensors, number by number, and the gradient's way back to the first that has it."""
+    """The elementwise maximum of several tensors. Its gradient goes to the first tensor that has the maximum."""
 
     def __init__(self, parts: list[Tensor], name: str, scratch: Scratch) -> None:
         self._parts = parts
-        self._steps = [scratch.beside(f"{name} {place}", part) for place, part in enumerate(parts[1:])]
-        self._own = scratch.beside(f"{name} own", parts[0])
+        self._steps = [scratch.shaped_like(f"{name} {place}", part) for place, part in enumerate(parts[1:])]
+        self._own = scratch.shaped_like(f"{name} own", parts[0])
         self.maximum = self._steps[-1] if self._steps else parts[0]
 
     def run(self) -> None:
@@ -72,8 +72,8 @@ class _Fold:
         for place in range(len(self._steps), 0, -1):
             before = self._steps[place - 2] if place > 1 else self._parts[0]
             torch.sub(self._parts[place], before, out=self._own)
-            # The gradient where this one is larger than all before it; theirs is the rest, exactly. Not straight to
-            # its place: the kernel is slow where numbers lie apart.
+            # The gradient where this part is larger than all before it; the earlier parts get the rest, exactly. It is
+            # not written to `into` directly: the kernel is slow on strided memory.
             aten.threshold_backward.grad_input(gradient, self._own, 0, grad_input=self._own)
             into[place].copy_(self._own)
             torch.sub(gradient, self._own, out=gradient if place > 1 else into[0])
@@ -83,7 +83,7 @@ class _Fold:
 
 class AveragePoolRule(Rule):
     def __init__(self, window: tuple[int, int] | None) -> None:
-        """None stands for the whole image."""
+        """A window of None is the whole image."""
         self._window = window
 
     def prepare(self, inputs: Sequence[Tensor], wants_gradient: bool) -> Tensor:
@@ -93,12 +93,12 @@ class AveragePoolRule(Rule):
         out_high, out_wide = height // high, width // wide
         self._parts = self._tiles(x, high, wide, out_high, out_wide)
         self._share = 1.0 / (high * wide)
-        # Whole images are read at once, tiles part by part.
+        # Whole images are averaged by one call, tiles offset by offset.
         self._x = x if self._window is None else None
         self._y = self.scratch("y", lanes, (channels, out_high, batch, out_wide)).permute(BACK)
         self._dx = None
         if wants_gradient:
-            self._dx = self.scratch.beside("dx", x)
+            self._dx = self.scratch.shaped_like("dx", x)
             self._rest = (height, width) != (out_high * high, out_wide * wide)
             self._dparts = self._tiles(self._dx, high, wide, out_high, out_wide)
         return self._y
@@ -117,7 +117,7 @@ class AveragePoolRule(Rule):
             self._y.add_(part)
         self._y.mul_(self._share)
 
-    def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
+    def backward(self, gradient: Tensor, into: GradientTarget) -> Sequence[Tensor]:
         if self._dx is None:
             return ()
         gradient.mul_(self._share)
@@ -125,7 +125,7 @@ class AveragePoolRule(Rule):
             self._dx.copy_(gradient.expand(self._dx.shape))
         else:
             if self._rest:
-                self._dx.zero_()  # each time: the rule before this one may write over what it is given
+                self._dx.zero_()  # every time: the rule before this one may overwrite its gradient
             for part in self._dparts:
                 part.copy_(gradient)
         return (self._dx,)

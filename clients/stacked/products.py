@@ -1,13 +1,13 @@
-"""Matrix products lane by lane, and whose BLAS does them.
+"""Batched matrix products, one per lane, and the BLAS library that computes them.
 
-torch calls MKL, which has no kernels for small matrices on processors that are not Intel's; NumPy's OpenBLAS has, where
-there is AVX-512. Measured on AMD (Zen 4), one thread, float32: 784 x 10 on 10 rows 2.1 against 10 us, 200 x 200 on 10
-rows 9 against 14; twice as fast and more in float64. Rows with rows, which is how a layer meets its weights, are cut
-into blocks that its kernels for small matrices take: 784 x 200 on 10 rows 35 against 60 us. NumPy cannot add a product
-to what is there; SciPy, which comes with the same BLAS, can: 784 x 10 on 64 rows 11 against 22 us. The choice depends
-on shapes and on the processor, never on a clock, so that a run gives the same bits whenever it is run.
+torch calls MKL, which has kernels for small matrices on Intel processors only. NumPy's OpenBLAS has them wherever there
+is AVX-512. Measured on AMD (Zen 4), one thread, float32: 784 x 10 on 10 rows 2.1 us instead of 10 us, 200 x 200 on 10
+rows 9 instead of 14; in float64 at least twice as fast. A product of a layer's input with its weights, whose rows both
+lie along the sum, is split into blocks that fit these kernels: 784 x 200 on 10 rows 35 us instead of 60. NumPy cannot
+add a product to a matrix. SciPy, which ships the same BLAS, can: 784 x 10 on 64 rows 11 us instead of 22. The choice
+depends on shapes and processor only, never on measured time, so that a run always gives the same bits.
 
-With `rounding`, operands are rounded first: on a CPU to study what that does to a run, on a GPU for its speed.
+With `rounding`, operands are rounded first: on a CPU to study the effect on a run, on a GPU for speed.
 """
 
 from __future__ import annotations
@@ -30,23 +30,24 @@ from clients.lanes.storage import aligned
 from fedopt.precision import Products, rounded
 
 SMALL_KERNELS = {"SkylakeX", "Cooperlake", "SapphireRapids"}
-"""What OpenBLAS calls the processors for which it has them."""
+"""OpenBLAS's names of the processors for which it has kernels for small matrices."""
 
 DOT_PRODUCTS, MULTIPLICATIONS = 1024, 10**6
-"""Results of rows with rows, and multiplications for them, up to which it uses them, rather than to pack the matrix
-that lies the wrong way (measured: from there on a product takes twice the time)."""
+"""OpenBLAS uses these kernels up to so many results and multiplications, if b is transposed in memory. Beyond that it
+packs the matrix first, and a product takes twice the time (measured)."""
 
 MOST_ROWS, BLOCK_ROWS, LENGTH = 64, 32, 6
-"""Rows up to which blocks were found to pay, in a product and in a block; and how many times as long as a block has
-rows these must be (measured, 4 to 64 rows of 64 to 3072 numbers: 0.95 to 2.5 times as fast as torch)."""
+"""Blocks are used for products of at most so many rows, with at most so many rows a block, and if rows are at least
+so many times as long as a block is high (measured, 4 to 64 rows of 64 to 3072 numbers: 0.95 to 2.5 times as fast as
+torch)."""
 
 NARROW = 64
-"""Rows of a result up to which a product is added to it by SciPy (measured on 2 to 64 rows of 64 to 3072 numbers: 1.1
-to 5 times as fast as torch's; wider ones are as fast either way)."""
+"""SciPy adds products to matrices of at most so many rows (measured on 2 to 64 rows of 64 to 3072 numbers: 1.1 to 5
+times as fast as torch; beyond that both are equally fast)."""
 
 
 def product(into: Tensor, a: Tensor, b: Tensor, keep: float = 0.0, scale: float = 1.0) -> None:
-    """into <- keep * into + scale * (a @ b), lane by lane; the same bits for a lane alone as for one of many."""
+    """into <- keep * into + scale * (a @ b) for each lane, with the same bits for one lane as for many."""
     kind = _rounding.get()
     if kind == "bf16" and into.device.type == "cuda":
         _add(into, torch.bmm(a.bfloat16(), b.bfloat16(), out_dtype=into.dtype), keep, scale)
@@ -54,7 +55,7 @@ def product(into: Tensor, a: Tensor, b: Tensor, keep: float = 0.0, scale: float 
     if kind != "full" and into.device.type == "cpu":
         a, b = rounded(a, kind), rounded(b, kind)
     if 1 in (*a.shape[1:], b.shape[2]):
-        # torch takes other kernels for vectors, by whether there is one lane and whether lanes have gaps between them.
+        # For vectors torch's choice of kernel depends on the number of lanes and on gaps between them.
         found = _with_gaps(into)
         found.baddbmm_(_at_least_two(a), _at_least_two(b), beta=keep, alpha=scale)
         into.copy_(found[: len(into)])
@@ -63,53 +64,54 @@ def product(into: Tensor, a: Tensor, b: Tensor, keep: float = 0.0, scale: float 
 
 
 def plain_product(into: Tensor, a: Tensor, b: Tensor) -> Callable[[], object]:
-    """What computes into <- a @ b, lane by lane, as often as it is called; the tensors must stay where they are."""
+    """A function that computes into <- a @ b for each lane. The tensors must keep their memory."""
     return with_numpy(into, a, b) or functools.partial(product, into, a, b)
 
 
-def adding_product(into: Tensor, a: Tensor, b: Tensor, keep: float, scale: float) -> Callable[[], object]:
-    """What computes into <- keep * into + scale * (a @ b), lane by lane, for tensors that stay where they are."""
-    return _with_scipy(into, a, b, keep, scale) or functools.partial(product, into, a, b, keep, scale)
+def adding_product(into: Tensor, a: Tensor, b: Tensor) -> Callable[[float, float], object]:
+    """A function of keep and scale that computes into <- keep * into + scale * (a @ b) for each lane.
+
+    The tensors must keep their memory.
+    """
+    return _with_scipy(into, a, b) or functools.partial(product, into, a, b)
 
 
-def _with_scipy(into: Tensor, a: Tensor, b: Tensor, keep: float, scale: float) -> Callable[[], object] | None:
-    """The same by SciPy's BLAS; None if torch's is as good, or matrices lie in a way that it would have to copy."""
+def _with_scipy(into: Tensor, a: Tensor, b: Tensor) -> Callable[[float, float], object] | None:
+    """The same by SciPy's BLAS; None if torch is as fast, or if SciPy would have to copy a matrix."""
     if into.device.type != "cpu" or into.dtype not in (torch.float32, torch.float64) or _rounding.get() != "full":
         return None
     _, rows, columns = into.shape
-    if rows > NARROW or rows * columns * a.shape[2] > MULTIPLICATIONS or scipys_blas() is None:
+    if rows > NARROW or rows * columns * a.shape[2] > MULTIPLICATIONS or scipy_blas() is None:
         return None
     from scipy.linalg import blas
 
     multiply = blas.sgemm if into.dtype == torch.float32 else blas.dgemm
-    lanes: list[Callable[[], object]] = []
+    lanes = []
     for c, left, right in zip(into.numpy(), a.numpy(), b.numpy(), strict=True):
-        # Fortran's matrices lie the other way: it is told into^T <- keep * into^T + scale * b^T @ a^T.
+        # Fortran's matrices are column-major: it computes into^T <- keep * into^T + scale * b^T @ a^T.
         own = [_for_fortran(right.T), _for_fortran(left.T)]
         if not c.flags.c_contiguous or None in own:
             return None
-        (first, turn_first), (second, turn_second) = (found for found in own if found is not None)
-        lanes.append(
-            functools.partial(multiply, scale, first, second, keep, c.T, turn_first, turn_second, overwrite_c=1)
-        )
+        (first, transpose_first), (second, transpose_second) = (found for found in own if found is not None)
+        lanes.append((first, second, c.T, transpose_first, transpose_second))
 
-    def add() -> None:
-        for lane in lanes:
-            lane()
+    def add(keep: float, scale: float) -> None:
+        for first, second, out, transpose_first, transpose_second in lanes:
+            multiply(scale, first, second, keep, out, transpose_first, transpose_second, overwrite_c=1)
 
     return add
 
 
 def _for_fortran(matrix: np.ndarray) -> tuple[np.ndarray, bool] | None:
-    """A matrix whose columns lie one after the other, and whether it is the given one turned round."""
+    """The matrix in column-major order, without a copy, and whether it is the transpose of the given one."""
     if matrix.flags.f_contiguous:
         return matrix, False
     return (matrix.T, True) if matrix.flags.c_contiguous else None
 
 
 def with_numpy(into: Tensor, a: Tensor, b: Tensor) -> Callable[[], object] | None:
-    """The same by NumPy's BLAS; None if torch's is the faster."""
-    if into.device.type != "cpu" or into.dtype not in (torch.float32, torch.float64) or numpys_blas() is None:
+    """The same by NumPy's BLAS; None if torch is faster."""
+    if into.device.type != "cpu" or into.dtype not in (torch.float32, torch.float64) or numpy_blas() is None:
         return None
     if _rounding.get() != "full":
         return None
@@ -121,7 +123,7 @@ def with_numpy(into: Tensor, a: Tensor, b: Tensor) -> Callable[[], object] | Non
 
 
 def _rows_with_rows(into: np.ndarray, a: np.ndarray, b: np.ndarray) -> Callable[[], object] | None:
-    """a @ b for columns of b that lie in memory as rows do, block by block; None if that does not pay."""
+    """a @ b block by block, where columns of b are contiguous; None if blocks are not faster."""
     (_, rows, inner), columns = a.shape, b.shape[2]
     if rows * columns <= DOT_PRODUCTS and rows * columns * inner <= MULTIPLICATIONS:
         return functools.partial(np.matmul, a, b, out=into)
@@ -144,7 +146,7 @@ def _rows_with_rows(into: np.ndarray, a: np.ndarray, b: np.ndarray) -> Callable[
 
 
 def _even(length: int, most: int) -> int:
-    """The size of as few parts of about the same size as there can be, if none is larger than `most`."""
+    """The size of the parts if `length` is split evenly into as few parts as possible of at most `most`."""
     return math.ceil(length / math.ceil(length / most))
 
 
@@ -153,7 +155,10 @@ _rounding: ContextVar[Products] = ContextVar("rounding", default="full")
 
 @contextmanager
 def rounding(products: Products) -> Iterator[None]:
-    """Within, operands are rounded so; what is laid out within must run within. tf32 on a GPU is the GPU's affair."""
+    """In this context operands are rounded in this way. A function that was prepared in it must run in it.
+
+    tf32 on a GPU is done by the GPU itself.
+    """
     token = _rounding.set(products)
     try:
         yield
@@ -163,22 +168,21 @@ def rounding(products: Products) -> Iterator[None]:
 
 @contextmanager
 def in_one_thread() -> Iterator[None]:
-    """NumPy's and SciPy's BLAS as what runs in here expects them: on this thread alone, silent about numbers that run
-    away."""
-    libraries = [blas for blas in (numpys_blas(), scipys_blas()) if blas is not None]
+    """In this context NumPy's and SciPy's BLAS use one thread, and NumPy does not warn about overflow."""
+    libraries = [blas for blas in (numpy_blas(), scipy_blas()) if blas is not None]
     if not libraries:
         yield
         return
-    _alone.begin(libraries)
+    _single_thread.begin(libraries)
     try:
         with np.errstate(all="ignore"):
             yield
     finally:
-        _alone.end()
+        _single_thread.end()
 
 
-class _Alone:
-    """Keeps libraries to one thread from the first who asks for it to the last; several threads may."""
+class _SingleThread:
+    """Keeps libraries to one thread as long as at least one of several callers, in any thread, needs that."""
 
     def __init__(self) -> None:
         self._lock, self._inside = threading.Lock(), 0
@@ -200,23 +204,23 @@ class _Alone:
                     library.set_num_threads(threads)
 
 
-_alone = _Alone()
+_single_thread = _SingleThread()
 
 
-def numpys_blas() -> LibController | None:
-    """NumPy's OpenBLAS, where its small kernels are better than what torch calls."""
+def numpy_blas() -> LibController | None:
+    """NumPy's OpenBLAS, if its kernels for small matrices are faster than torch's."""
     return _small_kernels().get("numpy")
 
 
-def scipys_blas() -> LibController | None:
-    """SciPy's, where NumPy's is wanted."""
-    return None if numpys_blas() is None else _small_kernels().get("scipy")
+def scipy_blas() -> LibController | None:
+    """SciPy's OpenBLAS, if NumPy's is used."""
+    return None if numpy_blas() is None else _small_kernels().get("scipy")
 
 
 @functools.cache
 def _small_kernels() -> dict[str, LibController]:
-    """Which packages have an OpenBLAS with small kernels that are wanted here."""
-    if _processor_is_intels():
+    """The packages whose OpenBLAS has kernels for small matrices that are faster than torch's here."""
+    if _is_intel():
         return {}
     from scipy.linalg import blas
 
@@ -231,32 +235,32 @@ def _small_kernels() -> dict[str, LibController]:
     }
 
 
-def _processor_is_intels() -> bool:
+def _is_intel() -> bool:
     try:
         return "GenuineIntel" in Path("/proc/cpuinfo").read_text()
     except OSError:
-        return platform.machine() not in ("aarch64", "arm64")  # on what is not Linux, Intel's until proved otherwise
+        return platform.machine() not in ("aarch64", "arm64")  # outside Linux an x86 processor is taken for Intel's
 
 
 def _add(into: Tensor, found: Tensor, keep: float, scale: float) -> None:
-    if keep == 0.0:  # whatever lies there, numbers or not
+    if keep == 0.0:  # `into` may hold NaN
         torch.mul(found, scale, out=into)
     else:
         (into if keep == 1.0 else into.mul_(keep)).add_(found, alpha=scale)
 
 
 def _at_least_two(lanes: Tensor) -> Tensor:
-    """The lanes, or a single one twice."""
+    """The lanes; a single lane is repeated."""
     return lanes if len(lanes) > 1 else _laid_out(lanes, 2, gap=0)
 
 
 def _with_gaps(lanes: Tensor) -> Tensor:
-    """A copy of the lanes, two at least, that are not contiguous however long they are."""
+    """A copy of the lanes, at least two, which is never contiguous."""
     return _laid_out(lanes, max(2, len(lanes)), gap=1)
 
 
 def _laid_out(lanes: Tensor, count: int, gap: int) -> Tensor:
-    """A copy of so many lanes, each with its strides and aligned as lanes are; `gap` is in units of that."""
+    """A copy of so many aligned lanes with the same strides; `gap` is in units of the alignment."""
     _, *sides = lanes.shape
     _, *strides = lanes.stride()
     extent = 1 + sum((side - 1) * stride for side, stride in zip(sides, strides, strict=True))

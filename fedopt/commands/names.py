@@ -18,6 +18,7 @@ from fedopt.errors import InvalidExperiment
 from fedopt.models import MODELS
 from fedopt.optimizers import OPTIMIZERS
 from fedopt.registry import Registry, load_attribute, nearest
+from fedopt.schedules import SCHEDULES
 
 app = command("list")
 
@@ -44,6 +45,7 @@ KINDS = {
     ),
     "algorithms": Kind("algorithm.name", ALGORITHMS),
     "optimizers": Kind("local.optimizer", OPTIMIZERS),
+    "schedules": Kind("local.schedule", SCHEDULES),
 }
 
 

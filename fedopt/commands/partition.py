@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 
 from fedopt.commands.options import ExperimentFile, Overrides, command
-from fedopt.data.dataset import Dataset, load_dataset
+from fedopt.data.dataset import Dataset
 from fedopt.data.label_skew import LabelSkew
+from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition as make_partition
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.file import read_experiment

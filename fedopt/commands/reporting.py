@@ -74,10 +74,9 @@ def conclude(history: History, console: Console, quiet: bool, as_json: bool) -> 
 def describe_experiment(experiment: Experiment) -> str:
     """The experiment in one line."""
     data, local = experiment.data, experiment.local
-    skew = f"({data.alpha:g})" if "dirichlet" in data.partition or data.partition == "quantity" else ""
     work = f"{local.epochs} epoch{'s' * (local.epochs != 1)}" if local.epochs else f"{local.steps} steps"
     return (
-        f"{experiment.algorithm.name} on {data.name}: {data.clients} clients, {data.partition}{skew}, "
+        f"{experiment.algorithm.name} on {data.source.name}: {data.clients} clients, {data.partition.title}, "
         f"{experiment.cohort_size} a round; {experiment.model.name}, {local.optimizer} lr {local.lr:g}, {work}, "
         f"batch {local.batch_size}; seed {experiment.run.seed}"
     )

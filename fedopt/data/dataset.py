@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fedopt.data import SOURCES
-from fedopt.data.settings import DataSettings
 from fedopt.errors import DataUnavailable
 from fedopt.seeding import Purpose, stream
 
@@ -54,16 +50,6 @@ class Dataset:
             x_test=self.x_test.to(device, dtype),
             y_test=self.y_test.to(device),
         )
-
-
-def load_dataset(settings: DataSettings, seed: int) -> Dataset:
-    """Reads the data the experiment names; DataUnavailable says where it looked and what to do."""
-    load = cast(Callable[[DataSettings, int], Dataset], SOURCES.load(settings.name))
-    dataset = load(settings, seed)
-    if settings.validation:
-        dataset = hold_out(dataset, settings.validation, seed)
-    # Only now: what is held out is as unknown as a test set, and has no part in the statistics.
-    return normalised(dataset) if dataset.x_train.dtype == torch.uint8 else dataset
 
 
 def hold_out(dataset: Dataset, share: float, seed: int) -> Dataset:

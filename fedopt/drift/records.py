@@ -79,25 +79,6 @@ class ClassSpread(Line):
     """For each class, its best accuracy in any round so far minus its accuracy now."""
 
 
-class LabelSpread(Line):
-    """partition.json, once per run. In a deployment counts are null, because labels do not leave the clients."""
-
-    classes: list[str]
-    """The classes' names."""
-    sizes: list[int]
-    """n_i, the samples of each client."""
-    counts: list[list[int]] | None = None
-    """Samples of each client by class."""
-    entropy: list[float] | None = None
-    """-sum_k q_ik log2 q_ik for each client's label distribution q_i, in bits: 0 for a single label."""
-    effective_classes: list[float] | None = None
-    """2^entropy, the number of equally frequent classes that have the same entropy."""
-    total_variation: list[float] | None = None
-    """1/2 sum_k |q_ik - q_k|, the distance from the overall label distribution q: 0 if equal, 1 if disjoint."""
-    jensen_shannon: list[float] | None = None
-    """sqrt of the Jensen-Shannon divergence (base 2) between q_i and q: 0 if equal, 1 if disjoint."""
-
-
 def ratio(mean_square: float, square_of_mean: float) -> float | None:
     """sum w_i |v_i|^2 / |sum w_i v_i|^2, at least 1 but for rounding; None if it is infinite or undefined."""
     if square_of_mean == 0 or not math.isfinite(mean_square / square_of_mean):

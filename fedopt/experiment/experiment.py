@@ -16,7 +16,7 @@ from fedopt.data.settings import DataSettings
 from fedopt.drift.settings import MetricSettings
 from fedopt.errors import InvalidExperiment
 from fedopt.explain import explain
-from fedopt.family import as_member
+from fedopt.family import Composite, as_member
 from fedopt.models import MODELS
 from fedopt.models.base import ModelFamily
 from fedopt.models.dense import Mlp
@@ -149,8 +149,9 @@ class Experiment(Section):
 
     @property
     def unread(self) -> set[str]:
-        """Keys, as section.key, whose values change nothing because of the names that others have."""
-        return {f"data.{key}" for key in self.data.unread} | {f"local.{key}" for key in self.local.unread}
+        """Keys, as section.key, that were given and that nothing reads because of the names that others have."""
+        composites = {section: keys.unread for section, keys in self if isinstance(keys, Composite)}
+        return {f"{section}.{key}" for section, unread in composites.items() for key in unread}
 
     def notes(self, deployed: bool = False) -> list[str]:
         """What the user may want to know: keys that were set and that nothing reads, among machines if `deployed`."""
@@ -159,4 +160,5 @@ class Experiment(Section):
             for key in OF_VIRTUAL_CLIENTS
             if deployed and getattr(self.run, key) != RunSettings.model_fields[key].default
         ]
-        return self.data.notes() + self.local.notes() + idle
+        unread = [note for section, keys in self if isinstance(keys, Composite) for note in keys.notes(section)]
+        return unread + idle

@@ -6,24 +6,25 @@ OPTIMIZERS = Registry(
     "optimizer",
     {
         "sgd": Entry(
-            "fedopt.optimizers.stepper:sgd",
+            "fedopt.optimizers.sgd:Sgd",
             "minibatch SGD; momentum and nesterov as in torch.optim.SGD",
             "Sutskever et al. 2013, ICML",
         ),
         "adam": Entry(
-            "fedopt.optimizers.adam:adam",
+            "fedopt.optimizers.adam:Adam",
             "steps scaled by running means of the gradient and its square",
             "Kingma, Ba 2015, arXiv:1412.6980",
         ),
         "adamw": Entry(
-            "fedopt.optimizers.adam:adamw",
+            "fedopt.optimizers.adamw:AdamW",
             "Adam with weight decay apart from the gradient",
             "Loshchilov, Hutter 2019, arXiv:1711.05101",
         ),
         "sam": Entry(
-            "fedopt.optimizers.sam:sam",
+            "fedopt.optimizers.sam:Sam",
             "sharpness-aware: the gradient at a worst point within rho, around any base",
             "Foret et al. 2021, arXiv:2010.01412",
         ),
     },
+    base="fedopt.optimizers.base:Optimizer",
 )

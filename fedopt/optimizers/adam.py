@@ -1,83 +1,155 @@
-"""torch.optim.Adam and AdamW on lanes, by the kernel that torch's `fused=True` calls: one pass over memory.
+"""Adam: Kingma, Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015 (arXiv:1412.6980), Algorithm 1.
 
-The kernel is called directly: what torch.optim does around it costs several times as much as a step of a small model.
+    m <- beta_1 m + (1 - beta_1) g,   v <- beta_2 v + (1 - beta_2) g^2
+    theta <- theta - lr * (m / (1 - beta_1^t)) / (sqrt(v / (1 - beta_2^t)) + eps)
+
+Weight decay is added to g, as in torch.optim.Adam. Lanes call the kernel of torch's `fused=True` directly, with one
+pass over memory: the Python code of torch.optim costs several times as much as a step of a small model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar
 
 import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
-from fedopt.optimizers.local import LocalSettings
-from fedopt.optimizers.stepper import Gradient, LaneOptimizer, TorchStepper
-
-KERNELS: dict[str, Callable[..., Any] | None] = {
-    "adam": getattr(torch, "_fused_adam_", None),
-    "adamw": getattr(torch, "_fused_adamw_", None),
-}
-DEVICES = ("cpu", "cuda")
+from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, subtract
+from fedopt.schedules.base import Rate, Rates
+from fedopt.vectors.layout import RowLayout
 
 
-class FusedAdam:
-    """Either of the two; a lane's result is that of torch.optim on the client alone."""
+class Adam(Optimizer):
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), strict=False)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
 
-    stays = True
+    is_decoupled: ClassVar[bool] = False
+    """Whether weight decay shrinks theta itself and is not added to the gradient."""
 
-    def __init__(self, kernel: Callable[..., Any], local: LocalSettings, theta: Tensor) -> None:
-        self._kernel, self._local = kernel, local
-        self._all = theta, torch.zeros_like(theta), torch.zeros_like(theta)
-        self._theta, self._means, self._squares = self._all
-        self._steps = torch.zeros((), device=theta.device)  # common to all lanes: they begin together
+    def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
+        kernel = getattr(torch, "_fused_adamw_" if self.is_decoupled else "_fused_adam_", None)
+        if kernel is None or theta.device.type not in ("cpu", "cuda"):
+            return AdamLanes(theta, self)
+        return FusedAdamLanes(theta, self, kernel)
 
-    def begin(self, active: int) -> None:
-        self._theta, self._means, self._squares = (tensor[:active] for tensor in self._all)
-        for tensor in (self._means, self._squares, self._steps):
+    @property
+    def decays_weights(self) -> bool:
+        return self.weight_decay > 0
+
+    @property
+    def moment_names(self) -> tuple[str, ...]:
+        return "exp_avg", "exp_avg_sq", "step"
+
+    def torch_optimizer(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        kind = torch.optim.AdamW if self.is_decoupled else torch.optim.Adam
+        return kind(parameters, lr, self.betas, self.eps, self.weight_decay)
+
+
+class AdamLanes(LaneOptimizer):
+    """Adam in elementary operations, for devices without the fused kernel."""
+
+    def __init__(self, theta: Tensor, settings: Adam) -> None:
+        super().__init__(theta)
+        self._settings = settings
+        self._means, self._squares = torch.zeros_like(theta), torch.zeros_like(theta)
+        self._counts = torch.zeros(len(theta), device=theta.device)
+        """Steps of each lane, t in the paper, [lanes]."""
+        self._of_active = self._means, self._squares, self._counts
+
+    def begin(self, lanes: int, rates: Rates) -> None:
+        super().begin(lanes, rates)
+        self._set_active(lanes)
+        for tensor in self._of_active:
             tensor.zero_()
+
+    def shrink(self, lanes: int) -> None:
+        super().shrink(lanes)
+        self._set_active(lanes)
+
+    def _set_active(self, lanes: int) -> None:
+        self._of_active = self._means[:lanes], self._squares[:lanes], self._counts[:lanes]
+
+    @property
+    def moments(self) -> Mapping[str, Tensor]:
+        """`step` is the number of steps of a lane, the same at every entry of its row."""
+        lanes = self.lanes
+        steps = self._counts[:lanes, None].to(self.theta).expand(lanes, self.theta.shape[1])
+        return {"exp_avg": self._means[:lanes], "exp_avg_sq": self._squares[:lanes], "step": steps}
+
+    def load_moments(self, moments: Mapping[str, Tensor]) -> None:
+        self._means[: self.lanes].copy_(moments["exp_avg"])
+        self._squares[: self.lanes].copy_(moments["exp_avg_sq"])
+        self._counts[: self.lanes].copy_(moments["step"][:, 0])
 
     def step(self, gradient: Gradient) -> None:
         found = gradient()
-        self._steps += 1
+        counts = self._of_active[2]
+        counts += 1
+        self._update(found, *self._of_active, self.next_rate())
+
+    def _update(self, gradient: Tensor, means: Tensor, squares: Tensor, counts: Tensor, rate: Rate) -> None:
+        (beta1, beta2), decay = self._settings.betas, self._settings.weight_decay
+        if self._settings.is_decoupled:
+            subtract(self.active, rate, decay * self.active)
+        elif decay:
+            gradient = gradient.add(self.active, alpha=decay)
+        means.lerp_(gradient, 1 - beta1)
+        squares.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        # 1 - beta^t without a difference: float32 has too few digits for beta^t near 1.
+        steps = counts.to(means)[:, None]
+        bias1, bias2 = (-torch.expm1(steps * _log(beta)) for beta in (beta1, beta2))
+        subtract(self.active, rate, means / bias1 / (squares / bias2).sqrt_().add_(self._settings.eps))
+
+
+class FusedAdamLanes(AdamLanes):
+    """Adam by torch's fused kernel."""
+
+    def __init__(self, theta: Tensor, settings: Adam, kernel: Callable[..., object]) -> None:
+        super().__init__(theta, settings)
+        self._kernel = kernel
+        # The kernel takes one step count a tensor, so lanes with different counts go in row by row. On a GPU many
+        # tensors take no more time than one.
+        self._always_by_row = theta.device.type == "cuda"
+        self._by_row = self._always_by_row
+
+    def begin(self, lanes: int, rates: Rates) -> None:
+        super().begin(lanes, rates)
+        self._by_row = self._always_by_row
+
+    def load_moments(self, moments: Mapping[str, Tensor]) -> None:
+        super().load_moments(moments)
+        self._by_row = self._always_by_row or len(set(self._counts[: self.lanes].tolist())) > 1
+
+    def _update(self, gradient: Tensor, means: Tensor, squares: Tensor, counts: Tensor, rate: Rate) -> None:
+        tensors = self.active, gradient, means, squares
+        if isinstance(rate, Tensor) and rate.dim():  # the kernel takes one rate a call
+            for row, own in enumerate(rate.flatten()):
+                self._call([[tensor[row]] for tensor in tensors], [counts[row]], own)
+        elif self._by_row:
+            self._call([tensor.unbind() for tensor in tensors], counts.unbind(), rate)
+        else:
+            self._call([[tensor] for tensor in tensors], [counts[0]], rate)
+
+    def _call(self, tensors: Sequence[Sequence[Tensor]], counts: Sequence[Tensor], rate: Rate) -> None:
+        """Steps lists of theta, gradient, means and squares, with one count for each entry of the lists."""
+        settings = self._settings
         self._kernel(
-            [self._theta],
-            [found],
-            [self._means],
-            [self._squares],
+            *tensors,
             [],
-            [self._steps],
-            lr=self._local.lr,
-            beta1=self._local.betas[0],
-            beta2=self._local.betas[1],
-            weight_decay=self._local.weight_decay,
-            eps=self._local.eps,
+            counts,
+            lr=rate,
+            beta1=settings.betas[0],
+            beta2=settings.betas[1],
+            weight_decay=settings.weight_decay,
+            eps=settings.eps,
             amsgrad=False,
             maximize=False,
         )
 
-    def narrow(self, active: int) -> None:
-        self._theta = self._theta[:active]
-        self._means, self._squares = self._means[:active], self._squares[:active]
 
-
-def adam(local: LocalSettings, theta: Tensor) -> LaneOptimizer:
-    return _adaptive("adam", torch.optim.Adam, local, theta)
-
-
-def adamw(local: LocalSettings, theta: Tensor) -> LaneOptimizer:
-    return _adaptive("adamw", torch.optim.AdamW, local, theta)
-
-
-def _adaptive(
-    name: str, kind: type[torch.optim.Adam] | type[torch.optim.AdamW], local: LocalSettings, theta: Tensor
-) -> LaneOptimizer:
-    kernel = KERNELS[name]
-    if kernel is not None and theta.device.type in DEVICES:
-        return FusedAdam(kernel, local, theta)
-    return TorchStepper(
-        theta,
-        lambda parameters: kind(
-            parameters, lr=local.lr, betas=local.betas, eps=local.eps, weight_decay=local.weight_decay
-        ),
-    )
+def _log(beta: float) -> float:
+    return math.log(beta) if beta > 0 else -math.inf

@@ -4,22 +4,118 @@ Generalization", ICLR 2021 (arXiv:2010.01412), Algorithm 1 with the p-norm of it
     eps <- rho * sign(g) |g|^(q-1) / (||g||_q^q)^(1/p),   1/p + 1/q = 1
     step with the gradient at theta + eps, on the same minibatch
 
-so that ||eps||_p = rho and <eps, g> = rho ||g||_q, with one norm over all parameters of a client. The inner
-optimizer may be any other; under SCAFFOLD both gradients are the corrected ones.
+so that ||eps||_p = rho and <eps, g> = rho ||g||_q, with one norm over all parameters of a client. The base optimizer
+may be any other. Under SCAFFOLD both gradients are the corrected ones.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
-from fedopt.optimizers.local import LocalSettings
-from fedopt.optimizers.stepper import Gradient, LaneOptimizer, make_optimizer
+from fedopt.family import Composite, FamilyField
+from fedopt.optimizers import OPTIMIZERS
+from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer
+from fedopt.schedules.base import Rates
+from fedopt.vectors.layout import RowLayout
 
 
-def climb(theta: Tensor, gradient: Tensor, rho: float, p: float) -> None:
+class Sam(Composite, Optimizer):
+    families: ClassVar[tuple[FamilyField, ...]] = (FamilyField("base", "base", OPTIMIZERS, "sgd"),)
+
+    base: Optimizer
+    """The optimizer that takes the steps."""
+    rho: float = Field(0.05, ge=0)
+    """Radius of the ball, in the p-norm over all parameters of a client."""
+    p: float = Field(2.0, ge=1, allow_inf_nan=True)
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **keys: Any) -> None: ...
+
+    def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
+        return SamLanes(theta, self.base.build(theta, layout), self.rho, self.p)
+
+    @property
+    def decays_weights(self) -> bool:
+        return self.base.decays_weights
+
+    @property
+    def moment_names(self) -> tuple[str, ...]:
+        return self.base.moment_names
+
+    @property
+    def vectors_touched(self) -> int:
+        return self.base.vectors_touched + 1
+
+    def torch_optimizer(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer | None:
+        """That of the base; the caller finds the gradient."""
+        return self.base.torch_optimizer(parameters, lr)
+
+    def advice(self) -> list[str]:
+        return self.base.advice()
+
+
+class SamLanes(LaneOptimizer):
+    """Steps from theta with the gradient at theta + eps."""
+
+    def __init__(self, theta: Tensor, base: LaneOptimizer, rho: float, p: float) -> None:
+        super().__init__(theta)
+        self._base, self._rho, self._p = base, rho, p
+        self._saved = torch.empty_like(theta)
+        self.recordable = base.recordable
+
+    def begin(self, lanes: int, rates: Rates) -> None:
+        super().begin(lanes, rates)
+        self._base.begin(lanes, rates)
+
+    def step(self, gradient: Gradient) -> None:
+        perturbed = gradient.perturbed(self._rho) if self._p == 2 else None
+        if perturbed is None:
+            saved = self._saved[: len(self.active)]
+            saved.copy_(self.active)
+            perturb(self.active, gradient(), self._rho, self._p)
+            perturbed = _AtWorstPoint(gradient, self.active, saved)
+        self._base.step(perturbed)
+
+    def shrink(self, lanes: int) -> None:
+        super().shrink(lanes)
+        self._base.shrink(lanes)
+
+    @property
+    def moments(self) -> Mapping[str, Tensor]:
+        return self._base.moments
+
+    def load_moments(self, moments: Mapping[str, Tensor]) -> None:
+        self._base.load_moments(moments)
+
+
+class _AtWorstPoint(Gradient):
+    """The gradient at theta + eps, where theta is when it is evaluated. Evaluating it moves theta back."""
+
+    def __init__(self, gradient: Gradient, theta: Tensor, saved: Tensor) -> None:
+        self._gradient, self._theta, self._saved = gradient, theta, saved
+
+    def __call__(self) -> Tensor:
+        found = self._gradient()
+        self._theta.copy_(self._saved)
+        return found
+
+    def add_to(self, target: Tensor, keep: float, scale: float) -> None:
+        self._gradient.add_to(target, keep, scale)
+        self._theta.copy_(self._saved)
+
+    def add_to_theta(self, scale: float) -> None:
+        self._gradient.add_to(self._saved, 1.0, scale)
+        self._theta.copy_(self._saved)
+
+
+def perturb(theta: Tensor, gradient: Tensor, rho: float, p: float) -> None:
     """Moves each lane of theta to the worst point of its ball."""
     if p == 2:  # in one pass
         norm = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
@@ -30,63 +126,13 @@ def climb(theta: Tensor, gradient: Tensor, rho: float, p: float) -> None:
 
 
 def ascent(gradient: Tensor, rho: float, p: float) -> Tensor:
-    """The step to the worst point of each lane's ball, [lanes, P]; zero where the gradient is zero."""
+    """The step to the worst point of each lane's ball, [lanes, Q]; zero where the gradient is zero."""
     if p == 1:  # q is infinite: the whole step goes along the largest entry
         largest = gradient.abs().argmax(dim=1, keepdim=True)
         sign = gradient.gather(1, largest).sign()
         return torch.zeros_like(gradient).scatter_(1, largest, rho * sign)
     q = 1.0 if math.isinf(p) else p / (p - 1)
     norm = torch.linalg.vector_norm(gradient, ord=q, dim=1, keepdim=True)
-    # |g| / ||g||_q first: neither a tiny nor a huge gradient leaves the range of its type.
+    # |g| / ||g||_q first: then neither a tiny nor a huge gradient leaves the range of its type.
     unit = gradient / torch.where(norm > 0, norm, torch.ones_like(norm))
     return rho * unit if q == 2 else rho * unit.sign() * unit.abs() ** (q - 1)
-
-
-class SharpnessAware:
-    """Wraps any lane optimizer: it steps from theta with the gradient found at theta + eps."""
-
-    def __init__(self, theta: Tensor, inner: LaneOptimizer, rho: float, p: float) -> None:
-        self._theta, self._inner, self._rho, self._p = theta, inner, rho, p
-        self._here, self._active = torch.empty_like(theta), theta
-        self.stays = inner.stays
-
-    def begin(self, active: int) -> None:
-        self._active = self._theta[:active]
-        self._inner.begin(active)
-
-    def step(self, gradient: Gradient) -> None:
-        ahead = gradient.uphill(self._rho) if self._p == 2 else None
-        if ahead is not None:
-            self._inner.step(ahead)
-            return
-        here = self._here[: len(self._active)]
-        here.copy_(self._active)
-        climb(self._active, gradient(), self._rho, self._p)
-        self._inner.step(_AtTheWorstPoint(gradient, self._theta, self._here, len(self._active)))
-
-    def narrow(self, active: int) -> None:
-        self._active = self._theta[:active]
-        self._inner.narrow(active)
-
-
-class _AtTheWorstPoint(Gradient):
-    """The gradient at theta + eps for whoever steps from theta, where theta is put back to."""
-
-    def __init__(self, gradient: Gradient, theta: Tensor, here: Tensor, active: int) -> None:
-        self._gradient, self._theta, self._here, self._active = gradient, theta, here, active
-
-    def __call__(self) -> Tensor:
-        found = self._gradient()
-        self._return()
-        return found
-
-    def add_to(self, target: Tensor, keep: float, scale: float) -> None:
-        self._gradient.add_to(self._here if target is self._theta else target, keep, scale)
-        self._return()
-
-    def _return(self) -> None:
-        self._theta[: self._active].copy_(self._here[: self._active])
-
-
-def sam(local: LocalSettings, theta: Tensor) -> LaneOptimizer:
-    return SharpnessAware(theta, make_optimizer(local.base, local, theta), local.rho, local.p)

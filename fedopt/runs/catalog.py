@@ -8,7 +8,8 @@ from pydantic import BaseModel
 
 from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import Algorithm
-from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift, LabelSpread
+from fedopt.data.label_skew import LabelSpread
+from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift
 from fedopt.runs.history import RoundRecord
 
 NOTATION = (

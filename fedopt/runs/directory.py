@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from fedopt.data.fingerprint import Fingerprint
-from fedopt.drift.records import LabelSpread
+from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import BrokenRun, DataUnavailable, InvalidExperiment, NotStored
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import override, to_toml
@@ -126,7 +126,7 @@ class RunDirectory:
         begin = f"{self.path} was begun on"
         if before.data != found.data:
             raise DataUnavailable(
-                f"{begin} data with the fingerprint {before.data[:12]}, and {self.experiment.data.name} now has "
+                f"{begin} data with the fingerprint {before.data[:12]}, and {self.experiment.data.source.name} now has "
                 f"{found.data[:12]}; put those data back (data.path says where they are looked for), or begin a new run"
             )
         if before.partition is not None and found.partition is not None and before.partition != found.partition:
@@ -168,7 +168,7 @@ def read_run_experiment(path: Path, overrides: list[str]) -> Experiment:
 
 def _names(experiment: Experiment) -> Iterator[Path]:
     """An endless series of names in runs/ for a run that starts now."""
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.data.name}-{experiment.algorithm.name}"
+    name = f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.data.source.name}-{experiment.algorithm.name}"
     yield Path("runs") / name
     for number in itertools.count(2):
         yield Path("runs") / f"{name}-{number}"

@@ -12,7 +12,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from fedopt.data.fingerprint import Fingerprint
-from fedopt.drift.records import LabelSpread
+from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import FedoptError, InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.runs.history import RoundRecord, Summary

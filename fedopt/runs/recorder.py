@@ -15,7 +15,6 @@ from fedopt.algorithms.base import shares
 from fedopt.drift.layers import Layers
 from fedopt.drift.measuring import MeasurePlan
 from fedopt.drift.records import ClassSpread, ClientSpread
-from fedopt.drift.spread import best_so_far, spread_over_classes, spread_over_clients
 from fedopt.errors import Diverged
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.federation import Federation
@@ -24,6 +23,7 @@ from fedopt.round.state import ServerState
 from fedopt.runs.evaluation import Evaluation, Evaluator
 from fedopt.runs.history import RoundRecord
 from fedopt.runs.reference import Reference
+from fedopt.runs.spread import best_so_far, spread_over_classes, spread_over_clients
 from fedopt.vectors.layout import Layout
 
 

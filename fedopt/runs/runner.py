@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from fedopt.data.batches import local_steps
 from fedopt.data.fingerprint import Fingerprint
-from fedopt.drift.records import LabelSpread
+from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import Diverged, FedoptError, NotStored, RunStopped
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.federation import Federation

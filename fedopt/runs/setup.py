@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from fedopt.data.dataset import Dataset, load_dataset
+from fedopt.data.dataset import Dataset
 from fedopt.data.fingerprint import fingerprint_data
+from fedopt.data.loading import load_dataset
 from fedopt.device import choose_device
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.behavior import draws_in_training

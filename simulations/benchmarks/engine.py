@@ -32,6 +32,7 @@ from fedopt.drift.layers import Layers
 from fedopt.drift.measuring import NO_MEASURES, MeasurePlan
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
+from fedopt.optimizers.sam import Sam
 from fedopt.precision import Products
 from fedopt.round.loop import Rounds, Rules
 from fedopt.round.selection import Terms, select_cohort
@@ -204,7 +205,7 @@ class Bench:
         if self.scaffold:
             zeros = [torch.zeros_like(parameter) for parameter in self.module.parameters()]
             return scaffold_plainly(*work, c=zeros, c_i=zeros)
-        return (sam_plainly if self.experiment.local.optimizer == "sam" else train_plainly)(*work), []
+        return (sam_plainly if isinstance(self.experiment.local.optimizer, Sam) else train_plainly)(*work), []
 
     def without_onednn(self) -> Tensor:
         with warnings.catch_warnings():

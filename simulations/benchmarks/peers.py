@@ -23,7 +23,7 @@ PATIENCE = 600
 
 def deepcopy_dataloader(bench: Bench) -> float:
     """A copy of the model and a DataLoader for each client, as in most frameworks; one thread, one turn."""
-    if bench.experiment.local.optimizer == "sam" or bench.scaffold:
+    if bench.experiment.local.optimizer.name == "sam" or bench.scaffold:
         raise InvalidExperiment("--peer deepcopy-dataloader: it has neither sam nor scaffold; choose other optimizers")
 
     def round_() -> None:
@@ -46,7 +46,7 @@ def flower_ray(bench: Bench) -> float:
     """Flower's simulation on Ray, whose clients use the plain loop; the median of three rounds, without start-up."""
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("flwr") is None:
         raise InvalidExperiment("--peer flower-ray: not installed; get it with pip install 'fedopt[ray]'")
-    if bench.experiment.local.optimizer == "sam" or bench.scaffold:
+    if bench.experiment.local.optimizer.name == "sam" or bench.scaffold:
         raise InvalidExperiment("--peer flower-ray: its clients have neither sam nor scaffold; choose other optimizers")
     if bench.device.type != "cpu":
         raise InvalidExperiment("--peer flower-ray: its clients train on the CPU; leave out --device")

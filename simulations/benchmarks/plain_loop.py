@@ -16,17 +16,14 @@ from torch.nn import functional as F
 
 from fedopt.data.batches import BatchPlan
 from fedopt.optimizers.local import LocalSettings
+from fedopt.optimizers.sam import Sam
 
 
 def torch_optimizer(local: LocalSettings, module: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of torch.optim that [local] selects, over the module's parameters."""
-    parameters = module.parameters()
-    if local.stepper == "sgd":
-        return torch.optim.SGD(
-            parameters, local.lr, local.momentum, nesterov=local.nesterov, weight_decay=local.weight_decay
-        )
-    kind = torch.optim.Adam if local.stepper == "adam" else torch.optim.AdamW
-    return kind(parameters, local.lr, local.betas, local.eps, local.weight_decay)
+    optimizer = local.optimizer.torch_optimizer(module.parameters(), local.lr)
+    assert optimizer is not None, f"torch.optim has no {local.optimizer.name}"
+    return optimizer
 
 
 def train_plainly(
@@ -47,7 +44,8 @@ def train_plainly(
 def sam_plainly(module: nn.Module, local: LocalSettings, x: Tensor, y: Tensor, batches: Sequence[Tensor]) -> nn.Module:
     """SAM with the Euclidean norm, as in its paper, around an optimizer of torch.optim."""
     module = copy.deepcopy(module)
-    optimizer = torch_optimizer(local, module)
+    assert isinstance(local.optimizer, Sam)
+    rho, optimizer = local.optimizer.rho, torch_optimizer(local, module)
     parameters = list(module.parameters())
     for batch in batches:
         gradients = torch.autograd.grad(F.cross_entropy(module(x[batch]), y[batch]), parameters)
@@ -55,7 +53,7 @@ def sam_plainly(module: nn.Module, local: LocalSettings, x: Tensor, y: Tensor, b
         before = [p.detach().clone() for p in parameters]
         with torch.no_grad():
             for p, g in zip(parameters, gradients, strict=True):
-                p.add_(g * (local.rho / norm))
+                p.add_(g * (rho / norm))
         gradients = torch.autograd.grad(F.cross_entropy(module(x[batch]), y[batch]), parameters)
         with torch.no_grad():
             for p, old, g in zip(parameters, before, gradients, strict=True):

@@ -7,6 +7,7 @@ end up alone, and the server's part of a round.
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -17,13 +18,17 @@ from multiprocessing import get_context
 import torch
 from torch import Tensor, nn
 
+from clients.lanes.packing import Packing
 from clients.lanes.storage import Scratch
 from clients.stacked.products import adding_product, in_one_thread, plain_product, rounding
 from fedopt.device import choose_device, threads
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
-from fedopt.optimizers.stepper import Gradient, make_optimizer
+from fedopt.optimizers.base import Gradient
+from fedopt.optimizers.sam import Sam
+from fedopt.optimizers.sgd import Sgd
 from fedopt.precision import on_gpu
+from fedopt.schedules.base import Rates
 from fedopt.vectors.layout import Layout
 from simulations.benchmarks.engine import CLASSES, SAMPLES, SHAPE, Cell, experiment_of, seconds_of
 
@@ -128,11 +133,13 @@ def _parts(experiment: Experiment, cell: Cell, device: torch.device) -> Iterator
             yield Part(what + again, passes * min(map(_seconds, work)) / lanes, count, passes * 4 * numbers)
     theta = torch.zeros(lanes, Layout.of(module).size, device=device)
     size = 4 * theta.shape[1]
-    local = experiment.local
-    if local.stepper != "sgd" or local.momentum:
-        optimizer, given = make_optimizer(local.stepper, local, theta), _Given(torch.rand_like(theta))
-        vectors = 3 if local.stepper == "sgd" else 7  # read and written, the gradient apart where it goes straight in
-        yield Part(f"{local.stepper}: vectors", _seconds(lambda: optimizer.step(given)) / lanes, 0, vectors * size)
+    optimizer = experiment.local.optimizer
+    base = optimizer.base if isinstance(optimizer, Sam) else optimizer
+    if not base.is_plain_descent:
+        stepper, given = base.build(theta, Packing(Layout.of(module), theta)), _Given(torch.rand_like(theta))
+        stepper.begin(lanes, Rates((), theta.dtype, theta.new_full((), experiment.local.lr)))
+        vectors = 3 if isinstance(base, Sgd) else 7  # read and written; SGD adds the gradient to the velocity
+        yield Part(f"{base.name}: vectors", _seconds(lambda: stepper.step(given)) / lanes, 0, vectors * size)
     if cell.optimizer == "scaffold":
         shift = torch.rand_like(theta)
         yield Part("scaffold: vectors", _seconds(lambda: theta.add_(shift, alpha=-0.01)) / lanes, 0, 3 * size)
@@ -180,7 +187,7 @@ def _by_matrices(layer: nn.Module, inputs: Tensor, outputs: Tensor, lanes: int, 
     yield f"{name}: forward", [plain_product(y, x, wt), plain_product(turned, w, xt)], each, numbers
     if to_inputs:
         yield f"{name}: to inputs", [plain_product(dx, y, w)], each, numbers
-    into = [adding_product(w, yt, x, 1.0, 1e-9), adding_product(w, turned, x, 1.0, 1e-9)]
+    into: list[Callable[[], object]] = [functools.partial(adding_product(w, a, x), 1.0, 1e-9) for a in (yt, turned)]
     yield f"{name}: to weights", into, each, numbers + depth * width
 
 
@@ -218,6 +225,9 @@ class _Given(Gradient):
         return self._gradient
 
     def add_to(self, target: Tensor, keep: float, scale: float) -> None:
+        pass
+
+    def add_to_theta(self, scale: float) -> None:
         pass
 
 

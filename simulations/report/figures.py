@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedopt.drift.records import LabelSpread
+from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import InvalidExperiment
 from simulations.comparison import contexts
 from simulations.report.curves import Curve, client_accuracies, curve, megabytes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fedopt.drift.records import LabelSpread
+from fedopt.data.label_skew import LabelSpread
 from fedopt.experiment.experiment import Experiment
 from simulations.results import Results, describe_value
 
@@ -32,5 +32,4 @@ def _title(labels: Mapping[str, str], experiment: Experiment) -> str:
     if of_data:
         return ", ".join(of_data)
     data = experiment.data
-    skew = f"({data.alpha:g})" if "dirichlet" in data.partition or data.partition == "quantity" else ""
-    return f"{data.name}, {data.clients} clients, {data.partition}{skew}"
+    return f"{data.source.name}, {data.clients} clients, {data.partition.title}"

@@ -15,6 +15,7 @@ from typing import Any
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import INSTEAD_OF
+from fedopt.family import Composite
 from fedopt.registry import nearest
 from simulations.study.file import SEED, Study
 from simulations.study.plan import Combination, PlannedRun, applies, combinations, matches, planned_runs, search_runs
@@ -151,8 +152,8 @@ def _check_apart(runs: Iterable[PlannedRun]) -> None:
     for run in runs:
         other = seen.setdefault(json.dumps(_effective(run.experiment), sort_keys=True), run)
         if other is not run:
-            given, here = _values(other.experiment), _values(run.experiment)
-            apart = [key for key in given if given[key] != here.get(key)]
+            given, here = _with_unread(other.experiment), _with_unread(run.experiment)
+            apart = [key for key in given | here if given.get(key) != here.get(key)]
             why = f"{' and '.join(apart)}, in which they differ, change nothing there; " if apart else ""
             raise InvalidExperiment(
                 f"{other.name} and {run.name} would be the same run: {why}keep one of them "
@@ -170,6 +171,13 @@ def _effective(experiment: Experiment) -> dict[str, Any]:
 def _values(experiment: Experiment) -> dict[str, Any]:
     sections: dict[str, dict[str, Any]] = experiment.model_dump(mode="json")
     return {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
+
+
+def _with_unread(experiment: Experiment) -> dict[str, Any]:
+    unread = {section: keys.unread_values for section, keys in experiment if isinstance(keys, Composite)}
+    return _values(experiment) | {
+        f"{section}.{key}": value for section in unread for key, value in unread[section].items()
+    }
 
 
 def _one_of_two(key: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedopt.data.batches import plan_batches
-from fedopt.data.dataset import load_dataset
+from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
@@ -161,7 +162,7 @@ class Reference:
 
     def _train(self, x: Tensor, correction: Tensor | None, round_: int, client: int) -> _Work:
         """Local steps from x; the correction goes into the gradient before the optimizer sees it."""
-        local = self._experiment.local
+        local = self._experiment.local.model_dump()
         self._load(x)
         self._module.train()
         optimizer = self._optimizer()
@@ -169,9 +170,9 @@ class Reference:
         minibatches = self._problem.minibatches(round_, client)
         for rows in minibatches:
             loss, gradient = self._evaluate_gradient(rows, correction)
-            if local.optimizer == "sam":
+            if local["optimizer"] == "sam":
                 here = [p.detach().clone() for p in self._parameters]
-                self._climb(local.rho, local.p)
+                self._climb(local["rho"], local["p"])
                 _, gradient = self._evaluate_gradient(rows, correction)
                 with torch.no_grad():
                     for p, old in zip(self._parameters, here, strict=True):
@@ -183,18 +184,13 @@ class Reference:
         return _Work(y - x, sum(losses) / len(losses), raw / len(minibatches))
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        local = self._experiment.local
-        name = local.base if local.optimizer == "sam" else local.optimizer
+        local = self._experiment.local.model_dump()
+        name = local["base"] if local["optimizer"] == "sam" else local["optimizer"]
+        keys = ("momentum", "nesterov", "weight_decay") if name == "sgd" else ("betas", "eps", "weight_decay")
+        own: dict[str, Any] = {"lr": local["lr"], **{key: local[key] for key in keys}}
         if name == "sgd":
-            return torch.optim.SGD(
-                self._parameters,
-                lr=local.lr,
-                momentum=local.momentum,
-                nesterov=local.nesterov,
-                weight_decay=local.weight_decay,
-            )
-        kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
-        return kind(self._parameters, lr=local.lr, betas=local.betas, eps=local.eps, weight_decay=local.weight_decay)
+            return torch.optim.SGD(self._parameters, **own)
+        return (torch.optim.Adam if name == "adam" else torch.optim.AdamW)(self._parameters, **own)
 
     def _evaluate_gradient(self, rows: np.ndarray, correction: Tensor | None) -> tuple[float, Tensor]:
         """Loss and raw gradient; `grad` of the parameters is the corrected and clipped one."""

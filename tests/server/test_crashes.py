@@ -28,7 +28,7 @@ pytestmark = pytest.mark.deployment
 PACE = {"PACE": "0.03"}
 """A round then takes a tenth of a second and the processor is free for what starts meanwhile."""
 
-ALLOWED = ("--allow-model", "tests.moody:build")
+ALLOWED = ("--allow-code", "tests.moody:build")
 
 
 def write_experiment(folder: Path, **changes: dict[str, object]) -> Path:
@@ -125,6 +125,7 @@ def test_a_client_that_is_killed_is_left_out_and_comes_back_with_its_state(proce
     assert control_error(processes, run) < 1e-12
 
 
+@pytest.mark.slow
 def test_clients_killed_one_after_the_other_leave_the_controls_whole(processes: Processes) -> None:
     file, run = write_experiment(processes.folder, run={"rounds": 1000, "min_replies": 1}), processes.folder / "run"
     server = processes.server(file, "--out", run)
@@ -146,7 +147,7 @@ def test_clients_killed_one_after_the_other_leave_the_controls_whole(processes: 
     [
         pytest.param("raise", "it failed: RuntimeError: this client is in a mood", marks=pytest.mark.slow),
         pytest.param("leave", "it failed: SystemExit: 3", marks=pytest.mark.slow),
-        ("die", "its connection was lost"),
+        pytest.param("die", "its connection was lost", marks=pytest.mark.slow),  # like kill -9, which is tested above
         ("hang", "it did not answer within 2 s (run.deadline)"),
     ],
 )

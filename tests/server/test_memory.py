@@ -62,7 +62,7 @@ def test_memory_does_not_grow_with_the_cohort(processes: Processes) -> None:
 @pytest.mark.parametrize(
     "hidden",
     [
-        pytest.param(3, id="1 kB"),
+        pytest.param(3, id="1 kB", marks=pytest.mark.slow),
         pytest.param(20_000, id="6 MB, in pieces"),
         pytest.param(1_760_000, id="500 MB", marks=pytest.mark.slow),
     ],

@@ -54,15 +54,14 @@ def guarded(keys: Path) -> Iterator[tuple[Processes, Process]]:
 
 
 @pytest.mark.deployment
-@pytest.mark.xdist_group("security")
 @pytest.mark.parametrize(
     ("who", "sentence"),
     [
-        ("plaintext", "speaks TLS; give its certificate authority with --ca"),
-        ("another authority", "cannot be trusted: "),
-        ("no key", "the server accepts only clients whose keys it knows; give this client's key with --key"),
+        pytest.param("plaintext", "speaks TLS; give its certificate authority with --ca", marks=pytest.mark.slow),
+        pytest.param("another authority", "cannot be trusted: ", marks=pytest.mark.slow),
+        pytest.param("no key", "the server accepts only clients whose keys it knows; give", marks=pytest.mark.slow),
         ("an unknown key", "the server refuses this client: its key is not registered here"),
-        ("another client's key", "its key is that of client 1; it cannot act as client 0"),
+        pytest.param("another client's key", "its key is that of client 1; it cannot act", marks=pytest.mark.slow),
         ("a number out of range", "the federation's clients are 0 to 1"),
     ],
 )
@@ -93,11 +92,10 @@ def test_whoever_does_not_belong_is_refused_before_any_weight_is_sent(
 
 
 @pytest.mark.deployment
-@pytest.mark.xdist_group("security")
-def test_clients_with_their_keys_train_over_tls_and_a_number_is_given_once(
-    guarded: tuple[Processes, Process], keys: Path
-) -> None:
-    processes, server = guarded
+def test_clients_with_their_keys_train_over_tls_and_a_number_is_given_once(processes: Processes, keys: Path) -> None:
+    run = processes.folder / "run"
+    server = processes.server("--clients", "2", "--keys", keys / "ours", "--out", run, *EXPERIMENT)
+    server.wait_for("listening on")
     trusted = ("--ca", keys / "ours" / "ca.crt")
     first = processes.client(0, *trusted, *key(keys / "ours", 0))
     server.wait_for("client 0 connected with")
@@ -107,7 +105,7 @@ def test_clients_with_their_keys_train_over_tls_and_a_number_is_given_once(
     second = processes.client(1, *trusted, *key(keys / "ours", 1))
     assert server.wait() == 0, server.output
     assert [first.wait(), second.wait()] == [0, 0]
-    assert json.loads((keys / "run" / "summary.json").read_text())["rounds"] == 2
+    assert json.loads((run / "summary.json").read_text())["rounds"] == 2
 
 
 PLAIN, OPEN, KEYED = "plaintext", "TLS", "TLS and keys"
@@ -165,7 +163,7 @@ def more_keys(keys: Path) -> Path:
 def test_every_pair_of_server_and_client_agrees_or_refuses_in_a_sentence(
     kind: str, authority: str | None, key: str | None, sentence: str, more_keys: Path, tmp_path: Path
 ) -> None:
-    """Over real TLS; a server that has something to train would have sent its model to whom it let in alone."""
+    """Over real TLS, in one process: the same refusals as with the real commands above, and faster."""
     folder = more_keys / {"expired": "old", "not yet valid": "future", "another host": "elsewhere"}.get(kind, "ours")
     if kind == "its own authority":
         folder = more_keys / "others"
@@ -249,6 +247,7 @@ def test_a_server_whose_certificate_has_expired_is_not_trusted(tmp_path: Path) -
         assert "cannot be trusted: certificate has expired" in client.output.replace("\n", " ")
 
 
+@pytest.mark.slow
 @pytest.mark.deployment
 def test_two_clients_with_one_number_and_no_keys(processes: Processes) -> None:
     server = processes.server("--clients", "2", "--out", processes.folder / "run", *EXPERIMENT)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fedopt
-from fedopt.data.dataset import load_dataset
+from fedopt.data.loading import load_dataset
 
 SMALL: dict[str, Any] = {"rounds": 3, "cohort": 7, "dtype": "float64", "eval_every": 3}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fedopt
-from fedopt.data.dataset import load_dataset
+from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.errors import BrokenRun, DataUnavailable
 from fedopt.experiment.experiment import Experiment

@@ -78,7 +78,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
     module = build_model(experiment.model, (1, 8, 8), 10, seed=0)
     module.load_state_dict(load_file(tmp_path / "run" / "model.safetensors"))
     assert fingerprint(module.state_dict()) == summary["weights_sha256"] == history.summary.weights_sha256
-    from fedopt.data.dataset import load_dataset
+    from fedopt.data.loading import load_dataset
 
     data = load_dataset(experiment.data, 0)
     with torch.no_grad():

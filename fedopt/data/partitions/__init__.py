@@ -1,1 +1,1 @@
-"""Ways to spread training samples over clients: one draw each, from labels, settings and a random stream."""
+"""Ways to spread the training samples over clients, one a file; base.py says what a partition must do."""

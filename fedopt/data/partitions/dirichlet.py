@@ -1,57 +1,64 @@
-"""Partitions drawn from a Dirichlet distribution: label skew (Hsu, Qi, Brown 2019, arXiv:1909.06335, in the
-per-class form of Yurochkin et al. 2019, arXiv:1905.12022) and size skew. Small alpha means strong skew."""
+"""Label skew from a Dirichlet distribution (Hsu, Qi, Brown 2019, arXiv:1909.06335, in the per-class form of Yurochkin
+et al. 2019, arXiv:1905.12022). Small alpha means strong skew."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+from pydantic import Field
 
-from fedopt.data.partition import Draw
+from fedopt.data.partitions.base import Partition, TrainingSet
 
 
-def dirichlet(draw: Draw) -> list[np.ndarray]:
+class Dirichlet(Partition):
     """Each class is cut over the clients in proportions from Dirichlet(alpha)."""
-    return _class_by_class(draw, stop_at_fair_share=False)
+
+    alpha: float = Field(0.1, gt=0)
+
+    def draw(self, samples: TrainingSet, clients: int, rng: np.random.Generator) -> list[np.ndarray]:
+        held: list[list[np.ndarray]] = [[] for _ in range(clients)]
+        sizes = np.zeros(clients, dtype=np.int64)
+        for label in np.unique(samples.labels):
+            of_label = rng.permutation(np.flatnonzero(samples.labels == label))
+            shares = proportions(self.alpha, self.open_to(sizes, len(samples.labels)), rng)
+            for client, part in enumerate(cut(of_label, shares)):
+                held[client].append(part)
+                sizes[client] += len(part)
+        return [np.concatenate(parts) for parts in held]
+
+    def open_to(self, sizes: np.ndarray, samples: int) -> np.ndarray:
+        """Which clients get some of the next class, [clients], where they hold `sizes` of all `samples` so far."""
+        return np.ones(len(sizes), dtype=bool)
+
+    def milder(self) -> Iterator[dict[str, Any]]:
+        return doublings(self.alpha)
+
+    @property
+    def title(self) -> str:
+        return f"{self.name}({self.alpha:g})"
 
 
-def dirichlet_balanced(draw: Draw) -> list[np.ndarray]:
-    """The same, but a client that already holds its fair share n / N gets no more of a class."""
-    return _class_by_class(draw, stop_at_fair_share=True)
+def doublings(alpha: float) -> Iterator[dict[str, Any]]:
+    """Changes of alpha to milder skew, rounded as they are printed."""
+    return ({"alpha": float(f"{alpha * 2**k:g}")} for k in range(1, 15))
 
 
-def quantity(draw: Draw) -> list[np.ndarray]:
-    """Sizes from Dirichlet(alpha), labels at random: clients differ in how much they hold, not in what."""
-    clients = draw.settings.clients
-    proportions = _proportions(draw, np.ones(clients, dtype=bool))
-    return _cut(draw.rng.permutation(len(draw.labels)), proportions)
-
-
-def _class_by_class(draw: Draw, *, stop_at_fair_share: bool) -> list[np.ndarray]:
-    clients, fair = draw.settings.clients, len(draw.labels) / draw.settings.clients
-    held: list[list[np.ndarray]] = [[] for _ in range(clients)]
-    sizes = np.zeros(clients, dtype=np.int64)
-    for label in np.unique(draw.labels):
-        samples = draw.rng.permutation(np.flatnonzero(draw.labels == label))
-        # Some client is always below its fair share: together they would else hold more than there is.
-        open_to = sizes < fair if stop_at_fair_share else np.ones(clients, dtype=bool)
-        for client, part in enumerate(_cut(samples, _proportions(draw, open_to))):
-            held[client].append(part)
-            sizes[client] += len(part)
-    return [np.concatenate(parts) for parts in held]
-
-
-def _proportions(draw: Draw, open_to: np.ndarray) -> np.ndarray:
-    """Dirichlet(alpha) over all clients, restricted to those it is open to."""
-    drawn: np.ndarray = draw.rng.dirichlet(np.full(len(open_to), draw.settings.alpha)) * open_to
+def proportions(alpha: float, open_to: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Dirichlet(alpha) over all clients, restricted to those it is open to, [clients]."""
+    drawn: np.ndarray = rng.dirichlet(np.full(len(open_to), alpha)) * open_to
     if not np.isfinite(drawn).all() or drawn.sum() <= 0:
         # At tiny alpha every gamma variate can underflow: the limit is all to one client.
         drawn = np.zeros(len(open_to))
-        drawn[draw.rng.choice(np.flatnonzero(open_to))] = 1.0
+        drawn[rng.choice(np.flatnonzero(open_to))] = 1.0
     drawn /= drawn.sum()
     return drawn
 
 
-def _cut(samples: np.ndarray, proportions: np.ndarray) -> list[np.ndarray]:
-    return np.split(samples, np.cumsum(counts_of(len(samples), proportions))[:-1])
+def cut(samples: np.ndarray, shares: np.ndarray) -> list[np.ndarray]:
+    """The samples in consecutive parts, one for each client."""
+    return np.split(samples, np.cumsum(counts_of(len(samples), shares))[:-1])
 
 
 def counts_of(samples: int, proportions: np.ndarray) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""One file for each kind of data; each offers load(settings, seed) -> Dataset."""
+"""Where data come from, one kind a file; base.py says what a source must do."""

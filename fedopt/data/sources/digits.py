@@ -8,20 +8,21 @@ from pathlib import Path
 import numpy as np
 
 from fedopt.data.dataset import Dataset, from_images
-from fedopt.data.settings import DataSettings
+from fedopt.data.sources.base import Source
 from fedopt.seeding import Purpose, stream
 
 TEST_SAMPLES = 360
 
 
-def load(settings: DataSettings, seed: int) -> Dataset:
-    """A fixed split, the same for every seed, so that runs over seeds are tested on the same samples."""
-    pixels, targets = read_digits()
-    images = pixels.astype(np.uint8).reshape(-1, 1, 8, 8)
-    order = stream(0, Purpose.DATA).permutation(len(images))
-    test, train = order[:TEST_SAMPLES], order[TEST_SAMPLES:]
-    names = tuple(str(digit) for digit in range(10))
-    return from_images(images[train], targets[train], images[test], targets[test], names)
+class Digits(Source):
+    def load(self, clients: int, seed: int) -> Dataset:
+        """A fixed split, the same for every seed, so that runs over seeds are tested on the same samples."""
+        pixels, targets = read_digits()
+        images = pixels.astype(np.uint8).reshape(-1, 1, 8, 8)
+        order = stream(0, Purpose.DATA).permutation(len(images))
+        test, train = order[:TEST_SAMPLES], order[TEST_SAMPLES:]
+        names = tuple(str(digit) for digit in range(10))
+        return from_images(images[train], targets[train], images[test], targets[test], names)
 
 
 def read_digits() -> tuple[np.ndarray, np.ndarray]:

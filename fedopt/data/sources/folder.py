@@ -8,40 +8,52 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from pydantic import Field
 
 from fedopt.data.dataset import Dataset, from_images
-from fedopt.data.settings import DataSettings
+from fedopt.data.sources.base import OwnFiles
 from fedopt.errors import DataUnavailable
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
 
-def load(settings: DataSettings, seed: int) -> Dataset:
-    root = settings.path
-    for part in ("train", "test"):
-        if not (root / part).is_dir():
+class Folder(OwnFiles):
+    holds: ClassVar[str] = "a folder with train/CLASS and test/CLASS"
+
+    image_size: int | None = Field(None, ge=1)
+    """Side to which images are resized; without it they must all be of one size."""
+
+    def load(self, clients: int, seed: int) -> Dataset:
+        root = self.path
+        for part in ("train", "test"):
+            if not (root / part).is_dir():
+                raise DataUnavailable(
+                    f"data.path: {root.absolute()} has no folder {part}/; "
+                    "an image folder holds train/CLASS/*.png and test/CLASS/*.png"
+                )
+        names = tuple(sorted(entry.name for entry in (root / "train").iterdir() if entry.is_dir()))
+        strangers = sorted(e.name for e in (root / "test").iterdir() if e.is_dir() and e.name not in names)
+        if strangers:
+            raise DataUnavailable(f"data.path: class {strangers[0]} is in {root / 'test'} but not in train/")
+        missing = [name for name in names if next(images_below(root / "train" / name), None) is None]
+        if missing:
+            raise DataUnavailable(empty_class("data.path", root / "train" / missing[0], len(missing) - 1))
+        train, y_train = read_images(root / "train", names, self.image_size, "data.path")
+        test, y_test = read_images(root / "test", names, self.image_size, "data.path")
+        if train.shape[1:] != test.shape[1:]:
             raise DataUnavailable(
-                f"data.path: {root.absolute()} has no folder {part}/; "
-                "an image folder holds train/CLASS/*.png and test/CLASS/*.png"
+                f"data.path: training images are {_size(train)} and test images {_size(test)}; "
+                "set data.image_size to resize them"
             )
-    names = tuple(sorted(entry.name for entry in (root / "train").iterdir() if entry.is_dir()))
-    strangers = sorted(e.name for e in (root / "test").iterdir() if e.is_dir() and e.name not in names)
-    if strangers:
-        raise DataUnavailable(f"data.path: class {strangers[0]} is in {root / 'test'} but not in train/")
-    missing = [name for name in names if next(images_below(root / "train" / name), None) is None]
-    if missing:
-        raise DataUnavailable(empty_class("data.path", root / "train" / missing[0], len(missing) - 1))
-    train, y_train = read_images(root / "train", names, settings.image_size, "data.path")
-    test, y_test = read_images(root / "test", names, settings.image_size, "data.path")
-    if train.shape[1:] != test.shape[1:]:
-        raise DataUnavailable(
-            f"data.path: training images are {_size(train)} and test images {_size(test)}; "
-            "set data.image_size to resize them"
-        )
-    return from_images(train, y_train, test, y_test, names)
+        return from_images(train, y_train, test, y_test, names)
+
+    @property
+    def resized_to(self) -> int | None:
+        return self.image_size
 
 
 def read_images(part: Path, names: Sequence[str], side: int | None, key: str) -> tuple[np.ndarray, np.ndarray]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import zipfile
 import zlib
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from fedopt.data.dataset import Dataset
-from fedopt.data.settings import DataSettings
+from fedopt.data.sources.base import OwnFiles
 from fedopt.errors import DataUnavailable
 
 UNREADABLE = (
@@ -22,29 +23,32 @@ UNREADABLE = (
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def load(settings: DataSettings, seed: int) -> Dataset:
-    file = settings.path
-    arrays = read_archive(file, "data.path")
-    missing = [name for name in ARRAYS if name not in arrays]
-    if missing:
-        raise DataUnavailable(f"data.path: {file} lacks {', '.join(missing)}; it has {', '.join(arrays)}")
-    for part in ("train", "test"):
-        names = (f"x_{part}", f"y_{part}")
-        check_arrays(f"data.path: {file.name}", names, *(arrays[name] for name in names))
-    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
-        raise DataUnavailable(
-            f"data.path: {file.name} has training samples of shape {arrays['x_train'].shape[1:]} "
-            f"and test samples of shape {arrays['x_test'].shape[1:]}"
+class Npz(OwnFiles):
+    holds: ClassVar[str] = "an .npz file"
+
+    def load(self, clients: int, seed: int) -> Dataset:
+        file = self.path
+        arrays = read_archive(file, "data.path")
+        missing = [name for name in ARRAYS if name not in arrays]
+        if missing:
+            raise DataUnavailable(f"data.path: {file} lacks {', '.join(missing)}; it has {', '.join(arrays)}")
+        for part in ("train", "test"):
+            names = (f"x_{part}", f"y_{part}")
+            check_arrays(f"data.path: {file.name}", names, *(arrays[name] for name in names))
+        if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
+            raise DataUnavailable(
+                f"data.path: {file.name} has training samples of shape {arrays['x_train'].shape[1:]} "
+                f"and test samples of shape {arrays['x_test'].shape[1:]}"
+            )
+        classes = _classes(file.name, np.concatenate([arrays["y_train"].reshape(-1), arrays["y_test"].reshape(-1)]))
+        return Dataset(
+            x_train=as_floats(arrays["x_train"]),
+            y_train=torch.from_numpy(arrays["y_train"].astype(np.int64)),
+            x_test=as_floats(arrays["x_test"]),
+            y_test=torch.from_numpy(arrays["y_test"].astype(np.int64)),
+            classes=classes,
+            class_names=tuple(str(label) for label in range(classes)),
         )
-    classes = _classes(file.name, np.concatenate([arrays["y_train"].reshape(-1), arrays["y_test"].reshape(-1)]))
-    return Dataset(
-        x_train=as_floats(arrays["x_train"]),
-        y_train=torch.from_numpy(arrays["y_train"].astype(np.int64)),
-        x_test=as_floats(arrays["x_test"]),
-        y_test=torch.from_numpy(arrays["y_test"].astype(np.int64)),
-        classes=classes,
-        class_names=tuple(str(label) for label in range(classes)),
-    )
 
 
 MANY_CLASSES, LEAST_SHARE = 1000, 0.01

@@ -2,61 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from torchvision import datasets
+from pydantic import Field
 
 from fedopt.data.dataset import Dataset, from_images
-from fedopt.data.settings import DataSettings
+from fedopt.data.sources.base import AbsolutePath, Source
 from fedopt.errors import DataUnavailable
 
 
-def load(settings: DataSettings, seed: int) -> Dataset:
-    root, download = str(settings.path), settings.download
+class TorchvisionSet(Source, ABC):
+    """Base of the sources that torchvision reads, and fetches if it may."""
 
-    def flagged(kind: Callable[..., Any], **more: str) -> tuple[Any, Any]:
-        return (
-            kind(root, train=True, download=download, **more),
-            kind(root, train=False, download=download, **more),
-        )
+    files: ClassVar[str]
+    """Where torchvision looks below `path`."""
 
-    def svhn() -> tuple[Any, Any]:
-        return (
-            datasets.SVHN(root, split="train", download=download),
-            datasets.SVHN(root, split="test", download=download),
-        )
+    path: AbsolutePath = Field(Path("data"), strict=False, validate_default=True)
+    """The folder that holds MNIST/ and the like."""
+    download: bool = False
+    """Whether torchvision may fetch missing files. Nothing else ever uses the network."""
 
-    # name -> where torchvision looks below the root, and how it reads
-    readers: dict[str, tuple[str, Callable[[], tuple[Any, Any]]]] = {
-        "mnist": ("MNIST/raw", lambda: flagged(datasets.MNIST)),
-        "fashionmnist": ("FashionMNIST/raw", lambda: flagged(datasets.FashionMNIST)),
-        "emnist": ("EMNIST/raw", lambda: flagged(datasets.EMNIST, split=settings.split)),
-        "cifar10": ("cifar-10-batches-py", lambda: flagged(datasets.CIFAR10)),
-        "cifar100": ("cifar-100-python", lambda: flagged(datasets.CIFAR100)),
-        "svhn": ("train_32x32.mat and test_32x32.mat", svhn),
-    }
-    place, read = readers[settings.name]
-    where = settings.path / place
-    try:
-        train, test = read()
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        missing = "not found" in str(error) or isinstance(error, FileNotFoundError)
-        raise DataUnavailable(
-            f"data.path: {settings.name} was looked for at {where.absolute()} and "
-            + ("is not there" if missing else f"cannot be read ({str(error).splitlines()[0]})")
-            + "; point data.path at the folder that holds it, or let torchvision fetch it with "
-            "--set data.download=true"
-        ) from error
+    @abstractmethod
+    def read(self, part: str, **common: Any) -> Any:
+        """torchvision's object for the part "train" or "test"; `common` is the root and whether to download."""
 
-    x_train, x_test = _channels_first(train.data), _channels_first(test.data)
-    y_train, y_test = _labels(train), _labels(test)
-    # EMNIST "letters" counts from 1 and keeps an empty class 0: number the classes that occur.
-    present = np.unique(y_train)
-    every_name = getattr(train, "classes", None) or [str(label) for label in range(int(present.max()) + 1)]
-    names = tuple(str(every_name[label]) for label in present)
-    return from_images(x_train, np.searchsorted(present, y_train), x_test, np.searchsorted(present, y_test), names)
+    def load(self, clients: int, seed: int) -> Dataset:
+        where = self.path / self.files
+        common = {"root": str(self.path), "download": self.download}
+        try:
+            train, test = self.read("train", **common), self.read("test", **common)
+        except (RuntimeError, OSError, EOFError, ValueError) as error:
+            missing = "not found" in str(error) or isinstance(error, FileNotFoundError)
+            raise DataUnavailable(
+                f"data.path: {self.name} was looked for at {where.absolute()} and "
+                + ("is not there" if missing else f"cannot be read ({str(error).splitlines()[0]})")
+                + "; point data.path at the folder that holds it, or let torchvision fetch it with "
+                "--set data.download=true"
+            ) from error
+
+        x_train, x_test = _channels_first(train.data), _channels_first(test.data)
+        y_train, y_test = _labels(train), _labels(test)
+        # EMNIST "letters" counts from 1 and keeps an empty class 0: number the classes that occur.
+        present = np.unique(y_train)
+        every_name = getattr(train, "classes", None) or [str(label) for label in range(int(present.max()) + 1)]
+        names = tuple(str(every_name[label]) for label in present)
+        return from_images(x_train, np.searchsorted(present, y_train), x_test, np.searchsorted(present, y_test), names)
+
+
+class Mnist(TorchvisionSet):
+    files: ClassVar[str] = "MNIST/raw"
+
+    def read(self, part: str, **common: Any) -> Any:
+        return _torchvision().MNIST(train=part == "train", **common)
+
+
+class FashionMnist(TorchvisionSet):
+    files: ClassVar[str] = "FashionMNIST/raw"
+
+    def read(self, part: str, **common: Any) -> Any:
+        return _torchvision().FashionMNIST(train=part == "train", **common)
+
+
+class Emnist(TorchvisionSet):
+    files: ClassVar[str] = "EMNIST/raw"
+
+    split: Literal["balanced", "byclass", "bymerge", "letters", "digits", "mnist"] = "balanced"
+    """Which EMNIST."""
+
+    def read(self, part: str, **common: Any) -> Any:
+        return _torchvision().EMNIST(train=part == "train", split=self.split, **common)
+
+
+class Cifar10(TorchvisionSet):
+    files: ClassVar[str] = "cifar-10-batches-py"
+
+    def read(self, part: str, **common: Any) -> Any:
+        return _torchvision().CIFAR10(train=part == "train", **common)
+
+
+class Cifar100(TorchvisionSet):
+    files: ClassVar[str] = "cifar-100-python"
+
+    def read(self, part: str, **common: Any) -> Any:
+        return _torchvision().CIFAR100(train=part == "train", **common)
+
+
+class Svhn(TorchvisionSet):
+    files: ClassVar[str] = "train_32x32.mat and test_32x32.mat"
+
+    def read(self, part: str, **common: Any) -> Any:
+        return _torchvision().SVHN(split=part, **common)
+
+
+def _torchvision() -> Any:
+    """Imported only to read data: it takes longer than to find that an experiment's key is misspelled."""
+    from torchvision import datasets
+
+    return datasets
 
 
 def _channels_first(images: Any) -> np.ndarray:

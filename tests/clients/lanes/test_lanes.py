@@ -68,7 +68,7 @@ def compare(model: str, local: LocalSettings, backend: Backend, lanes: int) -> f
     ]
     assert sorted(result.order.client for result in results) == list(range(len(SIZES)))
 
-    plainly = sam_plainly if local.optimizer == "sam" else train_plainly
+    plainly = sam_plainly if local.optimizer.name == "sam" else train_plainly
     worst = 0.0
     for result in results:
         client = result.order.client

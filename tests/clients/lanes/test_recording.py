@@ -149,7 +149,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 def test_replayed_rounds_are_those_that_are_taken(
     model: str, backend: Backend, algorithm: Algorithm, optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(products, "numpys_blas", lambda: None)  # which torch does not see
+    monkeypatch.setattr(products, "numpy_blas", lambda: None)  # which torch does not see
     local = LocalSettings(**{"lr": 0.05, "batch_size": 5, **OPTIMIZERS[optimizer]})
     record = Recorder()
     start = Layout.of(module := model_of(model)).flatten(module)

@@ -124,10 +124,10 @@ def test_lanes_do_not_change_a_bit_under_numpy_s_blas(
 ) -> None:
     """What processors that are not Intel's use, wherever NumPy's BLAS has the kernels."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(products, "_processor_is_intels", lambda: False)
+        patch.setattr(products, "_is_intel", lambda: False)
         products._small_kernels.cache_clear()
         try:
-            if products.numpys_blas() is None:
+            if products.numpy_blas() is None:
                 pytest.skip("NumPy's BLAS has no small kernels for this processor")
             compare(network, optimizer, scaffold, batch, dtype, seed, "stacked")
         finally:

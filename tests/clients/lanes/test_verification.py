@@ -205,10 +205,10 @@ def test_a_module_that_uses_another_ones_parameters_is_refused() -> None:
 def test_weight_decay_is_refused_where_it_would_shrink_what_is_not_trained() -> None:
     """torch.optim does not touch a parameter whose gradient is None."""
     with pytest.raises(InvalidExperiment, match=r"the model's body\.weight takes no part in the loss"):
-        choose_backend("auto", Task(FrozenByContext()), ROWS, Y, weight_decay=0.1)
+        choose_backend("auto", Task(FrozenByContext()), ROWS, Y, decays_weights=True)
     frozen = FrozenByContext()
     frozen.body.requires_grad_(False)
-    assert choose_backend("auto", Task(frozen), ROWS, Y, weight_decay=0.1).backend == "each"
+    assert choose_backend("auto", Task(frozen), ROWS, Y, decays_weights=True).backend == "each"
 
 
 class Scaled(nn.Module):

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from clients.lanes.storage import Scratch, aligned
 from clients.stacked import products
-from clients.stacked.products import adding_product, in_one_thread, numpys_blas, plain_product, scipys_blas
+from clients.stacked.products import adding_product, in_one_thread, numpy_blas, plain_product, scipy_blas
 
-needs_numpys_blas = pytest.mark.skipif(
-    numpys_blas() is None, reason="NumPy's BLAS has no small kernels here, or torch's are as good"
+needs_numpy_blas = pytest.mark.skipif(
+    numpy_blas() is None, reason="NumPy's BLAS has no small kernels here, or torch's are as good"
 )
 SIDES = ("rows", "inner", "columns")
 sizes = st.integers(1, 40)
@@ -44,7 +44,7 @@ def test_products_are_those_of_plain_sums(
     into = Scratch(a).dense("into", (lanes, rows, columns)).fill_(7.0)
     with pytest.MonkeyPatch.context() as patch:
         if by_torch:
-            patch.setattr(products, "numpys_blas", lambda: None)
+            patch.setattr(products, "numpy_blas", lambda: None)
         multiply = plain_product(into, a, b)
     with in_one_thread():
         multiply()
@@ -142,23 +142,23 @@ def test_products_are_added_where_they_belong(
     into.copy_(before if keep else torch.full_like(before, torch.nan))  # what is not kept may be anything
     alone.copy_(into)
     with in_one_thread():
-        adding_product(into, a, b, keep, scale)()
+        adding_product(into, a, b)(keep, scale)
         for lane in range(lanes):
             own = slice(lane, lane + 1)
-            adding_product(alone[own], a[own], b[own], keep, scale)()
+            adding_product(alone[own], a[own], b[own])(keep, scale)
     expected = keep * before.double() + scale * (a.double() @ b.double())
     size = before.double().abs() + abs(scale) * (a.double().abs() @ b.double().abs())
     assert bool(((into.double() - expected).abs() <= 4 * (inner + 2) * torch.finfo(dtype).eps * size).all())
     assert into.equal(alone)
 
 
-@needs_numpys_blas
-def test_scipy_is_asked_for_narrow_products_that_lie_well() -> None:
+@needs_numpy_blas
+def test_scipy_gets_narrow_products_that_need_no_copy() -> None:
     def taken(rows: int, inner: int, columns: int, into: Tensor | None = None) -> bool:
         at, _ = factors(2, inner, rows, 1, False, torch.float32)
         _, b = factors(2, 1, inner, columns, False, torch.float32)
         into = Scratch(b)("into", 2, (rows, columns)) if into is None else into
-        return products._with_scipy(into, at.transpose(1, 2), b, 1.0, 1.0) is not None
+        return products._with_scipy(into, at.transpose(1, 2), b) is not None
 
     assert taken(10, 64, 784)
     assert not taken(200, 10, 784)
@@ -166,8 +166,8 @@ def test_scipy_is_asked_for_narrow_products_that_lie_well() -> None:
     assert not taken(10, 64, 784, Scratch(torch.zeros(()))("turned", 2, (784, 10)).transpose(1, 2))
 
 
-@needs_numpys_blas
-@pytest.mark.parametrize("of", [numpys_blas, scipys_blas])
+@needs_numpy_blas
+@pytest.mark.parametrize("of", [numpy_blas, scipy_blas])
 def test_threads_are_given_back(of: Callable[[], LibController | None]) -> None:
     blas = of()
     assert blas is not None
@@ -184,8 +184,8 @@ def test_threads_are_given_back(of: Callable[[], LibController | None]) -> None:
         blas.set_num_threads(before)
 
 
-@needs_numpys_blas
-def test_numbers_that_run_away_are_the_servers_affair() -> None:
+@needs_numpy_blas
+def test_overflow_raises_no_warning_here() -> None:
     a, b = factors(2, 10, 50, 10, turned=True, dtype=torch.float32)
     into = Scratch(a)("into", 2, (10, 10))
     a.fill_(3e38)
@@ -195,8 +195,8 @@ def test_numbers_that_run_away_are_the_servers_affair() -> None:
     assert not torch.isfinite(into).any()
 
 
-@needs_numpys_blas
-def test_what_numpy_does_less_well_is_left_to_torch() -> None:
+@needs_numpy_blas
+def test_torch_keeps_the_products_that_numpy_computes_more_slowly() -> None:
     def taken(rows: int, inner: int, columns: int, *, turned: bool, dtype: torch.dtype = torch.float32) -> bool:
         a, b = factors(2, rows, inner, columns, turned, torch.float32)
         into = Scratch(torch.zeros(()))("into", 2, (rows, columns))

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fedopt.data.label_skew import LabelSkew
-from fedopt.data.partition import Draw, split_labels
-from fedopt.data.partitions.dirichlet import dirichlet
+from fedopt.data.partition import split_labels
+from fedopt.data.partitions.base import TrainingSet
+from fedopt.data.partitions.dirichlet import Dirichlet
 from fedopt.data.settings import DataSettings
 from fedopt.errors import PartitionImpossible
 from fedopt.experiment.file import read_experiment
@@ -127,8 +128,8 @@ def test_dirichlet_proportions_have_the_distributions_moments() -> None:
 
 @given(st.integers(1, 500), st.integers(1, 12), st.floats(0.05, 50.0), st.integers(0, 2**32))
 def test_dirichlet_rounds_up_where_the_remainder_is_largest(n: int, clients: int, alpha: float, seed: int) -> None:
-    settings_ = DataSettings(clients=clients, alpha=alpha)
-    parts = dirichlet(Draw(np.zeros(n, dtype=np.int64), settings_, np.random.default_rng(seed)))
+    samples = TrainingSet(np.zeros(n, dtype=np.int64))
+    parts = Dirichlet(alpha=alpha).draw(samples, clients, np.random.default_rng(seed))
     rng = np.random.default_rng(seed)
     rng.permutation(n)
     shares = [Fraction(share) * n for share in rng.dirichlet(np.full(clients, alpha))]

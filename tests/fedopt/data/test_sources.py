@@ -19,10 +19,11 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import ImageFolder
 
 import fedopt
-from fedopt.data.dataset import Dataset, load_dataset
+from fedopt.data.dataset import Dataset
+from fedopt.data.loading import load_dataset
 from fedopt.data.settings import DataSettings
 from fedopt.data.sources.digits import read_digits
-from fedopt.data.sources.folder import load as load_folder
+from fedopt.data.sources.folder import Folder
 from fedopt.errors import DataUnavailable
 from tests.commands import fedopt as command
 
@@ -142,7 +143,7 @@ def test_images_in_folders_below_are_read_as_torchvision_reads_them(tmp_path: Pa
             Image.new("RGB", (6, 6), (len(str(place)), ord(name[0]), 0)).save(place / name, format="png")
     (bee / "link").symlink_to(elsewhere)
     expected = ImageFolder(str(tmp_path / "train"))
-    dataset = load_folder(DataSettings(name="folder", path=tmp_path), seed=0)
+    dataset = Folder(path=tmp_path).load(clients=1, seed=0)
     assert dataset.class_names == tuple(expected.classes)
     assert dataset.y_train.tolist() == expected.targets
     assert len(expected.targets) == 6 + 4 * 3

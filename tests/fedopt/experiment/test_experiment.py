@@ -14,6 +14,7 @@ from fedopt.data.settings import DataSettings
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment, RunSettings
 from fedopt.experiment.file import read_experiment, to_toml
+from fedopt.optimizers.sgd import Sgd
 from fedopt.runs.directory import read_run_experiment
 from fedopt.runs.past_runs import read_run
 
@@ -130,7 +131,8 @@ def test_a_copy_is_checked_as_the_original_was(update: dict[str, Any], told: str
 def test_a_copy_has_what_was_given_and_what_is_new() -> None:
     first = Experiment(local={"momentum": 0.5}, model={"name": "torch.nn:Linear", "in_features": 4})
     local = first.local.model_copy(update={"steps": 7})
-    assert (local.momentum, local.steps, local.epochs) == (0.5, 7, None)
+    assert local.optimizer == Sgd(momentum=0.5)
+    assert (local.steps, local.epochs) == (7, None)
     copied = first.model_copy(update={"local": local, "algorithm": {"name": "scaffold"}})
     assert copied == Experiment(
         local={"momentum": 0.5, "steps": 7},

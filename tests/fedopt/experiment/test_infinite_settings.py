@@ -11,6 +11,7 @@ import pytest
 
 import fedopt
 from fedopt.experiment.file import as_sections, to_toml
+from fedopt.optimizers.sam import Sam
 from fedopt.wire import Hello
 
 FACTORY = """
@@ -50,4 +51,4 @@ def test_experiment_toml_and_the_hello_to_clients_carry_them() -> None:
     arrived = Hello.read(Hello.of("run", asked, (3,), ("a", "b")).fields()).sections()
     assert arrived["local"]["p"] == math.inf
     assert arrived["model"]["bound"] == [math.inf, {"deep": -math.inf}]
-    assert fedopt.Experiment(**arrived).local.p == math.inf
+    assert fedopt.Experiment(**arrived).local.optimizer == Sam(p=math.inf)

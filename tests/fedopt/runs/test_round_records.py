@@ -10,6 +10,7 @@ from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
 from fedopt.drift.measuring import MeasurePlan
 from fedopt.optimizers.local import LocalSettings
+from fedopt.optimizers.sgd import Sgd
 from fedopt.round.selection import Terms, select_cohort
 from tests.fedopt.round.test_loop import Losing
 from tests.quadratics import Array, Quadratics
@@ -25,9 +26,11 @@ NUMBER = 8
 def way(problem: Quadratics, client: int, local: LocalSettings) -> tuple[Array, Array]:
     """Where gradient descent with heavy-ball momentum and weight decay evaluates the gradient, and where it ends."""
     a, b, y, velocity, visited = problem.matrices[client], problem.vectors[client], problem.start, np.zeros(3), []
+    optimizer = local.optimizer
+    assert isinstance(optimizer, Sgd)
     for _ in range(STEPS[client]):
         visited.append(y)
-        velocity = local.momentum * velocity + (a @ y - b) + local.weight_decay * y
+        velocity = optimizer.momentum * velocity + (a @ y - b) + optimizer.weight_decay * y
         y = y - local.lr * velocity
     return np.stack(visited), y
 

@@ -20,7 +20,6 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.loop import RoundWork
-from fedopt.round.method import Method
 from fedopt.round.plausibility import Bounds
 from fedopt.round.selection import Terms
 from fedopt.round.state import ServerState
@@ -28,10 +27,11 @@ from fedopt.wire import HELLO, TRAIN, Greeting, Hello
 from server.grid_federation import GridFederation
 from server.limits import ReplyLimit
 from server.links import DirectLink
+from server.options import DeploymentOptions
 from server.roster import Roster
 from server.superlink import SuperLink
 from tests.rounds import play_round
-from tests.server.hostile.corpus import Objects, Reply
+from tests.server.hostile.cases import Objects, Reply
 
 SAMPLES, STEPS, CLIENTS, HOSTILE = 10, 5, 3, 2
 START = np.array([1.0, -2.0, 3.0, 0.5])
@@ -59,22 +59,17 @@ class AtHand(DirectLink):
             self._state.activate_node(node, 1e6)
             self._mailbox.node_connected(node)
         self.answer: Answer = honest
-        experiment = Experiment(run={"deadline": 5.0, "patience": 5.0})
+        experiment = Experiment(data={"clients": CLIENTS}, run={"deadline": 5.0, "patience": 5.0})
         roster = Roster(
             self, Hello.of("f", experiment, (1,), ("a",)), CLIENTS, {}, self.output.append, experiment.admission
         )
         self.federation = GridFederation(
             self,
             roster,
-            experiment.run,
-            experiment.admission,
-            clients=CLIENTS,
+            experiment,
+            DeploymentOptions("", self.output.append, engine="at hand"),
             least=2,
-            method=Method(FedAvg()),
             federation="f",
-            report=self.output.append,
-            check=lambda: None,
-            name="at hand",
         )
         self.federation.wait_for_clients()
 
@@ -107,11 +102,13 @@ class AtHand(DirectLink):
         session = self._state.start_session(order.metadata.run_id)
         message_id = header.metadata.message_id
         limit = ReplyLimit.of(START.nbytes)
-        assert self._mailbox.claim(order.metadata.message_id, order.metadata.dst_node_id, message_id, limit.bytes)
+        claimed = self._mailbox.claim(order.metadata.message_id, order.metadata.dst_node_id, message_id, limit.bytes)
+        assert claimed
         stored, missing = self._state.store_message_and_object_tree(header, tree, session)
         assert stored
         for object_id in missing:
-            assert self._state.store_object(order.metadata.run_id, session, object_id, objects[object_id])
+            found = self._state.store_object(order.metadata.run_id, session, object_id, objects[object_id])
+            assert found
         self._mailbox.reply_announced(order.metadata.message_id, session, set())
 
 

@@ -18,7 +18,8 @@ from fedopt.runs.setup import set_up
 from fedopt.text import LONGEST
 from fedopt.vectors.layout import Layout
 from tests.processes import Processes
-from tests.server.hostile.attacks import ATTACKS, SAMPLE, Attack, Attacker, attack
+from tests.server.hostile.attacker import Attack, Attacker
+from tests.server.hostile.attacks import ATTACKS, SAMPLE, attack
 from tests.server.test_memory import memory_mib
 from tests.swarm import play
 

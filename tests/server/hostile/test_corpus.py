@@ -18,7 +18,8 @@ from fedopt.runs.history import RoundRecord
 from fedopt.runs.progress import LiveProgress, PlainProgress
 from fedopt.text import LONGEST
 from tests.server.hostile.at_hand import HOSTILE, START, AtHand, displacement, honest
-from tests.server.hostile.corpus import Case, as_declared, content, corpus, npy
+from tests.server.hostile.cases import Case, as_declared, content, npy
+from tests.server.hostile.corpus import corpus
 
 CASES = corpus()
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fedopt.errors import InvalidExperiment
+from fedopt.optimizers.sgd import Sgd
 from simulations.study.file import SHIPPED, Study, flatten, read_study, shipped_studies
 from simulations.study.plan import combinations, planned_runs, search_runs
 
@@ -48,7 +49,8 @@ def test_every_combination_is_run_under_every_seed(tmp_path: Path) -> None:
     assert len(runs) == 3 * 2 * 3 * 2  # alpha, algorithm, (momentum at two rates and adam), seeds
     by_name = {run.name: run for run in runs}
     run = by_name["alpha0.1-scaffold-momentum-lr-0.02-seed5"]
-    assert (run.experiment.data.alpha, run.experiment.local.lr, run.experiment.local.momentum) == (0.1, 0.02, 0.9)
+    assert (run.experiment.data.model_dump()["alpha"], run.experiment.local.lr) == (0.1, 0.02)
+    assert run.experiment.local.optimizer == Sgd(momentum=0.9)
     assert (run.experiment.algorithm.name, run.experiment.run.seed, run.experiment.data.clients) == ("scaffold", 5, 4)
     assert run.combination.labels == {
         "data.alpha": "0.1",
@@ -56,7 +58,7 @@ def test_every_combination_is_run_under_every_seed(tmp_path: Path) -> None:
         "optimizer": "momentum lr=0.02",
     }
     iid = by_name["iid-fedavg-adam-seed3"].experiment
-    assert (iid.data.partition, iid.local.optimizer) == ("iid", "adam")
+    assert (iid.data.partition.name, iid.local.optimizer.name) == ("iid", "adam")
 
 
 def test_adjustments_are_for_the_combinations_that_match(tmp_path: Path) -> None:

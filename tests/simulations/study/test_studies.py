@@ -16,7 +16,8 @@ import pytest
 import torch
 
 import fedopt
-from fedopt.data.dataset import Dataset, hold_out, load_dataset
+from fedopt.data.dataset import Dataset, hold_out
+from fedopt.data.loading import load_dataset
 from fedopt.data.settings import DataSettings
 from simulations.study.workers import Reporter, Task, carry_out
 from tests.commands import fedopt as command

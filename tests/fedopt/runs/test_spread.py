@@ -17,8 +17,8 @@ from scipy.stats import entropy
 from fedopt.data.dataset import Dataset
 from fedopt.data.evaluation_shares import apportion, owners_of_tests
 from fedopt.data.label_skew import LabelSkew
-from fedopt.drift.spread import best_so_far, spread_over_classes, spread_over_clients
 from fedopt.round.federation import Score
+from fedopt.runs.spread import best_so_far, spread_over_classes, spread_over_clients
 
 COUNTS = arrays(np.int64, st.tuples(st.integers(1, 6), st.integers(1, 5)), elements=st.integers(0, 50)).filter(
     lambda counts: bool(counts.sum(axis=1).all())

@@ -1,4 +1,4 @@
-"""nn.GroupNorm and nn.LayerNorm on lanes: each sample by itself, so nothing of it is federated but scale and shift."""
+"""nn.GroupNorm and nn.LayerNorm on lanes. They have no running statistics, so only scale and shift are federated."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import torch
 from torch import Tensor
 
 from clients.stacked.convolution import IMAGES
-from clients.stacked.rule import Into, Rule
+from clients.stacked.rule import GradientTarget, Rule
 
 
 class NormRule(Rule):
     """y = (x - mean) / deviation * scale + shift, with mean and deviation over some dimensions of a view of x."""
 
     _dims: tuple[int, ...]
-    """The dimensions of the view over which a mean is taken."""
+    """The dimensions of the view that are averaged."""
     _samples: tuple[int, ...]
-    """Those over which a parameter's gradient is summed."""
+    """The dimensions over which a parameter's gradient is summed."""
 
     def __init__(self, eps: float, weight: str | None, bias: str | None) -> None:
         self._eps, self._weight, self._bias = eps, weight, bias
         self.names = tuple(name for name in (weight, bias) if name is not None)
 
-    def _lay_out(self, x: Tensor, wants_gradient: bool) -> Tensor:
-        self._normal = self._in_groups(self.scratch.beside("normal", x))
-        y = self.scratch.beside("y", x)
+    def _prepare(self, x: Tensor, wants_gradient: bool) -> Tensor:
+        self._normal = self._in_groups(self.scratch.shaped_like("normal", x))
+        y = self.scratch.shaped_like("y", x)
         self._y, self._x = self._in_groups(y), self._in_groups(x)
         self._w = self._spread(self.weights[self._weight]) if self._weight else None
         self._b = self._spread(self.weights[self._bias]) if self._bias else None
-        self._product = self._in_groups(self.scratch.beside("product", x))
+        self._product = self._in_groups(self.scratch.shaped_like("product", x))
         self._wants_gradient = wants_gradient
         return y
 
@@ -37,7 +37,7 @@ class NormRule(Rule):
         raise NotImplementedError
 
     def _spread(self, parameter: Tensor) -> Tensor:
-        """A parameter [lanes, *shape] against the view."""
+        """A parameter [lanes, *shape] in a shape that broadcasts against the view."""
         raise NotImplementedError
 
     def forward(self) -> None:
@@ -52,7 +52,7 @@ class NormRule(Rule):
         if self._b is not None:
             self._y.add_(self._b)
 
-    def backward(self, gradient: Tensor, into: Into) -> Sequence[Tensor]:
+    def backward(self, gradient: Tensor, into: GradientTarget) -> Sequence[Tensor]:
         d = self._in_groups(gradient)
         torch.mul(d, self._normal, out=self._product)
         by_weight = self._product.sum(self._samples) if self._weight else None
@@ -61,7 +61,7 @@ class NormRule(Rule):
             if self._w is not None:
                 d.mul_(self._w)
                 self._product.mul_(self._w)
-            # d - mean(d) - normal * mean(d * normal), over the deviation
+            # (d - mean(d) - normal * mean(d * normal)) / deviation
             d.sub_(d.mean(self._dims, keepdim=True))
             d.sub_(self._normal.mul_(self._product.mean(self._dims, keepdim=True)))
             d.mul_(self._inverse)
@@ -72,7 +72,7 @@ class NormRule(Rule):
 
 
 class GroupNormRule(NormRule):
-    """Images in memory are [lanes, channels, height, B, width]; the view is [lanes, groups, channels / groups, ...]."""
+    """Images are stored as [lanes, channels, height, B, width]; the view is [lanes, groups, channels / groups, ...]."""
 
     _dims, _samples = (2, 3, 5), (3, 4, 5)
 
@@ -82,7 +82,7 @@ class GroupNormRule(NormRule):
 
     def prepare(self, inputs: Sequence[Tensor], wants_gradient: bool) -> Tensor:
         (x,) = inputs
-        return self._lay_out(x, wants_gradient)
+        return self._prepare(x, wants_gradient)
 
     def _in_groups(self, x: Tensor) -> Tensor:
         images = x.permute(IMAGES)
@@ -94,7 +94,7 @@ class GroupNormRule(NormRule):
 
 class LayerNormRule(NormRule):
     def __init__(self, own: int, eps: float, weight: str | None, bias: str | None) -> None:
-        """`own` is how many dimensions, counted from the last, are normalised."""
+        """The last `own` dimensions are normalized."""
         super().__init__(eps, weight, bias)
         self._own = own
 
@@ -102,7 +102,7 @@ class LayerNormRule(NormRule):
         (x,) = inputs
         self._dims = tuple(range(x.ndim - self._own, x.ndim))
         self._samples = tuple(range(1, x.ndim - self._own))
-        return self._lay_out(x, wants_gradient)
+        return self._prepare(x, wants_gradient)
 
     def _in_groups(self, x: Tensor) -> Tensor:
         return x

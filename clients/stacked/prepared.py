@@ -1,6 +1,6 @@
-"""The way through the layers and back for one number of lanes and one width of batches.
+"""The forward and backward pass through the layers for one number of lanes and one batch width.
 
-Everything that depends on shapes alone is laid out once: a step then only calls kernels.
+Everything that depends on shapes only is prepared once: a step then only calls kernels.
 """
 
 from __future__ import annotations
@@ -14,58 +14,60 @@ from clients.lanes.batches import LaneBatch
 from clients.lanes.packing import Packing
 from clients.stacked.linear import LinearRule
 from clients.stacked.loss import CrossEntropy
-from clients.stacked.recognise import SAMPLES, Step
-from clients.stacked.rule import Into, Rule
+from clients.stacked.recognize import SAMPLES, Step
+from clients.stacked.rule import GradientTarget, Rule
 
-_Backward = tuple[Callable[[Tensor, Into], Sequence[Tensor]], int, list[tuple[int, int, bool]]]
-"""A rule's way back, its number, and for its inputs: which, whose number, whether a gradient is there already."""
+_Backward = tuple[Callable[[Tensor, GradientTarget], Sequence[Tensor]], int, list[tuple[int, int, bool]]]
+"""A rule's backward function, its number, and for each input: its place, the number of the rule that made it, and
+whether another gradient was written for that rule before, so that this one must be added."""
 
-TARGETS = 8
-"""How many buffers that gradients went to, each with its factors, stay laid out."""
+TARGETS = 4
+"""The most buffers whose views are cached as targets of gradients."""
 
 
-class Circuit:
-    """Rules, prepared; the buffers they work in are shared with the circuits of other shapes."""
+class PreparedPass:
+    """Prepared rules. Their buffers are shared with the passes for other shapes."""
 
     def __init__(self, steps: Sequence[Step], x: Tensor, packing: Packing, theta: Tensor, loss: CrossEntropy) -> None:
-        """Batches will be in x, [lanes, B, ...]; `theta` are the weights of as many lanes."""
+        """Batches will be written to x, [lanes, B, ...]; `theta` [lanes, Q] are the weights."""
         self.x = x
         self._theta, self._packing = theta, packing
         self._weights = packing.views(theta)
         self.rules: list[Rule] = [copy.copy(step.rule) for step in steps]
-        # Lanes without gaps between them are gathered in place.
+        # Samples are gathered directly into x if there are no gaps between lanes.
         self._flat_x = x.view(-1, *x.shape[2:]) if x.is_contiguous() else None
         last = self.rules[-1]
         if isinstance(last, LinearRule):
-            last.gives_logits = True
+            last.outputs_logits = True
         values: list[Tensor] = []
-        learns: list[bool] = []  # whether a value depends on parameters
+        trained: list[bool] = []  # whether a value depends on parameters
         for step, rule in zip(steps, self.rules, strict=True):
-            wants = any(source != SAMPLES and learns[source] for source in step.inputs)
+            wants = any(source != SAMPLES and trained[source] for source in step.inputs)
             rule.weights = {name: self._weights[name] for name in rule.names}
             inputs = [x if source == SAMPLES else values[source] for source in step.inputs]
             values.append(rule.prepare(inputs, wants))
-            learns.append(wants or bool(rule.names))
+            trained.append(wants or bool(rule.names))
         self._forward = [rule.forward for rule in self.rules]
-        self._back = _way_back(steps, self.rules, learns)
+        self._backward = _backward_order(steps, self.rules, trained)
         self._gradients: list[Tensor | None] = [None] * len(steps)
         self.loss = loss
         loss.prepare(values[-1], last.bias_of_logits if isinstance(last, LinearRule) else None)
-        self._targets: dict[tuple[int, float, float], Into] = {}
+        self._targets: dict[int, GradientTarget] = {}
 
     def gather(self, batch: LaneBatch) -> None:
+        """Writes the batch's samples to x."""
         if self._flat_x is None:
             self.x.copy_(batch.x)
         else:
             batch.gather(self._flat_x)
 
-    def run(self, batch: LaneBatch, target: Into, counts: bool) -> None:
-        """Adds width * gradient, on the batch that was gathered last."""
+    def run(self, batch: LaneBatch, target: GradientTarget, counts: bool) -> None:
+        """Writes width * gradient on the batch that was gathered last to `target`."""
         for forward in self._forward:
             forward()
         gradients = self._gradients
         gradients[-1] = self.loss(batch, counts)
-        for backward, number, routes in self._back:
+        for backward, number, routes in self._backward:
             gradient = gradients[number]
             assert gradient is not None
             found = backward(gradient, target)
@@ -77,30 +79,31 @@ class Circuit:
                 else:
                     gradients[source] = found[place]
 
-    def into(self, buffer: Tensor, keep: float, scale: float) -> Into:
-        """The parameters in a buffer [lanes, Q], to which gradients shall be added."""
-        key = (buffer.data_ptr(), keep, scale)  # views keep their memory: no other buffer can lie there
-        into = self._targets.get(key)
-        if into is None:
+    def target(self, buffer: Tensor, keep: float, scale: float) -> GradientTarget:
+        """A target that makes of the parameters in a buffer [lanes, Q] keep * parameter + scale * gradient."""
+        place = buffer.data_ptr()  # cached views keep their memory alive: no other buffer can have this address
+        target = self._targets.get(place)
+        if target is None:
             if len(self._targets) == TARGETS:
                 del self._targets[next(iter(self._targets))]
-            own = buffer.data_ptr() == self._theta.data_ptr()
+            own = place == self._theta.data_ptr()
             views: Mapping[str, Tensor] = self._weights if own else self._packing.views(buffer[: self._theta.shape[0]])
-            into = self._targets[key] = Into(views, keep, scale)
-        return into
+            target = self._targets[place] = GradientTarget(views)
+        target.keep, target.scale = keep, scale
+        return target
 
 
-def _way_back(steps: Sequence[Step], rules: Sequence[Rule], learns: Sequence[bool]) -> list[_Backward]:
+def _backward_order(steps: Sequence[Step], rules: Sequence[Rule], trained: Sequence[bool]) -> list[_Backward]:
     """The rules whose value depends on parameters, last first, and where the gradients of their inputs go."""
-    way: list[_Backward] = []
+    order: list[_Backward] = []
     reached: set[int] = set()
     for number in range(len(steps) - 1, -1, -1):
-        if not learns[number]:
+        if not trained[number]:
             continue
         routes: list[tuple[int, int, bool]] = []
         for place, source in enumerate(steps[number].inputs):
-            if source != SAMPLES and learns[source]:
+            if source != SAMPLES and trained[source]:
                 routes.append((place, source, source in reached))
                 reached.add(source)
-        way.append((rules[number].backward, number, routes))
-    return way
+        order.append((rules[number].backward, number, routes))
+    return order

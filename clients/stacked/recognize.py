@@ -1,7 +1,7 @@
-"""Which rules a module comes to, or why it comes to none.
+"""Translates a module into rules, or says which part has none.
 
-The module is traced once (torch.fx), so it may be written as its author likes: nn.Sequential, a class with a shortcut,
-calls of torch.nn.functional. Every step of its forward pass must be a layer or a function of `layers`.
+The module is traced once (torch.fx), so any style works: nn.Sequential, a class with a shortcut, calls of
+torch.nn.functional. Every step of its forward pass must be a layer or a function of `layers`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from clients.stacked.shapes import WholeNumbersRule
 from fedopt.vectors.layout import Layout
 
 UNTRACEABLE = (TraceError, TypeError, ValueError, RuntimeError, AttributeError, LookupError, AssertionError)
-"""What a forward pass may raise when it is shown stand-ins in place of tensors."""
+"""What a forward pass may raise when it gets tracing proxies instead of tensors."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One rule, and where its inputs come from: numbers of earlier steps, SAMPLES for the batch."""
+    """One rule and the sources of its inputs: numbers of earlier steps, or SAMPLES for the batch."""
 
     rule: Rule
     inputs: tuple[int, ...]
@@ -36,8 +36,8 @@ class Step:
 SAMPLES = -1
 
 
-def recognise(module: nn.Module, layout: Layout) -> list[Step]:
-    """The steps of the module's forward pass, in order; NotStackable if there is one without a rule."""
+def recognize(module: nn.Module, layout: Layout) -> list[Step]:
+    """The steps of the module's forward pass, in order; NotStackable if one has no rule."""
     for path, part in module.named_modules():
         refuse_what_is_not_traced(part, path)
     try:
@@ -99,7 +99,7 @@ def _require_own_parameters(steps: list[Step], layout: Layout) -> None:
 
 
 def _require_whole_numbers_for_tables(steps: list[Step]) -> None:
-    """Samples stay as they are under x.long(); an Embedding alone reads them as whole numbers."""
+    """The rule of x.long() leaves samples unchanged, so only an Embedding, which truncates itself, may read them."""
     for number, step in enumerate(steps):
         if isinstance(step.rule, WholeNumbersRule):
             readers = [other.rule for other in steps if number in other.inputs]
@@ -108,7 +108,7 @@ def _require_whole_numbers_for_tables(steps: list[Step]) -> None:
 
 
 def _pool_before_relu(steps: list[Step]) -> list[Step]:
-    """The maximum of what ReLU leaves is what ReLU leaves of the maximum, to the bit, and a quarter of the work."""
+    """Swaps ReLU and max pooling: the result is the same to the bit, and ReLU has a quarter of the work."""
     steps = list(steps)
     for number, (step, after) in enumerate(pairwise(steps)):
         alone = sum(number in other.inputs for other in steps) == 1

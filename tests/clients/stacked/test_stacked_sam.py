@@ -1,4 +1,4 @@
-"""Gradients uphill without going there, against autograd on weights that went there."""
+"""SAM's gradients without moving the weights, against autograd on moved weights."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def batch_of(x: Tensor, y: Tensor, counts: list[int]) -> LaneBatch:
     st.floats(1e-3, 3.0),
     st.integers(0, 2**31),
 )
-def test_gradients_uphill_are_those_of_autograd(module: nn.Module, counts: list[int], rho: float, seed: int) -> None:
+def test_perturbed_gradients_are_those_of_autograd(module: nn.Module, counts: list[int], rho: float, seed: int) -> None:
     layout = Layout.of(module)
     generator = torch.Generator().manual_seed(seed)
     lanes, width = len(counts), max(counts)
@@ -58,13 +58,13 @@ def test_gradients_uphill_are_those_of_autograd(module: nn.Module, counts: list[
     stacked = StackedLanes(Task(module), layout, flat, lanes)
     stacked.theta.copy_(stacked.packing.pack(flat))
     batch = batch_of(x, y, counts)
-    way = stacked.uphill(batch)
-    assume(way is not None)
-    assert way is not None
+    perturbed_pass = stacked.perturbed(batch)
+    assume(perturbed_pass is not None)
+    assert perturbed_pass is not None
 
     found, twice = torch.zeros_like(stacked.theta), torch.ones_like(stacked.theta)
-    way.accumulate(batch, found, 0.0, 1.0, rho, True)
-    way.accumulate(batch, twice, 2.0, -0.5, rho, False)  # buffers that are used a second time
+    perturbed_pass.accumulate(batch, found, 0.0, 1.0, rho, True)
+    perturbed_pass.accumulate(batch, twice, 2.0, -0.5, rho, False)  # buffers that are used a second time
     assert stacked.theta.equal(stacked.packing.pack(flat))
     losses = stacked.losses()
 
@@ -78,10 +78,10 @@ def test_gradients_uphill_are_those_of_autograd(module: nn.Module, counts: list[
 
         loss, here = gradient_at(flat[lane])
         assume(float(here.norm()) > 1e-3)  # nearer to zero its direction is lost in rounding, on any backend
-        _, uphill = gradient_at(flat[lane] + rho * here / here.norm())
+        _, perturbed = gradient_at(flat[lane] + rho * here / here.norm())
         assert float(losses[lane]) == pytest.approx(float(loss), rel=1e-12)
         own = stacked.packing.unpack(found)[lane]
-        assert float((own - uphill).abs().max()) <= 1e-9 * (1.0 + float(uphill.abs().max()))
+        assert float((own - perturbed).abs().max()) <= 1e-9 * (1.0 + float(perturbed.abs().max()))
         both = stacked.packing.unpack(twice)[lane]
         assert float((both - (2.0 - 0.5 * own)).abs().max()) <= 1e-13 * (2.0 + float(own.abs().max()))
 
@@ -94,7 +94,7 @@ def trained(dtype: torch.dtype, base: str, lanes: int) -> dict[int, Tensor]:
     ends = np.cumsum(sizes)
     parts = [np.arange(end - size, end) for end, size in zip(ends, sizes, strict=True)]
     x, y = torch.randn(sum(sizes), 50, dtype=dtype), torch.randint(0, 10, (sum(sizes),))
-    local = LocalSettings(optimizer="sam", base=base, lr=0.05, rho=0.1, epochs=3, batch_size=10)  # type: ignore[arg-type]
+    local = LocalSettings(optimizer="sam", base=base, lr=0.05, rho=0.1, epochs=3, batch_size=10)
     trainer = LaneTrainer(LocalTraining(Task(module), FedAvg(), local, 5), (x, y), Execution("stacked", lanes))
     start = layout.flatten(module)
     jobs = [Job(WorkOrder(client, None), part, {}) for client, part in enumerate(parts)]
@@ -115,10 +115,10 @@ def backend(module: nn.Module, x: Tensor) -> object:
     stacked = StackedLanes(Task(module), Layout.of(module), like, 1)
     width = len(x)
     batch = LaneBatch(x, torch.arange(width), torch.zeros(1, width, dtype=torch.long), None, np.array([width]))
-    return stacked.uphill(batch)
+    return stacked.perturbed(batch)
 
 
-def test_only_thin_factors_go_this_way() -> None:
+def test_weights_are_moved_unless_the_factors_are_smaller() -> None:
     linear = nn.Sequential(nn.Linear(100, 50), nn.ReLU(), nn.Linear(50, CLASSES))
     assert backend(linear, torch.zeros(10, 100)) is not None
     assert backend(linear, torch.zeros(60, 100)) is None  # the factors would be larger than the weights

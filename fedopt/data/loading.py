@@ -1,0 +1,17 @@
+"""From the experiment's [data] section to a data set that can be trained on."""
+
+from __future__ import annotations
+
+import torch
+
+from fedopt.data.dataset import Dataset, hold_out, normalised
+from fedopt.data.settings import DataSettings
+
+
+def load_dataset(settings: DataSettings, seed: int) -> Dataset:
+    """Reads the data the experiment names; DataUnavailable says where it looked and what to do."""
+    dataset = settings.source.load(settings.clients, seed)
+    if settings.validation:
+        dataset = hold_out(dataset, settings.validation, seed)
+    # Only now: what is held out is as unknown as a test set, and has no part in the statistics.
+    return normalised(dataset) if dataset.x_train.dtype == torch.uint8 else dataset

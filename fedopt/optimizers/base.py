@@ -1,0 +1,144 @@
+"""The contract of a local optimizer: its settings, the facts that others need, and its steps on lanes.
+
+A new optimizer is two classes in a file of its own, and an entry in the folder's registry. An `Optimizer` is the
+settings; its `build` makes a `LaneOptimizer`, which steps all lanes of theta [lanes, Q] at once. A lane's result must
+not depend on the lanes beside it, so elementwise operations and norms over single rows are what it may use.
+
+    class SignSgd(Optimizer):
+        def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
+            return SignSgdLanes(theta)
+
+    class SignSgdLanes(LaneOptimizer):
+        def step(self, gradient: Gradient) -> None:
+            subtract(self.active, self.next_rate(), gradient().sign())
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Annotated, ClassVar, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedopt.family import Family
+from fedopt.optimizers import OPTIMIZERS
+from fedopt.registry import Registry
+from fedopt.schedules.base import Rate, Rates
+from fedopt.vectors.layout import RowLayout
+
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Gradient(Protocol):
+    """The corrected gradient at the present contents of theta, on this step's minibatch."""
+
+    def __call__(self) -> Tensor:
+        """[active, Q]; the next evaluation may overwrite it."""
+        ...
+
+    def add_to(self, target: Tensor, keep: float, scale: float) -> None:
+        """target <- keep * target + scale * gradient, for the active lanes of target [lanes, Q], which is not theta.
+
+        It often needs no tensor for the gradient, which is most of the cost of a step of a small model.
+        """
+        ...
+
+    def add_to_theta(self, scale: float) -> None:
+        """theta <- theta + scale * gradient, for the active lanes."""
+        ...
+
+    def perturbed(self, rho: float) -> Gradient | None:
+        """The gradient at theta + rho g / |g|, where g is this one, without moving theta; None if theta must move."""
+        return None
+
+
+class LaneOptimizer(ABC):
+    """Steps theta [lanes, Q] in place. It serves all rounds; the last gradient of a step is the one it steps with."""
+
+    recordable: bool = True
+    """Whether everything that a step reads and writes keeps its place in memory, so that steps can be recorded."""
+
+    def __init__(self, theta: Tensor) -> None:
+        self.theta = theta
+        self.active = theta
+        """The lanes that still take steps, [active, Q]: a part of theta."""
+        self.lanes = len(theta)
+        """The number of lanes in this round."""
+        self._rates, self._step = Rates((), theta.dtype), 0
+
+    def begin(self, lanes: int, rates: Rates) -> None:
+        """Starts a round of the first `lanes` lanes; moments are zero."""
+        self.active, self.lanes = self.theta[:lanes], lanes
+        self._rates, self._step = rates, 0
+
+    @abstractmethod
+    def step(self, gradient: Gradient) -> None:
+        """Takes one step. It must ask `next_rate` once, and keep no rate beyond the step."""
+
+    def shrink(self, lanes: int) -> None:
+        """Goes on with the first `lanes` lanes; the others have taken all their steps."""
+        self.active = self.theta[:lanes]
+
+    @property
+    def moments(self) -> Mapping[str, Tensor]:
+        """Its state by name, [lanes, Q] each, for all lanes of the round; a lane that has finished keeps its own."""
+        return {}
+
+    def load_moments(self, moments: Mapping[str, Tensor]) -> None:
+        """Replaces the moments, all of them, between `begin` and the first step; [lanes, Q] each."""
+        if moments:
+            raise ValueError(f"{type(self).__name__} has no moments, and got {', '.join(moments)}")
+
+    def next_rate(self) -> Rate:
+        """The rate of this step."""
+        self._step += 1
+        return self._rates.at(self._step - 1)
+
+
+class Optimizer(Family, ABC):
+    """Base of all local optimizers; its fields are keys of the experiment's [local] section."""
+
+    registry: ClassVar[Registry] = OPTIMIZERS
+
+    @abstractmethod
+    def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
+        """The optimizer for theta [lanes, Q]; `layout` says where the parameters are in a row."""
+
+    @property
+    def is_plain_descent(self) -> bool:
+        """Whether a step is theta <- theta - lr g and nothing else. SCAFFOLD then needs no sum of gradients."""
+        return False
+
+    @property
+    def decays_weights(self) -> bool:
+        """Whether a weight changes in a step in which its gradient is zero."""
+        return False
+
+    @property
+    def moment_names(self) -> tuple[str, ...]:
+        """The names of the lane optimizer's `moments`."""
+        return ()
+
+    @property
+    def vectors_touched(self) -> int:
+        """How many vectors [Q] of a lane a step reads or writes, beside theta and the gradient."""
+        return 2
+
+    def torch_optimizer(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer | None:
+        """The same optimizer in torch.optim, for the benchmark's plain loop and for tests; None if there is none."""
+        return None
+
+    def advice(self) -> list[str]:
+        """Sentences about settings that are probably not what the user wants."""
+        return []
+
+
+def subtract(target: Tensor, rate: Rate, direction: Tensor) -> None:
+    """target <- target - rate * direction."""
+    if isinstance(rate, Tensor):
+        target.addcmul_(direction, rate, value=-1.0)
+    else:
+        target.add_(direction, alpha=-rate)
