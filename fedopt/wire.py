@@ -1,15 +1,15 @@
-"""What a server and a deployed client say to each other, apart from how it travels.
+"""The messages between a server and a deployed client, independent of how they are transported.
 
-    hello      server to client: who are you? with the experiment and the shape of the task; no weights
-    greeting   client to server: which client it is and how many samples it holds, or why it cannot take part
-    order      server to client: a round's work, with the vectors x and what the algorithm sends down
-    update     client to server: what came of it
-    evaluate   server to client: a model x, to be tried on the client's own test share
-    score      client to server: how it did there
-    farewell   server to client: the run is over, or this client is not welcome
+    hello      server to client: the experiment, and the shape of the samples; no weights
+    greeting   client to server: its number and its number of samples, or why it cannot take part
+    order      server to client: one round's work, with x and the vectors that the algorithm sends down
+    update     client to server: the numbers and vectors of that work
+    evaluate   server to client: a model x to evaluate on the client's own test share
+    score      client to server: loss and accuracy there
+    farewell   server to client: the run is over, or the server refuses this client
 
-Each is a flat table of plain values (Fields), and orders and updates carry vectors beside it. Whatever arrives
-is read as if a stranger had sent it: Malformed says in a clause what is wrong.
+Each is a flat table of plain values (Fields); orders, updates and models carry vectors beside it. Nothing that arrives
+is trusted: Malformed says in a clause what is wrong.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def choose_workers(requested: int | Literal["auto"], experiment: Experiment, dev
     if multiprocessing.current_process().daemon:
         return 1  # one of the processes of a study, which has one for every core already
     if requested == "auto" and launched():
-        return 1  # torchrun has been told how many
+        return 1  # torchrun's --nproc-per-node says how many
     if requested == "auto":
         requested = 1 if experiment.run.threads > 1 else len(os.sched_getaffinity(0))
     return min(requested, experiment.cohort_size)

@@ -39,7 +39,7 @@ class Halving(Schedule):
     from_round: int = 1
 
     def rate(self, lr: float, round_: int, step: int) -> float:
-        return lr * 0.5 ** float(max(0, round_ - self.from_round))
+        return lr * float(0.5 ** max(0, round_ - self.from_round))
 
 
 @pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold()], ids=["fedavg", "scaffold"])
