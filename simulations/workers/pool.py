@@ -305,7 +305,7 @@ def _keep_freed_memory() -> None:
 
 
 def _let_others_wake_first() -> None:
-    """Keeps Linux from running this process in the parent's place when it gets work: other workers still wait for theirs."""
+    """Keeps Linux from preempting the parent when this process gets work: other workers still wait for theirs."""
     if hasattr(os, "SCHED_BATCH"):
         with suppress(PermissionError):  # where a sandbox forbids it, rounds start a little later
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
