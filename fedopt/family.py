@@ -370,4 +370,5 @@ def _has_by_default(reader: _Reader, key: str, value: Any) -> bool:
         return bool(value == reader.default)
     field = copy(reader.model_fields[key])
     alone = create_model(reader.__name__, __base__=Section, **{key: (field.annotation, field)})  # type: ignore[call-overload]
-    return bool(getattr(alone.model_validate({key: value}), key) == field.get_default(call_default_factory=True))
+    given = getattr(alone.model_validate({key: value}), key)
+    return not field.is_required() and bool(given == getattr(alone(), key))
