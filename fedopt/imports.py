@@ -16,6 +16,7 @@ from pathlib import Path
 from fedopt.errors import InvalidExperiment
 
 _allowed: ContextVar[frozenset[str] | None] = ContextVar("allowed", default=None)
+_reading_only: ContextVar[bool] = ContextVar("reading only", default=False)
 
 
 class CannotImport(ValueError):
@@ -54,6 +55,20 @@ def allowing(names: Iterable[str] | None) -> Iterator[None]:
         yield
     finally:
         _allowed.reset(token)
+
+
+@contextmanager
+def reading_only() -> Iterator[None]:
+    """For code that reads an experiment and runs nothing of it: a model of the user's own is then not imported."""
+    token = _reading_only.set(True)
+    try:
+        yield
+    finally:
+        _reading_only.reset(token)
+
+
+def is_reading_only() -> bool:
+    return _reading_only.get()
 
 
 def load_outside(name: str) -> object:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fedopt.errors import InvalidExperiment
-from fedopt.imports import CannotImport, load_outside, place_of
+from fedopt.imports import CannotImport, is_reading_only, load_outside, place_of
 from fedopt.imports import load_attribute as load_attribute
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ class Registry(Mapping[str, str]):
         """
         if ":" not in name:
             return self.check_member(self.load(name), name)
+        if self._other and is_reading_only():
+            return self.check_member(load_attribute(self._other), name)
         try:
             return self.check_member(load_outside(name), name)
         except (CannotImport, UnknownName) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -117,3 +118,19 @@ def test_runs_are_found_below_and_searches_are_not(finished: Path, tmp_path: Pat
     (tmp_path / "study" / "study.toml").write_text("")
     found = [str(path.relative_to(tmp_path)) for path in find_runs([tmp_path, tmp_path / "study"])]
     assert found == ["other/search/y", "study/a", "study/b"]
+
+
+def test_reading_a_run_imports_no_model_and_nothing_from_the_folder_that_it_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run's directory may come from somebody else."""
+    run, marker = tmp_path / "run", tmp_path / "imported"
+    run.mkdir()
+    (run / "of_a_stranger.py").write_text(f"open({str(marker)!r}, 'w')\nbuild = None\nclass Algorithm: ...\n")
+    (run / "modules.json").write_text(json.dumps({"folders": {"of_a_stranger": str(run)}}))
+    (run / "experiment.toml").write_text('[model]\nname = "of_a_stranger:build"\nwidth = 3\n')
+    assert read_run(run).experiment.model.name == "of_a_stranger:build"
+    (run / "experiment.toml").write_text('[algorithm]\nname = "of_a_stranger:Algorithm"\n')
+    with pytest.raises(InvalidExperiment, match="of_a_stranger:Algorithm cannot be imported"):
+        read_run(run)
+    assert not marker.exists()
