@@ -17,8 +17,9 @@ from flwr.serverapp import Grid, ServerApp
 from fedopt.errors import FedoptError
 from fedopt.experiment.file import read_experiment
 from fedopt.runs.history import RoundRecord
-from server.deployment import conduct, open_run
+from server.deployment import open_run, run_deployed
 from server.links import PolledLink
+from server.options import DeploymentOptions
 
 app = ServerApp()
 
@@ -53,15 +54,9 @@ def main(grid: Grid, context: Context) -> None:
     experiment = None if resume else read_experiment(_path(config, "experiment"), overrides)
     with open_run(experiment, _path(config, "out"), resume, overrides if resume else []) as (directory, setup):
         try:
-            history = conduct(
-                directory,
-                setup,
-                PolledLink(grid),
-                owners={},
-                report=log.info,
-                observers=[ProgressLog()],
-                command="flwr run . --run-config resume=DIR, or fedopt server",
-            )
+            command = "flwr run . --run-config resume=DIR, or fedopt server"
+            options = DeploymentOptions(command, log.info, observers=[ProgressLog()])
+            history = run_deployed(directory, setup, PolledLink(grid), options)
         except FedoptError as error:
             log.error("%s", error)
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,14 +16,13 @@ from fedopt.round.selection import Terms
 from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory, check_unused
 from fedopt.runs.history import History
-from fedopt.runs.runner import Observer, Run
+from fedopt.runs.runner import Run
 from fedopt.runs.setup import Setup, set_up
 from fedopt.wire import Hello
 from server.grid_federation import GridFederation, read_known
 from server.links import Link
+from server.options import DeploymentOptions
 from server.roster import Roster
-
-Report = Callable[[str], None]
 
 
 def terms_of(experiment: Experiment) -> Terms:
@@ -62,22 +61,8 @@ def open_run(
             directory.close()
 
 
-def conduct(
-    directory: RunDirectory,
-    setup: Setup,
-    link: Link,
-    *,
-    owners: Mapping[int, int],
-    report: Report,
-    observers: Sequence[Observer],
-    command: str,
-    name: str = "flower",
-    check: Callable[[], None] = lambda: None,
-) -> History:
-    """Waits for the clients, runs the remaining rounds, and dismisses the clients.
-
-    `check` is called repeatedly while the server waits. It may raise to end the wait.
-    """
+def run_deployed(directory: RunDirectory, setup: Setup, link: Link, options: DeploymentOptions) -> History:
+    """Waits for the clients, runs the remaining rounds, and dismisses the clients."""
     experiment = directory.experiment
     clients, terms = experiment.data.clients, terms_of(experiment)
     federation_name, samples = secrets.token_hex(8), dict[int, int]()
@@ -88,26 +73,14 @@ def conduct(
     dataset = setup.dataset
     names = dataset.class_names or tuple(str(label) for label in range(dataset.classes))
     hello = Hello.of(federation_name, experiment, dataset.sample_shape, names)
-    roster = Roster(link, hello, clients, owners, report, experiment.admission)
+    roster = Roster(link, hello, clients, options.owners, options.report, experiment.admission)
     roster.samples |= samples
-    federation = GridFederation(
-        link,
-        roster,
-        experiment.run,
-        experiment.admission,
-        clients=clients,
-        least=terms.least,
-        method=experiment.method,
-        federation=federation_name,
-        report=report,
-        check=check,
-        name=name,
-    )
+    federation = GridFederation(link, roster, experiment, options, least=terms.least, federation=federation_name)
     for sentence in dataset.notes:
-        report(f"note: {sentence}")
+        options.report(f"note: {sentence}")
     if experiment.metrics.divergence:
-        report("note: metrics.divergence is left out: it needs a centralized run, which only fedopt run has")
-    run = Run(directory, setup.task, federation, setup.evaluator, observers, terms, command)
+        options.report("note: metrics.divergence is left out: it needs a centralized run, which only fedopt run has")
+    run = Run(directory, setup, federation, options.observers, terms, options.command)
     run.resume()
     with run.resumable():
         federation.wait_for_clients()

@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,10 +22,8 @@ from fedopt.channel.base import BadPayload
 from fedopt.channel.channel import payload_bytes
 from fedopt.drift.gradients import GRADIENT
 from fedopt.errors import BrokenRun, RunStopped
-from fedopt.experiment.experiment import RunSettings
+from fedopt.experiment.experiment import Experiment
 from fedopt.round.federation import Absence, Broadcast, Score, Update, WorkOrder
-from fedopt.round.method import Method
-from fedopt.round.plausibility import AdmissionSettings
 from fedopt.storage.files import replace_file
 from fedopt.text import plain
 from fedopt.vectors.layout import Vectors
@@ -34,6 +32,7 @@ from server.client_evaluation import ClientEvaluation
 from server.flower_internals import ErrorCode
 from server.grid import REFUSED
 from server.links import Link
+from server.options import DeploymentOptions
 from server.roster import ClientConnection, Roster
 from server.unresponsive import UnresponsiveClients
 
@@ -73,29 +72,20 @@ class GridFederation:
         self,
         link: Link,
         roster: Roster,
-        run: RunSettings,
-        admission: AdmissionSettings,
+        experiment: Experiment,
+        options: DeploymentOptions,
         *,
-        clients: int,
         least: int,
-        method: Method,
         federation: str,
-        report: Callable[[str], None],
-        check: Callable[[], None],
-        name: str,
     ) -> None:
-        """`least` updates are needed, of the vectors and numbers that `method` sends.
-
-        `federation` identifies the run to its clients.
-        """
-        self.name = name
-        self._link, self._roster, self._run = link, roster, run
-        self._report, self._check = report, check
-        self._clients, self._least = clients, least
-        self._channel, self._vectors = method.channel, method.algorithm.sends_up
-        record = method.algorithm.record
-        self._numbers = {*method.algorithm.sends_numbers, *(record.model_fields if record is not None else ())}
-        self._largest_loss = admission.largest_loss
+        """A round needs `least` updates. `federation` identifies the run to its clients."""
+        self.name = options.engine
+        self._link, self._roster, self._run = link, roster, experiment.run
+        self._report, self._check = options.report, options.check
+        self._clients, self._least = experiment.data.clients, least
+        method = experiment.method
+        self._channel, self._vectors, self._numbers = method.channel, method.sends_up, method.numbers
+        self._largest_loss = experiment.admission.largest_loss
         self._federation = federation
         self._saved: dict[int, int] = {}
         self._unresponsive = UnresponsiveClients(link, roster)
@@ -338,7 +328,7 @@ class GridFederation:
         evaluation = ClientEvaluation(
             self._link, self._roster, present, report=self._report, largest_loss=self._largest_loss
         )
-        return evaluation.run(x, round_, self._run.deadline, self._check)
+        return evaluation.run(x, round_, accepted, self._run.deadline, self._check)
 
     def mean_state(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> None:
         """Unknown: each client stores its own state."""

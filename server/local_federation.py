@@ -8,8 +8,9 @@ from fedopt.runs.directory import RunDirectory
 from fedopt.runs.history import History
 from fedopt.runs.runner import Observer
 from fedopt.runs.setup import Setup
-from server.deployment import conduct
+from server.deployment import run_deployed
 from server.local_clients import LocalClients
+from server.options import DeploymentOptions
 from server.server_log import LeftOut, journal
 from server.superlink import SuperLink
 
@@ -29,13 +30,7 @@ def run_locally(
         SuperLink(f"{HOST}:0", None, None, report, setup.vector_bytes) as superlink,
     ):
         local_clients.start(directory, f"{HOST}:{superlink.port}")
-        return conduct(
-            directory,
-            setup,
-            superlink.link,
-            owners={},
-            report=report,
-            observers=[*observers, LeftOut()],
-            command="fedopt federation",
-            check=local_clients.check,
+        options = DeploymentOptions(
+            "fedopt federation", report, observers=[*observers, LeftOut()], check=local_clients.check
         )
+        return run_deployed(directory, setup, superlink.link, options)

@@ -28,8 +28,9 @@ from fedopt.runs.directory import RunDirectory
 from fedopt.runs.history import History
 from fedopt.runs.runner import Observer
 from fedopt.runs.setup import Setup
-from server.deployment import conduct, open_run
+from server.deployment import open_run, run_deployed
 from server.links import PolledLink
+from server.options import DeploymentOptions
 from server.server_log import LeftOut, log_to
 
 CLIENT_APP = "clients.app:make_app"
@@ -67,17 +68,14 @@ def _simulate(directory: RunDirectory, setup: Setup, observers: Sequence[Observe
 
         @server_app.main()
         def main(grid: Grid, context: Context) -> None:
-            history = conduct(
-                directory,
-                setup,
-                PolledLink(grid),
-                owners={},
-                report=lambda line: None,
+            options = DeploymentOptions(
+                "fedopt run --engine ray",
+                lambda line: None,
                 observers=[*observers, LeftOut()],
-                command="fedopt run --engine ray",
-                name="ray",
+                engine="ray",
                 check=check,
             )
+            history = run_deployed(directory, setup, PolledLink(grid), options)
             histories.append(history)
 
         try:

@@ -200,6 +200,8 @@ def read_results(places: Sequence[Path]) -> Results:
 def value_of(record: RoundRecord, measure: str) -> float | None:
     """The measure of that name, for example drift.ratio."""
     part, _, name = measure.rpartition(".")
+    if part == "algorithm":
+        return None if record.algorithm is None else record.algorithm.get(name)
     holder: object = getattr(record, part) if part in PARTS else record
     value = None if holder is None else getattr(holder, name)
     return value if value is None else float(value)

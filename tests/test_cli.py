@@ -27,13 +27,13 @@ def test_help_teaches(subcommand: str, tmp_path: Path) -> None:
 
 
 def test_help_lists_every_subcommand() -> None:
-    told = fedopt("--help").stdout
-    assert all(name in told for name in SUBCOMMANDS)
+    output = fedopt("--help").stdout
+    assert all(name in output for name in SUBCOMMANDS)
     assert fedopt().returncode == 2
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["rum"], "did you mean run?"),
         (["run", "--sett", "a.b=1"], "No such option"),
@@ -67,9 +67,11 @@ def test_help_lists_every_subcommand() -> None:
         (["bench", "store", "--clients", "5"], "--cohort 1000: there are 5 clients"),
     ],
 )
-def test_a_mistake_gets_a_sentence_status_2_and_leaves_nothing(tmp_path: Path, arguments: list[str], told: str) -> None:
+def test_a_mistake_gets_a_sentence_status_2_and_leaves_nothing(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
     done = fedopt_here(*arguments, cwd=tmp_path)
-    assert told in " ".join(done.stderr.split())
+    assert message in " ".join(done.stderr.split())
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -115,9 +117,9 @@ def test_partition_shows_and_draws(tmp_path: Path, ending: str) -> None:
 
 
 def test_partition_as_json_adds_up(tmp_path: Path) -> None:
-    told = json.loads(fedopt("partition", "--json", cwd=tmp_path).stdout)
-    assert sum(told["sizes"]) == sum(map(sum, told["counts"])) == 1437
-    assert len(told["entropies"]) == len(told["distances"]) == 20
+    output = json.loads(fedopt("partition", "--json", cwd=tmp_path).stdout)
+    assert sum(output["sizes"]) == sum(map(sum, output["counts"])) == 1437
+    assert len(output["entropies"]) == len(output["distances"]) == 20
 
 
 def test_study_ends_in_a_table_and_where_the_results_are(tmp_path: Path) -> None:
@@ -134,23 +136,23 @@ def test_study_ends_in_a_table_and_where_the_results_are(tmp_path: Path) -> None
 
 def test_bench_measures_both_on_the_same_work(tmp_path: Path) -> None:
     arguments = ["bench", "engine", "--model", "logistic", "--batch", "64", "--repeats", "1", "--json"]
-    told = json.loads(fedopt(*arguments, cwd=tmp_path).stdout)
-    (cell,) = told["cells"]
+    output = json.loads(fedopt(*arguments, cwd=tmp_path).stdout)
+    (cell,) = output["cells"]
     assert {"model", "batch", "optimizer", "engine", "steps_per_second", "ratio", "ratio_min", "ratio_max"} <= set(cell)
     assert cell["ratio"] == pytest.approx(cell["steps_per_second"] / cell["plain_steps_per_second"], rel=1e-6)
-    assert told["machine"]["threads"] == 1
+    assert output["machine"]["threads"] == 1
     kept = tmp_path / "runs" / "bench"
     assert sorted(file.name for file in kept.iterdir()) == ["engine.jsonl", "engine.md", "engine.svg"]
     (line,) = (kept / "engine.jsonl").read_text().splitlines()
-    assert json.loads(line)["cells"] == told["cells"]
+    assert json.loads(line)["cells"] == output["cells"]
     assert "| sgd, batch 64 |" in (kept / "engine.md").read_text()
 
 
 @pytest.mark.slow
 def test_bench_engine_compares_with_a_peer_and_refuses_one_it_does_not_know(tmp_path: Path) -> None:
     arguments = ["bench", "engine", "--model", "logistic", "--batch", "64", "--repeats", "1", "--json"]
-    told = json.loads(fedopt(*arguments, "--peer", "deepcopy-dataloader", cwd=tmp_path).stdout)
-    assert told["cells"][0]["peers"]["deepcopy-dataloader"] > 0
+    output = json.loads(fedopt(*arguments, "--peer", "deepcopy-dataloader", cwd=tmp_path).stdout)
+    assert output["cells"][0]["peers"]["deepcopy-dataloader"] > 0
     refused = fedopt(*arguments, "--peer", "flower", cwd=tmp_path)
     assert refused.returncode == 2
     assert "--peer flower:" in refused.stderr

@@ -167,7 +167,7 @@ def test_a_study_whose_disk_is_full_ends_in_a_sentence_and_goes_on(disk: Path, p
     assert study.wait() == 1, study.output
     check_sentence(
         study.output,
-        "cannot be written: No space left on device; go on with: fedopt study",
+        "cannot be written: No space left on device; continue with: fedopt study",
         f"--out {out}, and the same",
     )
     assert not list(out.rglob("failure.txt"))

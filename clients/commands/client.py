@@ -50,14 +50,15 @@ def client(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Send everything in plaintext, even to another machine.")
     ] = False,
-    models: Annotated[
+    code: Annotated[
         list[str] | None,
         typer.Option(
-            "--allow-model",
-            metavar="PACKAGE.MODULE:FUNCTION",
-            help="A model factory on this machine that the server may use; may be repeated.",
+            "--allow-code",
+            metavar="PACKAGE.MODULE:NAME",
+            help="A class or model function on this machine that the server may name; may be repeated.",
         ),
     ] = None,
+    allow_model: Annotated[list[str] | None, typer.Option("--allow-model", hidden=True)] = None,
     overrides: Overrides = None,
     quiet: Quiet = False,
 ) -> None:
@@ -66,6 +67,8 @@ def client(
     Waits until the server can be reached, and reconnects when the connection is lost. The experiment comes from the
     server; paths and devices belong to this machine: `--set` takes data.path, data.download, run.device, run.threads.
     """
+    if allow_model:
+        raise InvalidExperiment(f"--allow-model is called --allow-code now: give --allow-code {allow_model[0]}")
     host, _ = split_address(server, "--server")
     if ca is None and not insecure and not is_loopback(host):
         raise InvalidExperiment(
@@ -92,7 +95,7 @@ def client(
         "state": str(state.absolute()),
         "resident": True,
         "set": "\n".join(given),
-        "allow-model": "\n".join(models or []),
+        "allow-code": "\n".join(code or []),
     }
     if data is not None:
         if not data.exists():

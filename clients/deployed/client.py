@@ -6,8 +6,8 @@ simulation) holds the samples of all clients.
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +31,9 @@ from fedopt.device import choose_device
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import override
+from fedopt.imports import allowing
 from fedopt.models.behavior import draws_in_training
 from fedopt.models.build import build_model
-from fedopt.models.custom import CustomModel
 from fedopt.round.federation import Numbers, Score
 from fedopt.runs.evaluation import Evaluator
 from fedopt.task import Task
@@ -52,9 +52,9 @@ class ClientConfig:
     """Its own file or folder of samples; by default its part of the experiment's data."""
     overrides: tuple[str, ...] = ()
     """section.key=value for the settings that the experiment leaves to each machine."""
-    models: tuple[str, ...] | None = None
-    """Model factories, package.module:function, that the server may use. None in a simulation, whose experiment is the
-    user's own: every factory is allowed and no limit applies."""
+    code: tuple[str, ...] | None = None
+    """Names of code on this machine, package.module:Class or :function, that the server may have it run. None in a
+    simulation, whose experiment is the user's own: all code is allowed and no limit applies."""
     alone: bool = False
     """Whether this process plays only this client."""
 
@@ -62,23 +62,24 @@ class ClientConfig:
 class FederationClient:
     """Trains and evaluates for one client of one federation."""
 
-    def __init__(self, hello: Hello, config: ClientConfig) -> None:
+    def __init__(self, hello: Hello, config: ClientConfig, read: Callable[[DataSettings, int], FederationData]) -> None:
+        """`read` gives the experiment's data, of which a client without data of its own has its part."""
         experiment = experiment_of(hello, config)
         if not 0 <= config.client < experiment.data.clients:
             raise InvalidExperiment(
                 f"there is no client {config.client}: the federation's clients are 0 to {experiment.data.clients - 1}"
             )
-        if config.models is not None:
+        if config.code is not None:
             check_before_data(experiment, hello, config.data is not None)
         settings = experiment.run
         torch.set_num_threads(settings.threads)
         device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
-        samples, targets, indices, test = _client_data(experiment, hello, config)
+        samples, targets, indices, test = _client_data(experiment, hello, config, read)
         if tuple(samples.shape[1:]) != hello.sample_shape:
             raise InvalidExperiment(
                 f"this client's samples are of shape {tuple(samples.shape[1:])}, the server's {hello.sample_shape}"
             )
-        if config.models is not None:
+        if config.code is not None:
             check_before_training(experiment, len(indices), len(hello.class_names))
         module = build_model(experiment.model, hello.sample_shape, len(hello.class_names), settings.seed)
         samples, targets = samples.to(device, dtype), targets.to(device)
@@ -89,17 +90,16 @@ class FederationClient:
         self.like = layout.flatten(task.module)
         """A flat vector [Q] with the model's length, dtype and device."""
         self._evaluator = Evaluator(task, layout, test[0].to(device, dtype), test[1].to(device), len(hello.class_names))
-        algorithm, channel = experiment.algorithm, experiment.channel.channel
-        self._algorithm = algorithm
-        self._down = algorithm.sends_down(algorithm.server_state(self.like)).keys()
-        up = dict.fromkeys(algorithm.sends_up, self.like)
-        initial = {**algorithm.client_state(self.like), **channel.client_state(up)}
+        method = experiment.method
+        self._algorithm = method.algorithm
+        self._down = method.sends_down(method.server_state(self.like)).keys()
+        initial = method.client_state(self.like)
         self._state = DurableState(config.state, hello.federation, config.client, initial)
         decays = experiment.local.optimizer.decays_weights
         backend = choose_backend(settings.backend, task, samples, targets, decays).backend
-        training = LocalTraining(task, algorithm, experiment.local, settings.seed)
+        training = LocalTraining(task, method.algorithm, experiment.local, settings.seed)
         trainer = LaneTrainer(training, (samples, targets), Execution(backend, 1, settings.products))
-        self._trainer = SendingTrainer(trainer, channel, settings.seed)
+        self._trainer = SendingTrainer(trainer, method.channel, settings.seed)
 
     @property
     def order_bytes(self) -> int:
@@ -123,10 +123,13 @@ class FederationClient:
         self._state.keep_only({made for made in (broadcast.round, work.accepted, order.saved) if made is not None})
         return result.numbers, payload
 
-    def evaluate(self, x: Tensor) -> Score:
-        """Evaluates the model on this client's own test share."""
+    def evaluate(self, x: Tensor, accepted: int | None) -> Score:
+        """Evaluates the model on this client's own test share, or the personal model that it makes of it with its state
+        of the round `accepted`."""
         if not self._evaluator.samples:
             return Score(self.client, 0, 0.0, 0.0)
+        if self._algorithm.is_personal:
+            x = self._algorithm.personal(x, self._state.at(accepted))
         found = self._evaluator(x)
         return Score(self.client, self._evaluator.samples, found.loss, found.accuracy)
 
@@ -136,29 +139,23 @@ def experiment_of(hello: Hello, config: ClientConfig) -> Experiment:
     sections = override(hello.sections(), config.overrides)
     if config.data is not None:
         sections.setdefault("data", {})["path"] = str(config.data)
-    experiment = Experiment(**sections)
-    name = experiment.model.name
-    if isinstance(experiment.model, CustomModel) and config.models is not None and name not in config.models:
-        raise InvalidExperiment(
-            f"the server wants this machine to run {name}; if you trust it, start the client with --allow-model {name} "
-            f"(a stock SuperNode with allow-model='{name}' in its --node-config)"
-        )
-    return experiment
+    with allowing(config.code):  # before any name from the network is looked up
+        return Experiment(**sections)
 
 
 Samples = tuple[Tensor, Tensor]
 
 
 def _client_data(
-    experiment: Experiment, hello: Hello, config: ClientConfig
+    experiment: Experiment, hello: Hello, config: ClientConfig, read: Callable[[DataSettings, int], FederationData]
 ) -> tuple[Tensor, Tensor, np.ndarray, Samples]:
     """Samples, targets, the indices of this client's samples, and its own test share."""
     if config.data is not None:
         samples, targets = read_own_data(config.data, hello.class_names, experiment.data.source.resized_to)
         return samples, targets, np.arange(len(targets)), (samples[:0], targets[:0])
-    read = read_data.__wrapped__ if config.alone else read_data
-    dataset, parts, owners = read(experiment.data, experiment.run.seed)
-    indices, tests = parts[config.client], np.flatnonzero(owners == config.client)
+    data = read(experiment.data, experiment.run.seed)
+    dataset, indices = data.dataset, data.parts[config.client]
+    tests = np.flatnonzero(data.owners == config.client)
     test = dataset.x_test[tests], dataset.y_test[tests]
     if not config.alone:
         return dataset.x_train, dataset.y_train, indices, test
@@ -166,9 +163,18 @@ def _client_data(
     return dataset.x_train[indices], dataset.y_train[indices], np.arange(len(indices)), test
 
 
-@functools.lru_cache(maxsize=1)
-def read_data(settings: DataSettings, seed: int) -> tuple[Dataset, list[np.ndarray], np.ndarray]:
-    """The data set, each client's sample indices, and the client of each test sample. The last result is cached."""
+@dataclass(frozen=True)
+class FederationData:
+    """The data of all clients of an experiment."""
+
+    dataset: Dataset
+    parts: list[np.ndarray]
+    """Each client's sample indices."""
+    owners: np.ndarray
+    """The client of each test sample, [n_test]."""
+
+
+def read_data(settings: DataSettings, seed: int) -> FederationData:
     dataset = load_dataset(settings, seed)
     parts = partition(dataset, settings, seed)
-    return dataset, parts, owners_of_tests(dataset, parts, seed)
+    return FederationData(dataset, parts, owners_of_tests(dataset, parts, seed))

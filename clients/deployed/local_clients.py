@@ -19,10 +19,11 @@ from pathlib import Path
 
 import torch
 
-from clients.deployed.client import read_data
+from clients.app import CLIENTS
 from clients.deployed.connection import Credentials
 from clients.deployed.node import Node, NodeConfig
 from fedopt.errors import FedoptError
+from fedopt.family import outside_names
 from fedopt.runs.directory import read_run_experiment
 
 
@@ -53,11 +54,9 @@ def main() -> int:
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
     experiment = read_run_experiment(Path(request.run), [])
-    read_data(experiment.data, experiment.run.seed)  # cached, and shared by all forks
-    config = {
-        **request.config,
-        "allow-model": experiment.model.name,
-    }  # the experiment was written by this machine's user
+    CLIENTS.data(experiment.data, experiment.run.seed)  # all forks share them
+    # The experiment was written by this machine's user.
+    config = {**request.config, "allow-code": "\n".join(outside_names(experiment))}
     children: list[int] = []
     for client in range(request.clients):
         child = os.fork()

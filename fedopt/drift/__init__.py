@@ -1,3 +1,3 @@
-"""Client drift and heterogeneity, measured: from the sums that aggregation makes anyway, from gradients at the
-round's model now and then, from each client's own test share, from labels, and against a centralised run.
+"""Measures of client drift and heterogeneity: from sums of the updates in every round, from full gradients in some
+rounds, from each client's own test share, from labels, and against a centralized run.
 """

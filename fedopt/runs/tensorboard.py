@@ -48,6 +48,8 @@ def numbers(record: BaseModel, prefix: str = "") -> dict[str, float]:
             for key, inner in value.items():
                 if isinstance(inner, BaseModel):
                     found |= numbers(inner, f"{prefix}{name}/{key}/")
+                elif isinstance(inner, float):
+                    found[f"{prefix}{name}/{key}"] = inner
         elif isinstance(value, int | float) and name != "round":
             found[prefix + name] = float(value)
     return found

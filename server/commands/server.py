@@ -75,7 +75,8 @@ def server(
     observers = introduce(settings, console, quiet, tensorboard, deployed=True)
     report = reporter(console, quiet)
 
-    from server.deployment import conduct, open_run
+    from server.deployment import open_run, run_deployed
+    from server.options import DeploymentOptions
     from server.server_log import LeftOut, journal
     from server.superlink import SuperLink, check_free
     from server.tls import read_client_keys, read_identity
@@ -89,15 +90,13 @@ def server(
         SuperLink(listen, identity, known, report, setup.vector_bytes) as superlink,
     ):
         report(f"listening on {listen}, {_protection(identity is not None, known is not None)}")
-        history = conduct(
-            directory,
-            setup,
-            superlink.link,
-            owners=superlink.owners,
-            report=report,
+        options = DeploymentOptions(
+            f"fedopt server --listen {listen}",
+            report,
             observers=[*observers, LeftOut()],
-            command=f"fedopt server --listen {listen}",
+            owners=superlink.owners,
         )
+        history = run_deployed(directory, setup, superlink.link, options)
     conclude(history, console, quiet, as_json)
 
 

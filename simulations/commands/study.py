@@ -68,8 +68,8 @@ def study(
 
     **fedopt study --dry-run** lists a study's runs; **fedopt list studies** lists the shipped studies.
     """
-    name, asked = read_study(file, overrides or [], seeds)
-    plan = checked(asked)
+    name, requested = read_study(file, overrides or [], seeds)
+    plan = checked(requested)
     console, stderr = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
     for note in plan.notes:
         stderr.print(f"note: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
@@ -77,11 +77,11 @@ def study(
         _print_runs(plan)
         return
     out = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-study-{name}"
-    console.print(asked.title or name, style="bold", highlight=False, soft_wrap=True)
+    console.print(requested.title or name, style="bold", highlight=False, soft_wrap=True)
     again = shlex.join(["fedopt", "study", *([] if file is None else [str(file)]), "--out", str(out)])
-    how = f"go on with: {again}, and the same options"
+    how = f"continue with: {again}, and the same options"
     try:
-        outcome = conduct(asked, name, out, jobs or cores(), retry, display(stderr))
+        outcome = conduct(requested, name, out, jobs or cores(), retry, display(stderr))
         if outcome.interrupted:
             raise Interrupted(f"stopped; {how}")
         results = read_results([out])

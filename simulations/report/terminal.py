@@ -44,7 +44,7 @@ def _latest(results: Results) -> list[Row]:
 def _status(results: Results) -> str:
     ended = sum(row.status == "finished" for row in results.rows)
     if len(results.rows) > 1:
-        latest = f"; the last {MOST_RUNS} to write are shown" if len(results.rows) > MOST_RUNS else ""
+        latest = f"; plotted are the last {MOST_RUNS} to write" if len(results.rows) > MOST_RUNS else ""
         return f"{results.title}: {ended} of {len(results.rows)} runs have ended{latest}"
     (row,) = results.rows
     records, rounds = row.run.records, row.run.experiment.run.rounds

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.deployment
 PACE = {"PACE": "0.03"}
 """A round then takes a tenth of a second and the processor is free for what starts meanwhile."""
 
-ALLOWED = ("--allow-model", "tests.moody:build")
+ALLOWED = ("--allow-code", "tests.moody:build")
 
 
 def write_experiment(folder: Path, **changes: dict[str, object]) -> Path:

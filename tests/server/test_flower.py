@@ -52,7 +52,7 @@ def test_run_config_overrides_the_experiment() -> None:
 
 @pytest.mark.deployment
 def test_flwr_run_on_stock_superlink_and_supernodes(tmp_path: Path) -> None:
-    """Two stock SuperNodes end with the weights of the simulation. Each message starts a process that imports torch."""
+    """Two stock SuperNodes end with the weights of the simulation; each message starts a process with torch."""
     checkout = tmp_path / "checkout"
     files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     for file in files:
@@ -61,8 +61,8 @@ def test_flwr_run_on_stock_superlink_and_supernodes(tmp_path: Path) -> None:
             (checkout / file).write_bytes((ROOT / file).read_bytes())
     (tmp_path / "stock").mkdir()
     settings = (
-        "data.clients=2 data.alpha=1.0 algorithm.name='scaffold' run.rounds=2 run.participation=1.0 run.dtype='float64' "
-        "metrics.clients_every=0"
+        "data.clients=2 data.alpha=1.0 algorithm.name='scaffold' run.rounds=2 run.participation=1.0 "
+        "run.dtype='float64' metrics.clients_every=0"
     )
     with stock_processes(tmp_path / "stock", 2) as environment:
         done = subprocess.run(

@@ -274,9 +274,44 @@ def test_paths_and_code_of_a_server_are_never_used(tmp_path: Path) -> None:
     assert f"was looked for at {tmp_path / 'data'}" in download
     assert not (tmp_path / "made").exists()
     moody = experiment(model={"name": "tests.moody:build"})
-    assert "if you trust it, start the client with --allow-model tests.moody:build" in refusal(moody)
-    context.node_config["allow-model"] = "tests.other:build tests.moody:build"
+    assert "if you trust it, start the client with --allow-code tests.moody:build" in refusal(moody)
+    context.node_config["allow-code"] = "tests.other:build tests.moody:build"
     assert refusal(moody) == ""
+
+
+NAMES_CODE: dict[str, Callable[[str], Any]] = {
+    "data.name": lambda code: {"data": {"name": code}},
+    "data.partition": lambda code: {"data": {"partition": code}},
+    "model.name": lambda code: {"model": {"name": code}},
+    "algorithm.name": lambda code: {"algorithm": {"name": code}},
+    "local.optimizer": lambda code: {"local": {"optimizer": code}},
+    "local.base": lambda code: {"local": {"optimizer": "sam", "base": code}},
+    "local.base, unread": lambda code: {"local": {"optimizer": "sgd", "base": code}},
+    "local.schedule": lambda code: {"local": {"schedule": code}},
+    "channel.stages": lambda code: {"channel": {"stages": [{"name": code}]}},
+    "channel.stages, bare": lambda code: {"channel": {"stages": [code]}},
+    "gathering.name": lambda code: {"gathering": {"name": code}},
+}
+
+
+@pytest.mark.parametrize("key", NAMES_CODE)
+@pytest.mark.parametrize("allowed", [False, True])
+def test_code_is_imported_only_where_it_is_allowed_whatever_key_names_it(
+    key: str, allowed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The module writes a file when it is imported. It holds no member of any family, so that no hello is taken."""
+    trace, module = tmp_path / "imported", f"writes_a_file_{list(NAMES_CODE).index(key)}_{allowed}"
+    (tmp_path / f"{module}.py").write_text(f"open({str(trace)!r}, 'w').close()\nThing = object\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    context = new_context(tmp_path)
+    if allowed:
+        context.node_config["allow-code"] = f"{module}:Thing"
+    fields = experiment(**NAMES_CODE[key](f"{module}:Thing"))
+    reply = reply_to(RecordDict({"hello": ConfigRecord(fields)}), HELLO, context)
+    refusal = str(reply.content.config_records["greeting"]["refusal"])
+    assert refusal
+    assert trace.exists() == allowed
+    assert (f"start the client with --allow-code {module}:Thing" in refusal) != allowed
 
 
 def test_orders_that_are_none_are_refused_and_leave_nothing(tmp_path: Path) -> None:

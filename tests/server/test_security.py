@@ -54,7 +54,6 @@ def guarded(keys: Path) -> Iterator[tuple[Processes, Process]]:
 
 
 @pytest.mark.deployment
-@pytest.mark.xdist_group("security")
 @pytest.mark.parametrize(
     ("who", "sentence"),
     [
@@ -93,11 +92,10 @@ def test_whoever_does_not_belong_is_refused_before_any_weight_is_sent(
 
 
 @pytest.mark.deployment
-@pytest.mark.xdist_group("security")
-def test_clients_with_their_keys_train_over_tls_and_a_number_is_given_once(
-    guarded: tuple[Processes, Process], keys: Path
-) -> None:
-    processes, server = guarded
+def test_clients_with_their_keys_train_over_tls_and_a_number_is_given_once(processes: Processes, keys: Path) -> None:
+    run = processes.folder / "run"
+    server = processes.server("--clients", "2", "--keys", keys / "ours", "--out", run, *EXPERIMENT)
+    server.wait_for("listening on")
     trusted = ("--ca", keys / "ours" / "ca.crt")
     first = processes.client(0, *trusted, *key(keys / "ours", 0))
     server.wait_for("client 0 connected with")
@@ -107,7 +105,7 @@ def test_clients_with_their_keys_train_over_tls_and_a_number_is_given_once(
     second = processes.client(1, *trusted, *key(keys / "ours", 1))
     assert server.wait() == 0, server.output
     assert [first.wait(), second.wait()] == [0, 0]
-    assert json.loads((keys / "run" / "summary.json").read_text())["rounds"] == 2
+    assert json.loads((run / "summary.json").read_text())["rounds"] == 2
 
 
 PLAIN, OPEN, KEYED = "plaintext", "TLS", "TLS and keys"

@@ -1,4 +1,4 @@
-"""Tables at 80 columns: what tells rows apart stays, the rest goes whole and by name."""
+"""Tables at 80 columns: required columns are printed, others are left out whole and named."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.commands import FEDOPT, environment, fedopt
 
 
 @pytest.mark.parametrize(
-    ("width", "shown", "left_out"),
+    ("width", "fitting_titles", "left_out"),
     [
         (40, ["axis", "final", "best", "time"], []),
         (23, ["axis", "final", "best", "time"], []),
@@ -24,7 +24,7 @@ from tests.commands import FEDOPT, environment, fedopt
     ],
 )
 def test_columns_go_from_the_end_but_for_those_that_tell_rows_apart(
-    width: int, shown: list[str], left_out: list[str]
+    width: int, fitting_titles: list[str], left_out: list[str]
 ) -> None:
     columns = [
         Column("axis", ["a", "b"], is_required=True, is_figure=False),
@@ -33,7 +33,7 @@ def test_columns_go_from_the_end_but_for_those_that_tell_rows_apart(
         Column("time", ["1", "23"]),
     ]
     fitting, gone = fit(columns, width)
-    assert ([column.title for column in fitting], gone) == (shown, left_out)
+    assert ([column.title for column in fitting], gone) == (fitting_titles, left_out)
 
 
 STUDY = """
@@ -66,16 +66,16 @@ def at_80_columns(*arguments: str, cwd: Path) -> str:
 
 def test_a_study_s_table_fits_80_columns(tmp_path: Path) -> None:
     (tmp_path / "q.toml").write_text(STUDY)
-    told = at_80_columns("study", "q.toml", "--out", "s", cwd=tmp_path).splitlines()
-    head = next(number for number, line in enumerate(told) if line.startswith("algorithm"))
-    assert told[head].split("  ")[0] == "algorithm"
-    assert "final accuracy, %" in told[head]
-    assert "lr" in told[head]
-    rows = {tuple(line.split()[:2]) for line in told[head + 1 : head + 9]}
+    output = at_80_columns("study", "q.toml", "--out", "s", cwd=tmp_path).splitlines()
+    head = next(number for number, line in enumerate(output) if line.startswith("algorithm"))
+    assert output[head].split("  ")[0] == "algorithm"
+    assert "final accuracy, %" in output[head]
+    assert "lr" in output[head]
+    rows = {tuple(line.split()[:2]) for line in output[head + 1 : head + 9]}
     assert rows == {(name, optimizer) for name in ("fedavg", "scaffold") for optimizer in ("sgd", "adam")}
-    assert max(map(len, told[head : head + 9])) <= 80
-    assert told[head + 9].startswith("no room for: ")
-    assert told[head + 9].endswith("s a run; see summary.md")
+    assert max(map(len, output[head : head + 9])) <= 80
+    assert output[head + 9].startswith("no room for: ")
+    assert output[head + 9].endswith("s a run; see summary.md")
 
 
 def test_a_partition_s_table_fits_80_columns(tmp_path: Path) -> None:

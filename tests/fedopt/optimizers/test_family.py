@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from torch import Tensor
@@ -41,7 +39,7 @@ class Halving(Schedule):
     from_round: int = 1
 
     def rate(self, lr: float, round_: int, step: int) -> float:
-        return math.ldexp(lr, -max(0, round_ - self.from_round))
+        return lr * float(0.5 ** max(0, round_ - self.from_round))
 
 
 @pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold()], ids=["fedavg", "scaffold"])

@@ -32,9 +32,9 @@ def test_the_scalars_are_those_of_the_issue() -> None:
 def test_list_metrics_tells_them() -> None:
     done = fedopt("list", "metrics")
     assert done.returncode == 0
-    told = " ".join(done.stdout.split())
+    output = " ".join(done.stdout.split())
     for name in scalars():
-        assert name in told
-    assert "sum w_i |d_i|^2 / |d|^2" in told
-    assert "jensen_shannon" in told
+        assert name in output
+    assert "sum w_i |d_i|^2 / |d|^2" in output
+    assert "jensen_shannon" in output
     assert "did you mean metrics?" in fedopt("list", "metric").stderr

@@ -49,7 +49,7 @@ def test_a_run_that_goes_on_is_read_as_far_as_it_is(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "put", "told", "left"),
+    ("place", "put", "message", "left"),
     [
         (1, b'{"round": 2, "coh', "line 2 is not a record; it is left out", [1, 3, 4]),
         (3, b'{"round": 4, "coh', "line 4 is not whole; it is left out", [1, 2, 3]),
@@ -58,14 +58,14 @@ def test_a_run_that_goes_on_is_read_as_far_as_it_is(run: Path) -> None:
     ],
 )
 def test_a_broken_line_is_told_and_the_rest_is_read(
-    run: Path, place: int, put: bytes, told: str, left: list[int]
+    run: Path, place: int, put: bytes, message: str, left: list[int]
 ) -> None:
     lines = (run / "metrics.jsonl").read_bytes().splitlines()
     lines[place] = put
     (run / "metrics.jsonl").write_bytes(b"\n".join(lines) + (b"" if place == 3 else b"\n"))
     past = read_run(run)
     assert [record.round for record in past.records] == left
-    assert told in past.warnings[0]
+    assert message in past.warnings[0]
 
 
 def test_a_round_that_comes_twice_counts_once(run: Path) -> None:
@@ -103,8 +103,8 @@ def test_whatever_the_metrics_hold_they_are_read(finished: Path, content: bytes)
 
 def test_places_without_runs_are_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for place, told in (("gone", "there is no directory"), ("file", "is not a directory"), ("", "holds no run")):
-        with pytest.raises(InvalidExperiment, match=told):
+    for place, message in (("gone", "there is no directory"), ("file", "is not a directory"), ("", "holds no run")):
+        with pytest.raises(InvalidExperiment, match=message):
             find_runs([tmp_path / place])
     (tmp_path / "experiment.toml").write_text("[data]\nalpha = -1\n")
     with pytest.raises(InvalidExperiment, match=r"cannot be read: data.alpha: must be greater than 0"):

@@ -1,4 +1,4 @@
-"""What a run's progress says, at any width and in any encoding."""
+"""The progress of a run, at any width and in any encoding."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def record(round_: int) -> RoundRecord:
 
 
 @pytest.mark.parametrize(
-    ("width", "told"),
+    ("width", "text"),
     [
         (120, "test accuracy 93.75%, training loss 0.5000, 2,000 clients/s"),
         (80, "test accuracy 93.75%, training loss 0.5000"),
@@ -42,7 +42,7 @@ def record(round_: int) -> RoundRecord:
         (28, ""),
     ],
 )
-def test_a_live_line_keeps_round_and_time_left(width: int, told: str) -> None:
+def test_a_live_line_keeps_round_and_time_left(width: int, text: str) -> None:
     screen = io.StringIO()
     live = LiveProgress(Console(file=screen, force_terminal=True, width=width, color_system=None))
     live.started(Path("run"), 0, 100)
@@ -50,7 +50,7 @@ def test_a_live_line_keeps_round_and_time_left(width: int, told: str) -> None:
     live.ended()
     lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue()).replace("\r", "\n").splitlines()
     (last,) = {line for line in lines if line.startswith("round  57/100")}
-    assert re.fullmatch(rf"round  57/100 [━╸╺ ]+ {re.escape(told)} [-0-9:]+ left", last.rstrip())
+    assert re.fullmatch(rf"round  57/100 [━╸╺ ]+ {re.escape(text)} [-0-9:]+ left", last.rstrip())
     assert len(last) <= width
     assert not [line for line in lines if line and not line.startswith("round")]  # nothing is wrapped
 
@@ -77,8 +77,8 @@ def test_a_terminal_without_these_characters_gets_them_spelled_out(tmp_path: Pat
             timeout=120,
             check=False,
         )
-        told = (done.stdout + done.stderr).decode("ascii")
-        assert done.returncode == (2 if arguments[0] == "partition" else 0), told
-        assert "Error" not in told
+        output = (done.stdout + done.stderr).decode("ascii")
+        assert done.returncode == (2 if arguments[0] == "partition" else 0), output
+        assert "Error" not in output
         if arguments[0] == "study":
-            assert " +/- " in told
+            assert " +/- " in output

@@ -1,4 +1,4 @@
-"""What a round's record says, against closed forms on quadratics whose clients take different numbers of steps."""
+"""Round records against closed forms, on quadratics whose clients take different numbers of steps."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ from fedopt.wire import HELLO, TRAIN, Greeting, Hello
 from server.grid_federation import GridFederation
 from server.limits import ReplyLimit
 from server.links import DirectLink
+from server.options import DeploymentOptions
 from server.roster import Roster
 from server.superlink import SuperLink
 from tests.rounds import play_round
@@ -59,29 +60,24 @@ class AtHand(DirectLink):
             self._state.activate_node(node, 1e6)
             self._mailbox.node_connected(node)
         self.answer: Answer = honest
-        experiment = Experiment(run={"deadline": 5.0, "patience": 5.0})
+        experiment = Experiment(data={"clients": CLIENTS}, run={"deadline": 5.0, "patience": 5.0})
         roster = Roster(
             self, Hello.of("f", experiment, (1,), ("a",)), CLIENTS, {}, self.output.append, experiment.admission
         )
         self.federation = GridFederation(
             self,
             roster,
-            experiment.run,
-            experiment.admission,
-            clients=CLIENTS,
+            experiment,
+            DeploymentOptions("", self.output.append, engine="at hand"),
             least=2,
-            method=Method(FedAvg()),
             federation="f",
-            report=self.output.append,
-            check=lambda: None,
-            name="at hand",
         )
         self.federation.wait_for_clients()
 
     def round(self, answer: Answer) -> tuple[ServerState, RoundWork]:
         """One round from the same start, in which client HOSTILE answers so."""
         self.answer = answer
-        state = ServerState.initial(torch.from_numpy(START.copy()), FedAvg())
+        state = ServerState.initial(torch.from_numpy(START.copy()), Method(FedAvg()))
         bounds = Bounds(steps=lambda samples: STEPS)
         return play_round(state, FedAvg(), self.federation, Terms(3, 3, 2), bounds=bounds)
 
@@ -107,11 +103,13 @@ class AtHand(DirectLink):
         session = self._state.start_session(order.metadata.run_id)
         message_id = header.metadata.message_id
         limit = ReplyLimit.of(START.nbytes)
-        assert self._mailbox.claim(order.metadata.message_id, order.metadata.dst_node_id, message_id, limit.bytes)
+        claimed = self._mailbox.claim(order.metadata.message_id, order.metadata.dst_node_id, message_id, limit.bytes)
+        assert claimed
         stored, missing = self._state.store_message_and_object_tree(header, tree, session)
         assert stored
         for object_id in missing:
-            assert self._state.store_object(order.metadata.run_id, session, object_id, objects[object_id])
+            found = self._state.store_object(order.metadata.run_id, session, object_id, objects[object_id])
+            assert found
         self._mailbox.reply_announced(order.metadata.message_id, session, set())
 
 

@@ -68,7 +68,7 @@ def curves(browser: webdriver.Chrome, name: str) -> list[str]:
     return [str(curve.get_attribute("data-series")) for curve in found]
 
 
-def test_every_section_is_drawn_without_a_complaint(browser: webdriver.Chrome, page: Path) -> None:
+def test_every_section_is_drawn_without_an_error(browser: webdriver.Chrome, page: Path) -> None:
     open_page(browser, page)
     for section in SECTIONS:
         assert browser.find_element(By.ID, section).is_displayed(), section
@@ -116,7 +116,7 @@ def test_hovering_tells_values(browser: webdriver.Chrome, page: Path) -> None:
     open_page(browser, page)
     tip = browser.find_element(By.ID, "tip")
     assert not tip.is_displayed()
-    for name, told in (
+    for name, message in (
         ("test_accuracy", "fedavg, alpha 0.1: "),
         ("drift.ratio", "scaffold, iid: "),
         ("partition bars", "samples"),
@@ -125,7 +125,7 @@ def test_hovering_tells_values(browser: webdriver.Chrome, page: Path) -> None:
         browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", target)
         ActionChains(browser).move_to_element(target).perform()
         assert tip.is_displayed(), name
-        assert told in tip.text
+        assert message in tip.text
 
 
 @pytest.mark.parametrize("width", [360, 1280])

@@ -1,4 +1,4 @@
-"""The report: what it says, in any state of the runs, and that it asks the network for nothing."""
+"""The report in any state of the runs; it needs no network."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_single_run_has_its_page(study: Path, tmp_path: Path) -> None:
     assert set(data["groups"][0]["layers"]) == {"1", "3"}
 
 
-def test_trouble_is_told_on_the_page_and_the_rest_is_shown(study: Path, tmp_path: Path) -> None:
+def test_problems_are_named_on_the_page_and_the_rest_is_shown(study: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(study, tmp_path / "study"))
     going = broken / "fedavg-alpha0.1-seed0"
     (going / "summary.json").unlink()
@@ -139,14 +139,14 @@ def test_trouble_is_told_on_the_page_and_the_rest_is_shown(study: Path, tmp_path
     done = command("report", broken)
     assert done.returncode == 0, done.stderr
     page = (broken / "report.html").read_text()
-    for told in (
+    for message in (
         "fedavg-alpha0.1-seed0 has not ended: it has 5 of 12 rounds",
         "metrics.jsonl: line 3 is not a record; it is left out",
         "data.clients: must be a whole number",
         "2 of 12 runs are not there: scaffold-iid-seed0, scaffold-iid-seed1",
     ):
-        assert told in " ".join(done.stderr.split())
-        assert html.escape(told) in page
+        assert message in " ".join(done.stderr.split())
+        assert html.escape(message) in page
     assert len(data_of(page)["groups"]) == 5
 
 
@@ -159,7 +159,7 @@ def test_runs_of_different_data_are_reported_with_a_warning(study: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["gone"], "there is no directory gone"),
         (["."], "holds no run"),
@@ -167,14 +167,14 @@ def test_runs_of_different_data_are_reported_with_a_warning(study: Path, tmp_pat
     ],
 )
 def test_bad_input_gets_a_sentence_and_leaves_nothing(
-    study: Path, tmp_path: Path, arguments: list[str], told: str
+    study: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     if arguments[0] == "run":
         shutil.copytree(study / "scaffold-alpha1-seed0", tmp_path / "run")
     before = sorted(tmp_path.rglob("*"))
     done = fedopt_here("report", *arguments, cwd=tmp_path)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(tmp_path.rglob("*")) == before
 

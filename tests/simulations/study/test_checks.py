@@ -1,4 +1,4 @@
-"""A study whose labels would not say what its runs are is refused before anything runs."""
+"""A study whose labels do not describe its runs is refused before anything runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study's file stands for, and what is said about a mistake in it."""
+"""The runs that a study's file stands for, and the error messages about mistakes in it."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_unquoted_keys_mean_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[grid]\n'data.alpha' = [0.1]\n[gird]\n", "unknown key; did you mean grid?"),
         ("[base.dta]\nalpha = 1.0\n[grid]\n", "unknown section 'dta'; did you mean data?"),
@@ -150,14 +150,14 @@ def test_unquoted_keys_mean_the_same() -> None:
         ("[grid\n", "is not valid TOML"),
     ],
 )
-def test_a_mistake_is_told_in_a_sentence(tmp_path: Path, text: str, told: str) -> None:
+def test_a_mistake_gets_a_sentence(tmp_path: Path, text: str, message: str) -> None:
     def plan() -> None:
         asked = study(tmp_path, text)
         planned_runs(asked, combinations(asked))
 
     with pytest.raises(InvalidExperiment) as error:
         plan()
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_study_that_is_nowhere_gets_the_nearest_name() -> None:

@@ -71,7 +71,7 @@ def test_a_study_ends_in_tables_whose_figures_are_those_of_its_runs(tmp_path: Pa
         assert int(row["bytes_up"]) == sum(r["bytes_up"] for r in records)
         assert summary["seed"] == int(row["seed"])
 
-    told = (out / "summary.md").read_text()
+    output = (out / "summary.md").read_text()
     for alpha in ("0.1", "1"):
         cells = [
             100
@@ -81,11 +81,11 @@ def test_a_study_ends_in_tables_whose_figures_are_those_of_its_runs(tmp_path: Pa
             for name in ("fedavg", "scaffold")
         ]
         figures = [f"{cell.mean():.2f} ± {cell.std(ddof=1):.2f}" for cell in cells]
-        assert f"**{figures[int(cells[1].mean() > cells[0].mean())]}**" in told
-        assert all(figure in told for figure in figures)
+        assert f"**{figures[int(cells[1].mean() > cells[0].mean())]}**" in output
+        assert all(figure in output for figure in figures)
         gains = cells[1] - cells[0]
-        assert f"| {gains.mean():+.2f} ± {gains.std(ddof=1):.2f} | {gains[0]:+.2f}, {gains[1]:+.2f} |" in told
-    assert "fedavg-alpha0.1-seed{0,1}" in told
+        assert f"| {gains.mean():+.2f} ± {gains.std(ddof=1):.2f} | {gains[0]:+.2f}, {gains[1]:+.2f} |" in output
+    assert "fedavg-alpha0.1-seed{0,1}" in output
     assert "scaffold - fedavg, seed by seed" in done.stdout
     assert (out / "report.html").read_text().startswith("<!doctype html>")
 
@@ -189,11 +189,11 @@ def test_a_study_that_is_stopped_goes_on_where_it_was(tmp_path: Path, number: si
     while max(saved_rounds(out).values(), default=0) < 5 and time.monotonic() < until:
         time.sleep(0.05)
     os.kill(stopped.pid, number)
-    _, told = stopped.communicate(timeout=60)
+    _, output = stopped.communicate(timeout=60)
     if number == signal.SIGINT:
         assert stopped.returncode == 130
-        assert "go on with: fedopt study small.toml --out s" in told
-        assert "Traceback" not in told
+        assert "continue with: fedopt study small.toml --out s" in output
+        assert "Traceback" not in output
     time.sleep(2.0)  # workers notice that nobody listens, and save
     saved = saved_rounds(out)
     assert max(saved.values()) >= 5
@@ -212,8 +212,8 @@ def test_ctrl_c_before_the_study_is_read_says_so_in_a_line(tmp_path: Path) -> No
     process = start(["study", "slow.toml"], cwd=tmp_path)
     with open(tmp_path / "slow.toml", "w"):  # waits until the command reads
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
-    assert (process.returncode, told.split("\n")) == (130, ["fedopt: stopped", ""])
+        _, output = process.communicate(timeout=60)
+    assert (process.returncode, output.split("\n")) == (130, ["fedopt: stopped", ""])
 
 
 def test_ctrl_c_while_workers_start_says_how_to_go_on_in_a_line(tmp_path: Path) -> None:
@@ -224,9 +224,9 @@ def test_ctrl_c_while_workers_start_says_how_to_go_on_in_a_line(tmp_path: Path) 
         time.sleep(0.01)
     time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, output = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert told == "fedopt: stopped; go on with: fedopt study --out 'a study', and the same options\n"
+    assert output == "fedopt: stopped; continue with: fedopt study --out 'a study', and the same options\n"
 
 
 def saved_rounds(out: Path) -> dict[str, int]:
