@@ -6,7 +6,6 @@ by the `FederationClient` built from it, which a long-lived process builds only 
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from clients.deployed.bounds import in_simulation
+from clients.deployed.cache import ClientCache
 from clients.deployed.client import ClientConfig, FederationClient
 from fedopt.errors import FedoptError, InvalidExperiment
 from fedopt.text import plain
@@ -25,6 +25,7 @@ from fedopt.wire import (
     Malformed,
     Order,
     as_arrays,
+    read_accepted,
     read_model,
     score_fields,
     unpack,
@@ -36,8 +37,8 @@ Defaults = Mapping[str, str]
 STATE = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state")) / "fedopt"
 """Where a node stores its state by default."""
 
-CACHED_CLIENTS = 64
-"""Clients that a process keeps built; beyond this number, the least recently used is built again."""
+CLIENTS = ClientCache(64)
+"""The clients of this process; beyond this number, the least recently used is made again."""
 
 
 class NotIntroduced(FedoptError):
@@ -49,7 +50,7 @@ def hello(message: Message, context: Context, defaults: Defaults) -> Message:
     said = Hello.read(_fields(message, "hello"))
     config = client_config(context, defaults)
     try:
-        greeting = Greeting(config.client, federation_client(said, config).samples)
+        greeting = Greeting(config.client, CLIENTS.client(said, config).samples)
     except FedoptError as error:
         greeting = Greeting(config.client, 0, plain(error))
         return Message(RecordDict({"greeting": ConfigRecord(greeting.fields())}), reply_to=message)
@@ -73,7 +74,7 @@ def evaluate(message: Message, context: Context, defaults: Defaults) -> Message:
     """Evaluates the received model on this node's own test share."""
     client = _client_of(context, defaults)
     arrays = unpack(_record(message.content, "vectors"), client.like, {"x"})
-    score = client.evaluate(read_model(arrays, client.like))
+    score = client.evaluate(read_model(arrays, client.like), read_accepted(_fields(message, "order")))
     return Message(RecordDict({"score": ConfigRecord(score_fields(score))}), reply_to=message)
 
 
@@ -86,16 +87,7 @@ def farewell(message: Message, context: Context, defaults: Defaults) -> Message:
 def _client_of(context: Context, defaults: Defaults) -> FederationClient:
     if "hello" not in context.state.config_records:
         raise NotIntroduced("this node has not received the hello of its federation")
-    return federation_client(Hello.read(context.state.config_records["hello"]), client_config(context, defaults))
-
-
-_only_client = functools.lru_cache(maxsize=1)(FederationClient)
-_clients = functools.lru_cache(maxsize=CACHED_CLIENTS)(FederationClient)
-
-
-def federation_client(hello: Hello, config: ClientConfig) -> FederationClient:
-    """The client for this hello and config; the cached one if both are unchanged."""
-    return (_only_client if config.alone else _clients)(hello, config)
+    return CLIENTS.client(Hello.read(context.state.config_records["hello"]), client_config(context, defaults))
 
 
 def order_bytes(context: Context) -> int | None:

@@ -1,4 +1,4 @@
-"""Addresses, HOST:PORT, and where plaintext is in order."""
+"""Addresses, HOST:PORT, and whether they are loopback."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fedopt.errors import InvalidExperiment
 
 
 def split_address(address: str, option: str) -> tuple[str, int]:
-    """Host and port; InvalidExperiment if it is none."""
+    """Host and port; InvalidExperiment if it is not an address."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or int(port) >= 2**16:
         raise InvalidExperiment(f"{option} {address}: an address is HOST:PORT, for example 192.0.2.1:9092")
@@ -16,7 +16,7 @@ def split_address(address: str, option: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what is sent there stays on this machine."""
+    """Whether the host is this machine, so that plaintext is safe."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

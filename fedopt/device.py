@@ -1,4 +1,4 @@
-"""Where torch computes: the device by name, and how many threads an operation may use."""
+"""The device that torch computes on, and its number of threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Within, a torch operation uses this many threads."""
+    """Sets the number of threads of torch operations, and restores it."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -252,6 +252,12 @@ class _Choice:
         return member
 
 
+def flat_keys(section: type[Section]) -> set[str]:
+    """Every flat key that the section, or some member in it, may read."""
+    families = section.families if issubclass(section, Composite) else ()
+    return {*_own_keys(section), *(key for family in families for key, _ in _possible(family.registry))}
+
+
 def _by_key(section: type[Composite], given: Mapping[str, Any]) -> dict[str, Any]:
     """A copy in which an object that was given by its field stands under its key."""
     flat = dict(given)
@@ -332,7 +338,10 @@ _Reader = type[Section] | FamilyField
 def _possible(registry: Registry, seen: frozenset[str] = frozenset()) -> Iterator[tuple[str, _Reader]]:
     """Every key that some registered member reads, with who would."""
     for name in registry:
-        kind = registry.resolve(name)
+        try:
+            kind = registry.resolve(name)
+        except UnknownName:  # a plugin that cannot be imported has no keys
+            continue
         families = {family.field: family for family in kind.families} if issubclass(kind, Composite) else {}
         yield from ((key, kind) for key in kind.model_fields.keys() - families.keys() - {"name"})
         for family in families.values():
@@ -361,4 +370,5 @@ def _has_by_default(reader: _Reader, key: str, value: Any) -> bool:
         return bool(value == reader.default)
     field = copy(reader.model_fields[key])
     alone = create_model(reader.__name__, __base__=Section, **{key: (field.annotation, field)})  # type: ignore[call-overload]
-    return bool(getattr(alone.model_validate({key: value}), key) == field.get_default(call_default_factory=True))
+    given = getattr(alone.model_validate({key: value}), key)
+    return not field.is_required() and bool(given == getattr(alone(), key))

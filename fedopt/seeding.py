@@ -1,7 +1,7 @@
-"""Every random stream of a run, keyed by (seed, purpose, ...): no draw depends on another's order.
+"""Every random stream of a run, keyed by (seed, purpose, ...), so that no draw depends on the order of others.
 
-A key names one stream for good: the minibatches of client 7 in round 3 are the same on any engine, with
-any number of lanes or workers, resumed or not. Nothing reads or advances a global generator.
+The same key always gives the same stream: the minibatches of client 7 in round 3 are the same on any engine, with any
+number of lanes or workers, resumed or not. No code reads or advances a global generator.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 
 class Purpose(IntEnum):
-    """What a stream is for. The numbers are part of every result: never renumber, only add."""
+    """What a stream is for. The numbers are part of every result: add new ones, never change old ones."""
 
     DATA = 0
     PARTITION = 1
@@ -27,30 +27,30 @@ class Purpose(IntEnum):
     CENTRAL = 6
     VALIDATION = 7
     DRAWS = 8
-    """What a model draws in its forward pass: dropout."""
+    """Random numbers of a model's forward pass: dropout."""
     VERIFICATION = 9
     """The parameters at which a backend is compared with autograd."""
     ALGORITHM = 10
-    """What an algorithm draws on the server."""
+    """Random numbers of an algorithm on the server."""
     CHANNEL = 11
-    """What a channel stage draws, on a client or on the server."""
+    """Random numbers of a channel stage, on a client or on the server."""
 
 
 def sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:
-    """The root of one stream."""
+    """The seed sequence of one stream."""
     return np.random.SeedSequence(seed, spawn_key=(int(purpose), *key))
 
 
 def stream(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
-    """A generator of its own for (seed, purpose, key)."""
+    """A new generator for (seed, purpose, key)."""
     return np.random.Generator(np.random.PCG64(sequence(seed, purpose, *key)))
 
 
 @contextmanager
 def isolated(seed: int, purpose: Purpose, *key: int, devices: Sequence[torch.device] = ()) -> Iterator[None]:
-    """Within, code that insists on the global generators (initializers, dropout) finds them freshly keyed.
+    """Seeds the global generators by the key, for code that uses them (initializers, dropout), and restores them.
 
-    On leaving, the generators of random, numpy and torch, and of these CUDA devices, are as they were.
+    These are the generators of random, numpy and torch, and of the given CUDA devices.
     """
     word = int(sequence(seed, purpose, *key).generate_state(1, np.uint32)[0])
     python_state, numpy_state = random.getstate(), np.random.get_state()

@@ -1,4 +1,4 @@
-"""What is learned: a module and the loss of its outputs. The engines know no more about the problem."""
+"""What is learned: a module, and the loss of its outputs. Engines know nothing else about the problem."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class Loss(Protocol):
-    """A loss in the manner of torch.nn.functional."""
+    """A loss with the interface of torch.nn.functional."""
 
     def __call__(self, outputs: Tensor, targets: Tensor, /, *, reduction: str = "mean") -> Tensor:
         """The mean over the batch, or with reduction "none" the loss of each sample [B]."""

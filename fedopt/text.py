@@ -1,9 +1,9 @@
-"""Text that others wrote, made fit to be shown, logged and stored."""
+"""Makes untrusted text safe to print, log and store."""
 
 from __future__ import annotations
 
 LONGEST = 500
-"""Characters of a stranger's text that are shown."""
+"""Characters of an untrusted text that are shown."""
 
 
 def plain(text: object, longest: int = LONGEST) -> str:

@@ -1,15 +1,15 @@
-"""What a server and a deployed client say to each other, apart from how it travels.
+"""The messages between a server and a deployed client, independent of how they are transported.
 
-    hello      server to client: who are you? with the experiment and the shape of the task; no weights
-    greeting   client to server: which client it is and how many samples it holds, or why it cannot take part
-    order      server to client: a round's work, with the vectors x and what the algorithm sends down
-    update     client to server: what came of it
-    evaluate   server to client: a model x, to be tried on the client's own test share
-    score      client to server: how it did there
-    farewell   server to client: the run is over, or this client is not welcome
+    hello      server to client: the experiment, and the shape of the samples; no weights
+    greeting   client to server: its number and its number of samples, or why it cannot take part
+    order      server to client: one round's work, with x and the vectors that the algorithm sends down
+    update     client to server: the numbers and vectors of that work
+    evaluate   server to client: a model x to evaluate on the client's own test share
+    score      client to server: loss and accuracy there
+    farewell   server to client: the run is over, or the server refuses this client
 
-Each is a flat table of plain values (Fields), and orders and updates carry vectors beside it. Whatever arrives
-is read as if a stranger had sent it: Malformed says in a clause what is wrong.
+Each is a flat table of plain values (Fields); orders, updates and models carry vectors beside it. Nothing that arrives
+is trusted: Malformed says in a clause what is wrong.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ MOST_ARRAYS = 64
 
 
 class PackedArray(Protocol):
-    """An array as it travels: Flower's Array. All of it comes from the other side, and may be anything."""
+    """Flower's Array: an array as it is sent. None of its fields can be trusted."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -59,26 +59,25 @@ class PackedArray(Protocol):
 
 
 OWN = {"data": {"path", "download"}, "run": {"device", "threads", "lanes", "workers"}}
-"""Keys of an experiment that are each machine's own: they never travel, are dropped if they arrive all the same, and
-a client may set them itself."""
+"""Keys that belong to each machine. They are not sent, are dropped if they arrive, and may be set by a client."""
 
 MOST_TEXT, MOST_NAMES = 2**16, 2**16
-"""Characters of an experiment, and classes, that a hello may bring."""
+"""Limits of a hello: characters of its experiment, and class names."""
 
 LONGEST_NAME, MOST_AXES, LARGEST_SAMPLE = 200, 8, 2**22
-"""Characters of a class's name; axes, and numbers, of a sample."""
+"""Limits of a hello: characters of a class name; axes and numbers of a sample."""
 
 
 class Malformed(FedoptError):
-    """A message that is not what it should be."""
+    """A message that breaks the protocol; the text is a clause about it."""
 
 
 @dataclass(frozen=True)
 class Hello:
     federation: str
-    """Names this run among all others: what a client keeps is kept for it alone."""
+    """The id of this run. A client stores its state under this id."""
     experiment: str
-    """The experiment as JSON, without what is each machine's own."""
+    """The experiment as JSON, without the keys of OWN."""
     sample_shape: tuple[int, ...]
     class_names: tuple[str, ...]
 
@@ -114,7 +113,7 @@ class Hello:
         return hello
 
     def _check_bounds(self) -> None:
-        """Malformed for what no experiment has, before anything is made of it."""
+        """Checks sizes before anything is built: Malformed if one is out of range."""
         if not re.fullmatch(r"[0-9a-z]{1,64}", self.federation):  # it names a folder of the client's state
             raise Malformed("the federation's name is not one")
         if len(self.experiment) > MOST_TEXT:
@@ -126,7 +125,7 @@ class Hello:
             raise Malformed("its samples have a shape that is out of range")
 
     def sections(self) -> dict[str, dict[str, Any]]:
-        """The experiment's sections, to be completed with what is this machine's own."""
+        """The experiment's sections, without the keys of OWN."""
         try:
             sections = json.loads(self.experiment)
         except (ValueError, RecursionError) as error:  # numbers of thousands of digits raise no JSONDecodeError
@@ -143,9 +142,9 @@ class Hello:
 class Greeting:
     client: int
     samples: int
-    """0 where the client cannot take part."""
+    """0 if the client cannot take part."""
     refusal: str = ""
-    """Why it cannot."""
+    """The reason then."""
 
     def fields(self) -> dict[str, Value]:
         return {"client": self.client, "samples": self.samples, "refusal": self.refusal}
@@ -162,7 +161,7 @@ class Greeting:
 class Farewell:
     reason: str
     failed: bool
-    """Whether the client should end as one that was turned away."""
+    """Whether the client was refused, and must exit with an error."""
 
     def fields(self) -> dict[str, Value]:
         return {"reason": self.reason, "failed": self.failed}
@@ -176,12 +175,12 @@ DOWN = "down."
 """Vectors that travel beside the model have names that begin with this."""
 
 NEVER = 0
-"""Stands for None where a round is meant: rounds count from 1."""
+"""Encodes None as a round: rounds count from 1."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """A work order with the round's broadcast, and which older state of the client's must stay for now."""
+    """A work order with the round's broadcast."""
 
     broadcast: Broadcast
     work: WorkOrder
@@ -262,7 +261,7 @@ def score_fields(score: Score) -> dict[str, Value]:
 
 
 def read_score(fields: Fields) -> Score | None:
-    """The score; None from a client without a test share."""
+    """The score, or None from a client without a test share."""
     score = Score(
         client=_take(fields, "client", int),
         samples=_take(fields, "samples", int),
@@ -277,18 +276,25 @@ def read_score(fields: Fields) -> Score | None:
 
 
 def read_model(arrays: Arrays, like: Tensor) -> Tensor:
-    """The model that a client is to evaluate, [P]."""
+    """The model to evaluate, [P]."""
     vectors = _vectors(arrays, like)
     if vectors.keys() != {"x"}:
         raise Malformed("the order brings no model")
     return vectors["x"]
 
 
-def unpack(packed: Mapping[str, PackedArray], like: Tensor, names: Collection[str] | None = None) -> Arrays:
-    """The arrays of a message, as read-only views: just `names`, if given, each of the shape and type of `like`.
+def read_accepted(fields: Fields) -> int | None:
+    """The last round of this client's that the server accepted."""
+    accepted = _take(fields, "accepted", int)
+    if accepted < NEVER:
+        raise Malformed(f"the order is after round {accepted}; rounds count from 1")
+    return accepted or None
 
-    Malformed before anything is allocated if one is not: numpy.load, which allocates what a header declares and
-    raises many kinds of errors, is not used.
+
+def unpack(packed: Mapping[str, PackedArray], like: Tensor, names: Collection[str] | None = None) -> Arrays:
+    """The arrays of a message as read-only views, each with the shape and dtype of `like`, and no others than `names`.
+
+    Everything is checked before memory is allocated. numpy.load is not used: it allocates what a header declares.
     """
     if names is not None and packed.keys() != set(names):
         raise Malformed(f"it brings {_shown(sorted(packed))} where {sorted(names)} belong")
@@ -309,7 +315,7 @@ def unpack(packed: Mapping[str, PackedArray], like: Tensor, names: Collection[st
 
 
 def read_vectors(arrays: Arrays, like: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-    """The vectors of an update that travelled as they are: just `names`, each of the shape and dtype of `like`."""
+    """The vectors of an update that no channel stage has changed: `names`, with the shape and dtype of `like`."""
     vectors = _vectors(arrays, like)
     if vectors.keys() != set(names):
         raise Malformed(f"it brings {_shown(sorted(vectors))} where {sorted(names)} belong")
@@ -317,9 +323,9 @@ def read_vectors(arrays: Arrays, like: Tensor, names: Collection[str]) -> dict[s
 
 
 def unpack_payload(packed: Mapping[str, PackedArray], most_bytes: int) -> dict[str, Tensor]:
-    """The arrays of a channel's payload, of any plain dtype and shape, `most_bytes` together.
+    """The arrays of a channel's payload: any plain dtype and shape, at most `most_bytes` together.
 
-    Malformed before anything is allocated if one is not what it says.
+    Everything is checked before memory is allocated.
     """
     if len(packed) > MOST_ARRAYS:
         raise Malformed(f"it brings {len(packed)} arrays")
@@ -359,7 +365,7 @@ def _vectors(arrays: Arrays, like: Tensor) -> dict[str, Tensor]:
     for name, array in arrays.items():
         if array.shape != tuple(like.shape) or array.dtype != expected:
             raise Malformed(_unlike(name, array.dtype, array.shape, like))
-    # from_numpy shares memory that may be read-only; on the CPU, too, a vector must be the receiver's own.
+    # A copy: from_numpy would share memory that may be read-only.
     return {name: torch.tensor(array, device=like.device) for name, array in arrays.items()}
 
 
@@ -372,7 +378,7 @@ def _unlike(name: str, dtype: object, shape: object, like: Tensor) -> str:
 
 
 def _shown(value: object) -> str:
-    """What was sent, short and on one line."""
+    """The value, shortened, on one line."""
     return plain(_SHORT.repr(value), 200)
 
 
@@ -385,7 +391,7 @@ T = TypeVar("T", int, float, str, bool)
 
 def _take(fields: Fields, name: str, kind: type[T]) -> T:
     value = fields.get(name)
-    if type(value) is not kind:  # and so no bool for an int
+    if type(value) is not kind:  # so that a bool is no int
         raise Malformed(f"its {name!r} is {_shown(value)}, where {kind.__name__} is meant")
     return value
 

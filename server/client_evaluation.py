@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from torch import Tensor
 
 from fedopt.round.federation import Score
 from fedopt.text import plain
-from fedopt.wire import EVALUATE, Malformed, as_arrays, read_score
+from fedopt.wire import EVALUATE, NEVER, Malformed, as_arrays, read_score
 from server.links import Link
 from server.roster import ClientConnection, Roster
 
@@ -30,13 +30,24 @@ class ClientEvaluation:
         self._link, self._roster, self._connections, self._report = link, roster, connections, report
         self._largest_loss = largest_loss
 
-    def run(self, x: Tensor, round_: int, deadline: float, check: Callable[[], None]) -> Sequence[Score]:
-        """Scores sorted by client, collected for at most `deadline` seconds. `check` may raise to end the wait."""
+    def run(
+        self, x: Tensor, round_: int, accepted: Mapping[int, int], deadline: float, check: Callable[[], None]
+    ) -> Sequence[Score]:
+        """Scores sorted by client, collected for at most `deadline` seconds. `check` may raise to end the wait.
+
+        `accepted` says from which round's state a client makes its personal model, if the algorithm has such.
+        """
         until, scores = time.monotonic() + deadline, list[Score]()
         vectors = ArrayRecord({name: Array(array) for name, array in as_arrays({"x": x}).items()})
         messages = [
-            Message(RecordDict({"vectors": vectors}), connection.node, EVALUATE, ttl=2 * deadline, group_id=str(round_))
-            for connection in self._connections.values()
+            Message(
+                RecordDict({"order": ConfigRecord({"accepted": accepted.get(client, NEVER)}), "vectors": vectors}),
+                connection.node,
+                EVALUATE,
+                ttl=2 * deadline,
+                group_id=str(round_),
+            )
+            for client, connection in self._connections.items()
         ]
         identifiers = self._link.push(messages)
         open_ = {

@@ -84,9 +84,7 @@ class GridFederation:
         self._report, self._check = options.report, options.check
         self._clients, self._least = experiment.data.clients, least
         method = experiment.method
-        self._channel, self._vectors = method.channel, method.algorithm.sends_up
-        record = method.algorithm.record
-        self._numbers = {*method.algorithm.sends_numbers, *(record.model_fields if record is not None else ())}
+        self._channel, self._vectors, self._numbers = method.channel, method.sends_up, method.numbers
         self._largest_loss = experiment.admission.largest_loss
         self._federation = federation
         self._saved: dict[int, int] = {}
@@ -330,7 +328,7 @@ class GridFederation:
         evaluation = ClientEvaluation(
             self._link, self._roster, present, report=self._report, largest_loss=self._largest_loss
         )
-        return evaluation.run(x, round_, self._run.deadline, self._check)
+        return evaluation.run(x, round_, accepted, self._run.deadline, self._check)
 
     def mean_state(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> None:
         """Unknown: each client stores its own state."""

@@ -1,4 +1,4 @@
-"""What a deployed run is told besides its directory and its link to the nodes."""
+"""The options of a deployed run, besides its directory and its link to the nodes."""
 
 from __future__ import annotations
 

@@ -44,7 +44,8 @@ class CentralRun:
         self._everything = np.arange(len(data[1]))
         self._x = Layout.of(task.module).flatten(task.module)
         backend = choose_backend("auto", task, data[0], data[1]).backend
-        training = LocalTraining(task, FedAvg(), local, seed)
+        # Its moments start at zero in every round, as a client's do by default.
+        training = LocalTraining(task, FedAvg(), local.model_copy(update={"state": "reset"}), seed)
         self._trainer = LaneTrainer(training, data, Execution(backend, 1, products))
         self._saved_round: int | None = None
 

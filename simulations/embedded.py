@@ -23,12 +23,10 @@ from fedopt.experiment.experiment import Experiment
 from fedopt.round.federation import Score
 from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory, check_unused, read_run_experiment
-from fedopt.runs.evaluation import Evaluator
 from fedopt.runs.history import History
 from fedopt.runs.reference import Reference
 from fedopt.runs.runner import Listener, Observer, Run
-from fedopt.runs.setup import set_up
-from fedopt.task import Task
+from fedopt.runs.setup import Setup, set_up
 from simulations.centralized import CentralRun
 from simulations.ranks import RankedFederation, Shard, is_first, launched, together
 from simulations.sizing import choose_lanes, choose_recording, choose_workers
@@ -82,7 +80,7 @@ def serve_rank(experiment: Experiment) -> NoReturn:
 
 @contextmanager
 def _prepared(experiment: Experiment) -> Iterator[Prepared]:
-    """What the run needs, until it is over."""
+    """Prepares the run, and closes its federation at the end."""
     with threads(experiment.run.threads), together() if launched() else nullcontext():
         prepared = prepare(experiment)
         if launched():
@@ -94,32 +92,29 @@ def _prepared(experiment: Experiment) -> Iterator[Prepared]:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a run needs before its first round."""
+    """A run that is ready for its first round."""
 
-    task: Task
+    setup: Setup
     federation: VirtualFederation | RankedFederation
-    evaluator: Evaluator
     labels: LabelSpread
     fingerprint: Fingerprint
     reference: Reference | None
     how: str
-    """How clients are trained, and why so, in a line."""
-    notes: Sequence[str] = ()
-    """What the user may not know of the data."""
+    """One line on how clients are trained, and why."""
 
     def in_directory(self, directory: RunDirectory, observers: Sequence[Observer]) -> Run:
         for observer in observers:
             if isinstance(observer, Listener):
-                for sentence in (self.how, *(f"note: {sentence}" for sentence in self.notes)):
+                for sentence in (self.how, *(f"note: {sentence}" for sentence in self.setup.dataset.notes)):
                     observer.note(sentence)
-        return Run(directory, self.task, self.federation, self.evaluator, observers, reference=self.reference)
+        return Run(directory, self.setup, self.federation, observers, reference=self.reference)
 
     def close(self) -> None:
         self.federation.close()
 
 
 def prepare(experiment: Experiment) -> Prepared:
-    """All that can fail before a round is played: data, partition, model, device."""
+    """Does everything that can fail before the first round: data, partition, model, device."""
     settings = experiment.run
     setup = set_up(experiment)
     task, dataset, evaluator = setup.task, setup.dataset, setup.evaluator
@@ -164,4 +159,4 @@ def prepare(experiment: Experiment) -> Prepared:
     exactness = "" if settings.products == "full" else f"; products in {settings.products}"
     how = f"training in {processes} of up to {federation.lanes} clients; backend: {choice.backend}, {choice.why}"
     fingerprint = Fingerprint(data=setup.data_sha256, partition=fingerprint_partition(parts))
-    return Prepared(task, federation, evaluator, labels, fingerprint, reference, how + exactness, dataset.notes)
+    return Prepared(setup, federation, labels, fingerprint, reference, how + exactness)

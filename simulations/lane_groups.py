@@ -1,4 +1,4 @@
-"""Which clients train side by side, and in which worker. Speed only: never results."""
+"""Which clients train side by side, and in which worker. It changes speed, never results."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from typing import Literal
 from fedopt.round.federation import WorkOrder
 
 STEP_SECONDS, LANE_SECONDS, SAMPLE_SECONDS, PRODUCTS_A_SECOND = 35e-6, 2e-6, 0.6e-6, 110e9
-"""What a step costs whatever its lanes, and what a lane and each of its samples add: measured on AMD, for a fair share
-of the work."""
+"""The cost model of a step: a constant, a term per lane and a term per sample, measured on AMD. It balances workers."""
 
 EXCHANGED = 64
-"""Orders up to which shares are evened out by exchanges; with more of them, the first shares are even enough."""
+"""With at most so many orders, exchanges balance the workers further; with more, greedy shares are balanced enough."""
 
 
 def cost_of_stepping(parameters: int, batch: int | Literal["full"]) -> float:
-    """What it costs that lanes take a step at all, as a multiple of what each of them costs."""
+    """The constant cost of a step, in units of the cost of one lane."""
     samples = 100 if batch == "full" else batch
     return STEP_SECONDS / (LANE_SECONDS + samples * (SAMPLE_SECONDS + 6 * parameters / PRODUCTS_A_SECOND))
 
@@ -25,10 +24,10 @@ def cost_of_stepping(parameters: int, batch: int | Literal["full"]) -> float:
 def side_by_side(
     orders: Sequence[WorkOrder], samples: Sequence[int], lanes: int, workers: int, stepping: float = 1.0
 ) -> list[list[WorkOrder]]:
-    """Which clients train together: those of like size, so that lanes finish together, the largest first.
+    """Groups of clients that train together: clients of similar size, so that lanes finish together; largest first.
 
-    Each worker gets an equal share of the work, and of its clients as many at a time as there are lanes; groups of
-    the workers take turns in the list. That lanes step at all costs as much as `stepping` lanes do.
+    Each worker gets an equal share of the work, in groups of at most `lanes` clients. The list alternates between the
+    workers. `stepping` is the constant cost of a step, in units of the cost of one lane.
     """
     by_client = {order.client: order for order in orders}
     by_size = sorted(by_client, key=lambda client: (-samples[client], client))
@@ -50,13 +49,13 @@ def side_by_side(
 
 
 class _Work:
-    """What it costs to train clients; shares are by falling size."""
+    """The cost of training a worker's clients, which are sorted by falling size."""
 
     def __init__(self, samples: Sequence[int], lanes: int, stepping: float) -> None:
         self._samples, self._lanes, self._stepping = samples, lanes, stepping
 
     def added(self, share: Sequence[int], client: int) -> float:
-        """By one more client, the smallest. A group steps for as long as its first client, which is its largest."""
+        """The cost of one more client, the smallest. A group takes as many steps as its first client, the largest."""
         return self._samples[client] * (1.0 if len(share) % self._lanes else 1.0 + self._stepping)
 
     def of(self, share: Sequence[int]) -> float:
@@ -64,7 +63,7 @@ class _Work:
         return sum(sizes) + self._stepping * sum(sizes[:: self._lanes])
 
     def exchanged(self, share: Sequence[int], out: int | None, into: int | None) -> list[int]:
-        """The share without one client and with another."""
+        """The clients of a worker after one was removed and another added."""
         left = [client for client in share if client != out]
         return left if into is None else sorted([*left, into], key=lambda client: (-self._samples[client], client))
 
@@ -73,9 +72,9 @@ class _Work:
 
 
 def _even_out(shares: list[list[int]], work: _Work) -> bool:
-    """Exchanges two clients of the largest share and the smallest, or moves one; False if that makes nothing more even.
+    """Exchanges a client of the busiest worker with one of the least busy, or moves one; False if nothing improves.
 
-    The pair is that whose sizes differ by what comes closest to half of what the shares differ by.
+    It picks the pair whose difference in size is closest to half of the difference between the workers.
     """
     loads = [work.of(share) for share in shares]
     most, least = loads.index(max(loads)), loads.index(min(loads))

@@ -1,4 +1,4 @@
-"""How many clients train side by side, when the user leaves it to us. Speed and memory only: never results."""
+"""Default numbers of lanes and workers. They change speed and memory, never results."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from fedopt.vectors.layout import Layout
 from simulations.ranks import launched
 
 CACHE_BYTES = 12 * 2**20
-"""What the vectors of all lanes on a CPU should keep within: beyond its caches, every step waits for memory."""
+"""The memory of all lanes' vectors should fit into a CPU's caches; otherwise every step waits for memory."""
 
 CACHE_LANES = 16
-"""More lanes than this save nothing further on a CPU: the cost of a call is shared well enough."""
+"""More lanes do not make a CPU faster: the overhead of a call is small already."""
 
 MEMORY_SHARE = 0.25
-"""The part of the memory that lanes may fill."""
+"""The share of the memory that lanes may use."""
 
 
 def choose_lanes(task: Task, experiment: Experiment, sample: Tensor, longest: int, workers: int = 1) -> int:
-    """As many lanes for each worker as pay, one at least.
+    """The number of lanes for each worker that is fastest, at least one.
 
     `sample` is one input [1, ...], `longest` the largest client's size.
     """
@@ -45,13 +45,13 @@ def choose_lanes(task: Task, experiment: Experiment, sample: Tensor, longest: in
     if sample.device.type == "cpu":
         lanes = min(lanes, CACHE_LANES, CACHE_BYTES // (vectors * sample.element_size()))
     share = math.ceil(experiment.cohort_size / workers)
-    # Room for a worker that is given more clients because they are smaller; or groups of like size.
+    # More than an equal share, for a worker that gets more and smaller clients; otherwise groups of equal size.
     most = share if workers == 1 else share + share // 4
     return most if lanes >= most else math.ceil(share / math.ceil(share / max(1, min(lanes, share))))
 
 
 def memory(device: torch.device) -> int:
-    """Bytes that a GPU has free, or that the machine has."""
+    """Free bytes of a GPU, or all bytes of the machine's memory."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -65,7 +65,7 @@ def vectors_per_lane(experiment: Experiment) -> int:
 
 
 def choose_recording(requested: bool, device: torch.device, backend: Backend, draws: bool = False) -> Record | None:
-    """What records steps; InvalidExperiment if nothing can on this device and backend, or if the model draws."""
+    """The recorder of steps; InvalidExperiment if steps cannot be recorded with this device, backend or model."""
     if not requested:
         return None
     if device.type != "cuda":
@@ -78,13 +78,13 @@ def choose_recording(requested: bool, device: torch.device, backend: Backend, dr
 
 
 def choose_workers(requested: int | Literal["auto"], experiment: Experiment, device: torch.device) -> int:
-    """How many processes train clients: as many as there are cores, unless something stands against it."""
+    """The number of worker processes: one per core, unless forking is not possible or not useful."""
     if device.type != "cpu" or "fork" not in multiprocessing.get_all_start_methods() or sys.platform == "darwin":
         return 1
     if multiprocessing.current_process().daemon:
         return 1  # one of the processes of a study, which has one for every core already
     if requested == "auto" and launched():
-        return 1  # torchrun has been told how many
+        return 1  # torchrun's --nproc-per-node says how many
     if requested == "auto":
         requested = 1 if experiment.run.threads > 1 else len(os.sched_getaffinity(0))
     return min(requested, experiment.cohort_size)

@@ -14,7 +14,9 @@ from clients.lanes.state import ClientStates
 from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from fedopt.channel.channel import NO_STAGES, Channel, payload_bytes
 from fedopt.drift.gradients import GRADIENT
+from fedopt.optimizers.moments import Moments
 from fedopt.round.federation import Broadcast, Numbers, Score, Update, WorkOrder
+from fedopt.round.method import Method
 from fedopt.vectors.layout import Layout, Vectors
 from simulations.lane_groups import cost_of_stepping, side_by_side
 from simulations.placement import client_by_client
@@ -64,8 +66,8 @@ class VirtualFederation:
         self._stepping = cost_of_stepping(layout.size, training.local.batch_size)
         self.like = x = layout.flatten(training.task.module)
         self._algorithm = algorithm = training.algorithm
-        up = dict.fromkeys(algorithm.sends_up, x)
-        initial = {**algorithm.client_state(x), **channel.client_state(up)}
+        method = Method(algorithm, channel, moments=Moments.of(training.local))
+        initial = method.client_state(x)
         # For each client the version that counts; for those of a round that is not committed yet, and of the one that
         # is being trained, one more.
         rows = len(parts) + 2 * resources.cohort
@@ -79,8 +81,8 @@ class VirtualFederation:
         if self.workers == 1:
             self._trainer = make_trainer()
         else:
-            down, slots = list(algorithm.sends_down(algorithm.server_state(x))), AHEAD * self.lanes * self.workers
-            buffers = SharedBuffers.allocate(x, down, [*up, GRADIENT], slots, stores)
+            down, slots = list(method.sends_down(method.server_state(x))), AHEAD * self.lanes * self.workers
+            buffers = SharedBuffers.allocate(x, down, [*method.sends_up, GRADIENT], slots, stores)
             self._pool = WorkerPool(self.workers, self.lanes, buffers, initial, self._parts, make_trainer)
 
     def train(self, broadcast: Broadcast, orders: Sequence[WorkOrder]) -> Generator[Update, None, None]:

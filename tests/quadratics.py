@@ -18,6 +18,7 @@ from clients.lanes.backends import Backend
 from clients.lanes.training import Execution, LocalTraining
 from fedopt.algorithms.base import Algorithm
 from fedopt.optimizers.local import LocalSettings
+from fedopt.optimizers.moments import Moments
 from fedopt.round.loop import Rounds, RoundWork, Rules
 from fedopt.round.method import Method
 from fedopt.round.selection import Terms
@@ -103,14 +104,16 @@ class Quadratics:
             Execution(backend, lanes),
             Resources(len(parts)),
         )
-        return ServerState.initial(torch.from_numpy(self.start.copy()), algorithm), federation
+        return ServerState.initial(
+            torch.from_numpy(self.start.copy()), Method(algorithm, moments=Moments.of(local))
+        ), federation
 
     def play(
         self, algorithm: Algorithm, local: LocalSettings, cohort: int, *, backend: Backend = "each", seed: int = 0
     ) -> Iterator[tuple[ServerState, RoundWork, VirtualFederation]]:
         """Rounds without end."""
         initial, federation = self.federation(algorithm, local, backend=backend, seed=seed)
-        rounds = Rounds(Method(algorithm), federation, Rules(Terms.all_of(cohort), seed))
+        rounds = Rounds(Method(algorithm, moments=Moments.of(local)), federation, Rules(Terms.all_of(cohort), seed))
         for state, work in rounds.play(initial):
             federation.commit(state.accepted)
             yield state, work, federation

@@ -6,8 +6,8 @@ simulation) holds the samples of all clients.
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,8 @@ class ClientConfig:
 class FederationClient:
     """Trains and evaluates for one client of one federation."""
 
-    def __init__(self, hello: Hello, config: ClientConfig) -> None:
+    def __init__(self, hello: Hello, config: ClientConfig, read: Callable[[DataSettings, int], FederationData]) -> None:
+        """`read` gives the experiment's data, of which a client without data of its own has its part."""
         experiment = experiment_of(hello, config)
         if not 0 <= config.client < experiment.data.clients:
             raise InvalidExperiment(
@@ -73,7 +74,7 @@ class FederationClient:
         settings = experiment.run
         torch.set_num_threads(settings.threads)
         device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
-        samples, targets, indices, test = _client_data(experiment, hello, config)
+        samples, targets, indices, test = _client_data(experiment, hello, config, read)
         if tuple(samples.shape[1:]) != hello.sample_shape:
             raise InvalidExperiment(
                 f"this client's samples are of shape {tuple(samples.shape[1:])}, the server's {hello.sample_shape}"
@@ -89,17 +90,16 @@ class FederationClient:
         self.like = layout.flatten(task.module)
         """A flat vector [Q] with the model's length, dtype and device."""
         self._evaluator = Evaluator(task, layout, test[0].to(device, dtype), test[1].to(device), len(hello.class_names))
-        algorithm, channel = experiment.algorithm, experiment.channel.channel
-        self._algorithm = algorithm
-        self._down = algorithm.sends_down(algorithm.server_state(self.like)).keys()
-        up = dict.fromkeys(algorithm.sends_up, self.like)
-        initial = {**algorithm.client_state(self.like), **channel.client_state(up)}
+        method = experiment.method
+        self._algorithm = method.algorithm
+        self._down = method.sends_down(method.server_state(self.like)).keys()
+        initial = method.client_state(self.like)
         self._state = DurableState(config.state, hello.federation, config.client, initial)
         decays = experiment.local.optimizer.decays_weights
         backend = choose_backend(settings.backend, task, samples, targets, decays).backend
-        training = LocalTraining(task, algorithm, experiment.local, settings.seed)
+        training = LocalTraining(task, method.algorithm, experiment.local, settings.seed)
         trainer = LaneTrainer(training, (samples, targets), Execution(backend, 1, settings.products))
-        self._trainer = SendingTrainer(trainer, channel, settings.seed)
+        self._trainer = SendingTrainer(trainer, method.channel, settings.seed)
 
     @property
     def order_bytes(self) -> int:
@@ -123,10 +123,13 @@ class FederationClient:
         self._state.keep_only({made for made in (broadcast.round, work.accepted, order.saved) if made is not None})
         return result.numbers, payload
 
-    def evaluate(self, x: Tensor) -> Score:
-        """Evaluates the model on this client's own test share."""
+    def evaluate(self, x: Tensor, accepted: int | None) -> Score:
+        """Evaluates the model on this client's own test share, or the personal model that it makes of it with its state
+        of the round `accepted`."""
         if not self._evaluator.samples:
             return Score(self.client, 0, 0.0, 0.0)
+        if self._algorithm.is_personal:
+            x = self._algorithm.personal(x, self._state.at(accepted))
         found = self._evaluator(x)
         return Score(self.client, self._evaluator.samples, found.loss, found.accuracy)
 
@@ -144,15 +147,15 @@ Samples = tuple[Tensor, Tensor]
 
 
 def _client_data(
-    experiment: Experiment, hello: Hello, config: ClientConfig
+    experiment: Experiment, hello: Hello, config: ClientConfig, read: Callable[[DataSettings, int], FederationData]
 ) -> tuple[Tensor, Tensor, np.ndarray, Samples]:
     """Samples, targets, the indices of this client's samples, and its own test share."""
     if config.data is not None:
         samples, targets = read_own_data(config.data, hello.class_names, experiment.data.source.resized_to)
         return samples, targets, np.arange(len(targets)), (samples[:0], targets[:0])
-    read = read_data.__wrapped__ if config.alone else read_data
-    dataset, parts, owners = read(experiment.data, experiment.run.seed)
-    indices, tests = parts[config.client], np.flatnonzero(owners == config.client)
+    data = read(experiment.data, experiment.run.seed)
+    dataset, indices = data.dataset, data.parts[config.client]
+    tests = np.flatnonzero(data.owners == config.client)
     test = dataset.x_test[tests], dataset.y_test[tests]
     if not config.alone:
         return dataset.x_train, dataset.y_train, indices, test
@@ -160,9 +163,18 @@ def _client_data(
     return dataset.x_train[indices], dataset.y_train[indices], np.arange(len(indices)), test
 
 
-@functools.lru_cache(maxsize=1)
-def read_data(settings: DataSettings, seed: int) -> tuple[Dataset, list[np.ndarray], np.ndarray]:
-    """The data set, each client's sample indices, and the client of each test sample. The last result is cached."""
+@dataclass(frozen=True)
+class FederationData:
+    """The data of all clients of an experiment."""
+
+    dataset: Dataset
+    parts: list[np.ndarray]
+    """Each client's sample indices."""
+    owners: np.ndarray
+    """The client of each test sample, [n_test]."""
+
+
+def read_data(settings: DataSettings, seed: int) -> FederationData:
     dataset = load_dataset(settings, seed)
     parts = partition(dataset, settings, seed)
-    return dataset, parts, owners_of_tests(dataset, parts, seed)
+    return FederationData(dataset, parts, owners_of_tests(dataset, parts, seed))

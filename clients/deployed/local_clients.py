@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from clients.deployed.client import read_data
+from clients.app import CLIENTS
 from clients.deployed.connection import Credentials
 from clients.deployed.node import Node, NodeConfig
 from fedopt.errors import FedoptError
@@ -54,7 +54,7 @@ def main() -> int:
     os.dup2(log, sys.stdout.fileno())
     os.dup2(log, sys.stderr.fileno())
     experiment = read_run_experiment(Path(request.run), [])
-    read_data(experiment.data, experiment.run.seed)  # cached, and shared by all forks
+    CLIENTS.data(experiment.data, experiment.run.seed)  # all forks share them
     # The experiment was written by this machine's user.
     config = {**request.config, "allow-code": "\n".join(outside_names(experiment))}
     children: list[int] = []

@@ -45,13 +45,13 @@ class LocalSteps:
             name = local.optimizer.name
             raise InvalidExperiment(f"run.cuda_graphs: steps of {name} cannot be recorded; leave it out")
 
-    def take(self, batches: LaneBatches, lanes: int, local: Vectors, x: Tensor, round_: int) -> StepsTaken:
-        """Takes all steps of the first `lanes` lanes in this round from x [Q] or [lanes, Q], which theta holds already.
-
-        `local` are the vectors that the algorithm's `begin` returned.
-        """
-        rates = self._rates(round_, batches.steps)
+    def take(self, batches: LaneBatches, start: RoundStart) -> StepsTaken:
+        """Takes all steps of the first lanes in a round; theta holds what they start from already."""
+        lanes, local, x = start.lanes, start.prepared, start.x
+        rates = self._rates(start.round, batches.steps)
         self._optimizer.begin(lanes, rates)
+        if start.moments:
+            self._optimizer.load_moments(start.moments)
         if self._sums is not None:
             self._sums[:lanes].zero_()
         shift = self._algorithm.shift(local)
@@ -75,10 +75,14 @@ class LocalSteps:
                 self._step(batch)
             else:
                 self._recordings.step(batch, self._step)
+        steps = x.new_tensor(batches.steps_of_lanes)
+        sums_of_rates = x.new_tensor([rates.total(steps) for steps in batches.steps_of_lanes])
         return StepsTaken(
             gradients=None if self._sums is None else self._sums[:lanes],
             displacement=None if self._displacement is None else self._displacement[:lanes],
-            rates=x.new_tensor([rates.total(steps) for steps in batches.steps_of_lanes]),
+            weights=steps if self._local.schedule.is_constant else sums_of_rates,
+            rates=sums_of_rates,
+            moments=self._optimizer.moments,
         )
 
     def _rates(self, round_: int, steps: int) -> Rates:
@@ -99,7 +103,11 @@ class LocalSteps:
             return
         self._optimizer.step(self._gradient)
         if self._sums is not None:
-            self._sums[: batch.active] += self._gradient.raw
+            sums = self._sums[: batch.active]
+            if self._local.schedule.is_constant:
+                sums += self._gradient.raw
+            else:
+                subtract(sums, -self._rate_now, self._gradient.raw)
 
     def _at_fixed_address(self, name: str, vector: Tensor) -> Tensor:
         """A copy of the vector in the memory that recordings read it from."""
@@ -109,15 +117,34 @@ class LocalSteps:
 
 
 @dataclass(frozen=True)
+class RoundStart:
+    """What the lanes of one round start from."""
+
+    round: int
+    lanes: int
+    x: Tensor
+    """[Q], or [lanes, Q]."""
+    prepared: Vectors
+    """The vectors that the algorithm's `begin` returned, [Q] or [lanes, Q] each."""
+    moments: Vectors
+    """The optimizer's moments by name, [lanes, Q] each; empty for zeros."""
+
+
+@dataclass(frozen=True)
 class StepsTaken:
-    """What a round's steps leave behind beside theta. The next round overwrites both."""
+    """What a round's steps leave behind beside theta. The next round overwrites it."""
 
     gradients: Tensor | None
-    """Sums of the raw gradients of the steps, [lanes, Q], if the mean gradient is computed from them."""
+    """Sums of the raw gradients of the steps, [lanes, Q], if the mean gradient is computed from them. If rates change,
+    gradients are weighted by their rates, as they are in a displacement, so that both ways give the same mean."""
+    weights: Tensor
+    """The sums of the gradients' weights, [lanes]: the numbers of steps, or the sums of the rates."""
     displacement: Tensor | None
     """y - x, [lanes, Q], with more digits than y has, if the mean gradient is computed from it."""
     rates: Tensor
     """The sum of the learning rates of each lane's steps, [lanes]."""
+    moments: Vectors
+    """The optimizer's moments by name, [lanes, Q] each."""
 
 
 class CorrectedGradient(Gradient):

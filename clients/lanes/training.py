@@ -19,13 +19,14 @@ from clients.lanes.backends import Backend, check_products, lane_gradients
 from clients.lanes.batches import LaneBatches, lane_width
 from clients.lanes.draws import LaneDraws, Pass
 from clients.lanes.recording import Record
-from clients.lanes.steps import LocalSteps, StepsTaken
+from clients.lanes.steps import LocalSteps, RoundStart, StepsTaken
 from clients.stacked.products import in_one_thread, rounding
 from fedopt.algorithms.base import Algorithm
-from fedopt.algorithms.local_work import LocalWork, OnDemand
+from fedopt.algorithms.local_work import Finished, LocalWork, OnDemand
 from fedopt.data.batches import BatchPlan, plan_batches
 from fedopt.drift.gradients import GRADIENT
 from fedopt.optimizers.local import LocalSettings
+from fedopt.optimizers.moments import PREFIX, Moments
 from fedopt.precision import Products, on_gpu
 from fedopt.round.federation import Broadcast, Numbers, WorkOrder
 from fedopt.seeding import Purpose, stream
@@ -105,6 +106,7 @@ class LaneTrainer:
         layout = Layout.of(task.module)
         self._gradients = lane_gradients(backend, task, layout, like, execution.lanes, self._draws)
         self._steps = LocalSteps(self._gradients, training.algorithm, local, execution.record)
+        self._moments = Moments.of(local)
 
     def train(self, broadcast: Broadcast, jobs: Sequence[Job]) -> list[Result]:
         """Carries out jobs of one round side by side, at most as many as there are lanes."""
@@ -142,7 +144,8 @@ class LaneTrainer:
         if self._draws is not None:
             self._draws.begin(broadcast.round, clients, Pass.STEPS)
         origin = x if start is None else theta.clone()
-        taken = self._steps.take(batches, len(jobs), prepared, origin, broadcast.round)
+        moments = self._moments.to_load(down, state, len(jobs))
+        taken = self._steps.take(batches, RoundStart(broadcast.round, len(jobs), origin, prepared, moments))
         losses = self._gradients.losses()[: len(jobs)].tolist()
 
         moved = theta - origin if taken.displacement is None else taken.displacement.clone()
@@ -155,7 +158,7 @@ class LaneTrainer:
             steps=steps,
             samples=theta.new_tensor([len(job.indices) for job in jobs]),
             rates=taken.rates,
-            mean_gradient=self._mean_gradient(taken, moved, steps, algorithm.shift(prepared)),
+            mean_gradient=self._mean_gradient(taken, moved, algorithm.shift(prepared)),
             full_gradient=OnDemand(lambda: self._full_pass(broadcast, x, jobs)[0]),
             full_loss=OnDemand(lambda: self._full_pass(broadcast, x, jobs, losses=True)[1]),
             layout=packing,
@@ -164,8 +167,10 @@ class LaneTrainer:
         )
         asked = {GRADIENT: work.full_gradient()} if broadcast.gradient else {}
         finished = algorithm.finish(work)
-        up = self._hand_over({**finished.up, **asked}, [job.up_buffers for job in jobs])
-        new_state = self._hand_over(finished.state, [job.state_buffers for job in jobs])
+        _check_names(algorithm, finished, state)
+        moments_up, own_moments = self._moments.to_send(taken.moments)
+        up = self._hand_over({**finished.up, **moments_up, **asked}, [job.up_buffers for job in jobs])
+        new_state = self._hand_over({**finished.state, **own_moments}, [job.state_buffers for job in jobs])
         own = {name: numbers.tolist() for name, numbers in finished.numbers.items()}
         return [
             Result(
@@ -186,10 +191,10 @@ class LaneTrainer:
         """A number of the records may be left out; one that the server computes with may not, so that it is refused."""
         return math.isfinite(number) or name in self._algorithm.sends_numbers
 
-    def _mean_gradient(self, taken: StepsTaken, moved: Tensor, steps: Tensor, shift: Tensor | None) -> Tensor | None:
+    def _mean_gradient(self, taken: StepsTaken, moved: Tensor, shift: Tensor | None) -> Tensor | None:
         """Of the raw gradients that drove the steps, [lanes, Q]."""
         if taken.gradients is not None:
-            return taken.gradients / steps[:, None]
+            return taken.gradients / taken.weights[:, None]
         if taken.displacement is None:
             return None
         mean = moved / -taken.rates[:, None]  # of steps y <- y - lr (g + shift)
@@ -238,6 +243,20 @@ class LaneTrainer:
         theta.copy_(where_steps_led)
         samples = x.new_tensor([len(job.indices) for job in jobs])
         return gradient.div_(samples[:, None]), loss.div_(samples)
+
+
+def _check_names(algorithm: Algorithm, finished: Finished, state: Vectors) -> None:
+    """TypeError for an algorithm whose `finish` does not return what it declares."""
+    if finished.up.keys() != set(algorithm.sends_up):
+        raise TypeError(
+            f"{algorithm.name}: finish sends {sorted(finished.up)}, and sends_up declares {sorted(algorithm.sends_up)}"
+        )
+    own = {name for name in state if not name.startswith(PREFIX)}
+    if finished.state.keys() != own:
+        raise TypeError(f"{algorithm.name}: finish returned the state {sorted(finished.state)}, not {sorted(own)}")
+    missing = set(algorithm.sends_numbers) - finished.numbers.keys()
+    if missing:
+        raise TypeError(f"{algorithm.name}: finish lacks the numbers {sorted(missing)} that sends_numbers declares")
 
 
 def _one_pass(samples: int, width: int) -> BatchPlan:

@@ -12,12 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedopt.algorithms import ALGORITHMS
+from fedopt.channel import STAGES
 from fedopt.commands.options import command
 from fedopt.data import PARTITIONS, SOURCES
 from fedopt.errors import InvalidExperiment
 from fedopt.models import MODELS
 from fedopt.optimizers import OPTIMIZERS
 from fedopt.registry import Registry, load_attribute, nearest
+from fedopt.round.gathering import GATHERINGS
 from fedopt.schedules import SCHEDULES
 
 app = command("list")
@@ -46,6 +48,8 @@ KINDS = {
     "algorithms": Kind("algorithm.name", ALGORITHMS),
     "optimizers": Kind("local.optimizer", OPTIMIZERS),
     "schedules": Kind("local.schedule", SCHEDULES),
+    "stages": Kind("channel.stages", STAGES, ("package.module:Class", "your own class derived from Stage")),
+    "rules": Kind("gathering.name", GATHERINGS),
 }
 
 

@@ -9,7 +9,7 @@ import typer
 
 ExperimentFile = Annotated[
     Path | None,
-    typer.Argument(metavar="[EXPERIMENT.toml]", help="The experiment's file. [default: FedAvg on digits]"),
+    typer.Argument(metavar="[EXPERIMENT.toml]", help="The experiment's file; without one, FedAvg on digits."),
 ]
 Overrides = Annotated[
     list[str] | None,

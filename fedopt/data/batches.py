@@ -1,4 +1,4 @@
-"""Which samples a client sees in which step: a whole round's minibatches, laid out at once."""
+"""The minibatches of a client for a whole round."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class BatchPlan:
     """Minibatches of one client for one round."""
 
     positions: np.ndarray
-    """Which of the client's samples, int64 [steps, width]; rows of partial batches are padded with 0."""
+    """Indices into the client's samples, int64 [steps, width]; rows of partial batches are padded with 0."""
     counts: np.ndarray
-    """How many of a row are real, int64 [steps]."""
+    """The number of samples in each row, without padding, int64 [steps]."""
 
     @property
     def steps(self) -> int:
@@ -24,7 +24,7 @@ class BatchPlan:
 
 
 def local_steps(samples: int, local: LocalSettings) -> int:
-    """How many steps a client with this many samples takes in a round."""
+    """The number of local steps of a client with this many samples."""
     if local.steps is not None:
         return local.steps
     assert local.epochs is not None
@@ -51,7 +51,7 @@ def plan_batches(samples: int, local: LocalSettings, rng: np.random.Generator) -
 
 
 def samples_seen(samples: int, local: LocalSettings) -> int:
-    """How many samples, counted as often as they are seen, a client with this many goes through in a round."""
+    """The number of samples, with repetition, that a client with this many samples processes in a round."""
     per_epoch = _batches_per_epoch(samples, local)
     epochs, batches = divmod(local_steps(samples, local), per_epoch)
     return epochs * samples + (0 if local.batch_size == "full" else batches * min(local.batch_size, samples))

@@ -1,4 +1,4 @@
-"""A data set: tensors that live once in memory and are shared, by index, by all clients."""
+"""A data set: tensors that are in memory once; clients share them by index."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Dataset:
 
     @property
     def notes(self) -> list[str]:
-        """A sentence on what the user may not know of the data."""
+        """Sentences about properties of the data that the user may not know."""
         held = [torch.bincount(y.cpu(), minlength=self.classes) for y in (self.y_train, self.y_test)]
         untested = torch.nonzero((held[0] > 0) & (held[1] == 0)).flatten().tolist()
         if not untested:
@@ -53,7 +53,7 @@ class Dataset:
 
 
 def hold_out(dataset: Dataset, share: float, seed: int) -> Dataset:
-    """A random share of the training set in place of the test set; the rest is trained on."""
+    """Replaces the test set by a random share of the training set, and removes that share from training."""
     samples = len(dataset.y_train)
     held = max(1, round(share * samples))
     if held >= samples:
@@ -83,7 +83,7 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> Dataset:
 def from_images(
     train: np.ndarray, y_train: np.ndarray, test: np.ndarray, y_test: np.ndarray, names: tuple[str, ...]
 ) -> Dataset:
-    """A data set from uint8 images [n, C, H, W], which stay as they are until it is known what is trained on."""
+    """A data set from uint8 images [n, C, H, W]. They are normalized later, when the training set is known."""
     return Dataset(
         torch.from_numpy(np.ascontiguousarray(train)),
         torch.from_numpy(y_train.astype(np.int64)),

@@ -1,4 +1,4 @@
-"""Which test samples are whose: each client's own test share, spread over classes as its training samples are."""
+"""Each client's own share of the test set, with the class distribution of its training samples."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def owners_of_tests(dataset: Dataset, parts: Sequence[np.ndarray], seed: int) ->
 
 
 def apportion(seats: int, weights: np.ndarray) -> np.ndarray:
-    """Whole numbers that add up to `seats`, as near to proportion as can be (largest remainders; ties to the first).
+    """Whole numbers with the sum `seats`, proportional to `weights` by largest remainders; ties go to the first.
 
     `weights` are counts, so that remainders are compared as whole numbers: rounding breaks no tie.
     """

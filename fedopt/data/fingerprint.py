@@ -1,6 +1,6 @@
-"""Fingerprints of a run's data: whether two runs trained on the same samples, divided in the same way.
+"""Fingerprints of a run's data: they are equal if two runs train on the same samples with the same partition.
 
-A run keeps them in fingerprint.json. They say nothing of where the data lie, of the device, or of the run's type.
+A run stores them in fingerprint.json. They do not depend on paths, device or dtype.
 """
 
 from __future__ import annotations

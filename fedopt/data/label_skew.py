@@ -1,4 +1,4 @@
-"""How unlike the clients of a partition are, told from their labels alone."""
+"""How much the clients of a partition differ, measured by their labels alone."""
 
 from __future__ import annotations
 

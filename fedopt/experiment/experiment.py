@@ -21,6 +21,7 @@ from fedopt.models import MODELS
 from fedopt.models.base import ModelFamily
 from fedopt.models.dense import Mlp
 from fedopt.optimizers.local import LocalSettings
+from fedopt.optimizers.moments import Moments
 from fedopt.precision import Products
 from fedopt.round.gathering import GATHERINGS
 from fedopt.round.gathering.base import Gathering
@@ -30,10 +31,10 @@ from fedopt.round.plausibility import AdmissionSettings
 from fedopt.section import Section, wrong
 
 OF_VIRTUAL_CLIENTS = ("lanes", "workers", "cuda_graphs")
-"""Keys of [run] that a deployed client, which is one lane in a process of its own, has no use for."""
+"""Keys of [run] that deployed clients do not read: each is one lane in its own process."""
 
 PARTICIPATION = 0.2
-"""The share of clients a round where neither participation nor cohort is given."""
+"""The share of clients per round if neither participation nor cohort is given."""
 
 
 class RunSettings(Section):
@@ -44,7 +45,7 @@ class RunSettings(Section):
     rounds: int = Field(100, ge=1)
     participation: float | None = Field(None, gt=0, le=1)
     cohort: int | None = Field(None, ge=1)
-    """How many clients a round: a share of all (a fifth by default), or a number."""
+    """Clients per round: a share of all (a fifth by default), or a number."""
     seed: int = Field(0, ge=0)
     eval_every: int = Field(1, ge=1)
     target_accuracy: float | None = Field(None, gt=0, le=1)
@@ -52,31 +53,31 @@ class RunSettings(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["float32", "float64"] = "float32"
     products: Products = "full"
-    """How exactly training multiplies: in float32, or from operands rounded to tf32 (relative error at most 2^-11) or
-    bf16 (2^-8), which a GPU multiplies faster and a CPU imitates. Sums, parameters and evaluation are float32."""
+    """The precision of matrix products in training: float32, or operands rounded to tf32 (relative error at most 2^-11)
+    or bf16 (2^-8). A GPU multiplies these faster; a CPU imitates them. Sums, parameters and evaluation are float32."""
     threads: int = Field(1, ge=1)
-    """torch threads inside an operation. One thread gives the same bits on every machine of a kind."""
+    """Threads of a torch operation. With one thread, the same kind of machine gives the same bits."""
     lanes: int | Literal["auto"] = "auto"
-    """How many clients train side by side in each worker. Never changes what they learn."""
+    """Clients that train side by side in each worker. It does not change results."""
     workers: int | Literal["auto"] = "auto"
-    """Processes that train virtual clients; auto is one for every core. Never changes what they learn."""
+    """Processes that train virtual clients; auto is one per core. It does not change results."""
     backend: Literal["auto", "stacked", "each", "vmap"] = "auto"
-    """How lanes get their gradients: all at once by rules written for each layer, one after the other by autograd, or
-    all at once by torch.func.vmap. auto takes the rules where every layer of the model has one."""
+    """How gradients are computed: stacked, for all lanes at once by a rule for each layer; each, for one lane after the
+    other by autograd; or vmap, by torch.func.vmap. auto takes stacked if every layer of the model has a rule."""
     cuda_graphs: bool = False
-    """On a CUDA device, whether virtual clients' steps are recorded once for each number of lanes and replayed."""
+    """Whether steps are recorded as CUDA graphs, once for each number of lanes, and replayed."""
     checkpoint_every: int | Literal["auto"] = "auto"
-    """Rounds between checkpoints; auto keeps their cost below a twentieth of the run."""
+    """Rounds between checkpoints; auto keeps their cost below 5% of the run."""
 
     min_replies: int | None = Field(None, ge=1)
-    """Updates without which a round does not count. By default all of the cohort in a simulation, where a missing
-    one is a mistake in the experiment, and half of it in a deployed federation, where machines come and go."""
+    """The fewest updates with which a round counts. By default the whole cohort in a simulation, where a missing update
+    is an error in the experiment, and half of it in a deployed federation, where clients may disconnect."""
     over_select: float = Field(0.0, ge=0)
-    """Deployed clients asked beyond the cohort, as a share of it; the first `cohort` to answer make the round."""
+    """Additional deployed clients that get an order, as a share of the cohort; the first `cohort` answers are used."""
     deadline: float = Field(600.0, gt=0)
-    """Seconds a deployed client has for its part of a round; who is later is left out."""
+    """Seconds that a deployed client has for a round; a later update is left out."""
     patience: float = Field(600.0, gt=0)
-    """Seconds a server waits for clients that it cannot do without; then it says which are missing, and ends."""
+    """Seconds that a server waits for the clients that it needs; then it names those that are missing, and ends."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -98,7 +99,7 @@ class RunSettings(Section):
 
 
 class Experiment(Section):
-    """Data, model, algorithm, local work and run. Silent keys take the digits default.
+    """Data, model, algorithm, local work and run. Missing keys use the digits default.
 
     >>> Experiment(algorithm={"name": "scaffold"}, run={"rounds": 10}).algorithm.name
     'scaffold'
@@ -132,11 +133,11 @@ class Experiment(Section):
     @property
     def method(self) -> Method:
         """What happens to vectors in a round."""
-        return Method(self.algorithm, self.channel.channel, self.gathering)
+        return Method(self.algorithm, self.channel.channel, self.gathering, Moments.of(self.local))
 
     @property
     def cohort_size(self) -> int:
-        """How many clients are chosen each round."""
+        """The number of clients per round."""
         if self.run.cohort is not None:
             return self.run.cohort
         assert self.run.participation is not None
@@ -144,17 +145,17 @@ class Experiment(Section):
 
     @property
     def asked_size(self) -> int:
-        """How many clients a deployed federation asks each round."""
+        """The number of clients that get an order in a deployed round."""
         return min(self.data.clients, math.ceil(self.cohort_size * (1 + self.run.over_select)))
 
     @property
     def unread(self) -> set[str]:
-        """Keys, as section.key, that were given and that nothing reads because of the names that others have."""
+        """Keys that were given but that no chosen member reads, as section.key."""
         composites = {section: keys.unread for section, keys in self if isinstance(keys, Composite)}
         return {f"{section}.{key}" for section, unread in composites.items() for key in unread}
 
     def notes(self, deployed: bool = False) -> list[str]:
-        """What the user may want to know: keys that were set and that nothing reads, among machines if `deployed`."""
+        """Sentences for the user, for example about keys that nothing reads, with `deployed` or virtual clients."""
         idle = [
             f"run.{key} is for virtual clients; deployed ones do not read it"
             for key in OF_VIRTUAL_CLIENTS

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tomli_w
 
-from fedopt.algorithms import ALGORITHMS
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
+from fedopt.family import Composite, Family, flat_keys
 from fedopt.imports import search_in
-from fedopt.models import MODELS
+from fedopt.registry import Registry, UnknownName
+from fedopt.section import Section
 
 INSTEAD_OF = {
     "local.steps": "local.epochs",
@@ -23,8 +26,8 @@ INSTEAD_OF = {
 }
 """An override with one of these displaces what the file says by the other."""
 
-NAMED = {"algorithm": ALGORITHMS, "model": MODELS}
-"""Sections whose keys depend on their name."""
+SECTIONS = {name: cast(type[Section], field.annotation) for name, field in Experiment.model_fields.items()}
+"""The base class of each section."""
 
 
 def read_experiment(file: Path | None, overrides: Sequence[str] = ()) -> Experiment:
@@ -84,7 +87,7 @@ def change(given: dict[str, Any], changes: Sequence[tuple[str, Any]]) -> dict[st
     """A copy of `given` with each (section.key, value) applied; what a change displaces goes."""
     changed = {key: dict(section) if isinstance(section, dict) else section for key, section in given.items()}
     for path, value in changes:
-        _drop_what_another_name_would_read(changed, path, value)
+        _drop_displaced(changed, path, value)
     for path, value in changes:
         section, _, key = path.partition(".")
         inner = changed.setdefault(section, {})
@@ -95,16 +98,35 @@ def change(given: dict[str, Any], changes: Sequence[tuple[str, Any]]) -> dict[st
     return changed
 
 
-def _drop_what_another_name_would_read(changed: dict[str, Any], path: str, name: Any) -> None:
-    """`model.name=cnn` over a file with an mlp: `hidden` goes, for it belongs to the name displaced."""
-    section = path.removesuffix(".name")
-    inner = changed.get(section)
-    if path == section or section not in NAMED or not isinstance(inner, dict) or not isinstance(name, str):
+def _drop_displaced(changed: dict[str, Any], path: str, name: Any) -> None:
+    """`model.name=cnn` over a file with an mlp: `hidden` goes, for it belongs to the member that is displaced.
+
+    Sections with several families keep such a key, which a note points out, if it is known without the file's own code.
+    """
+    section, _, key = path.partition(".")
+    inner, kind = changed.get(section), SECTIONS.get(section)
+    if not isinstance(inner, dict) or not isinstance(name, str) or kind is None or inner.get(key) == name:
         return
-    if name in NAMED[section] and name != inner.get("name"):
-        fields = NAMED[section].resolve(name).model_fields
-        for key in inner.keys() - fields.keys():
-            del inner[key]
+    with suppress(UnknownName):  # reported later, with its place
+        if issubclass(kind, Family) and key == "name":
+            displaced = inner.keys() - _keys_of(kind.registry, name, inner.keys())
+        elif issubclass(kind, Composite):
+            registry = next((family.registry for family in kind.families if family.key == key), None)
+            before = inner.get(key)
+            if registry is None or not isinstance(before, str) or ":" not in before:
+                return
+            own = _keys_of(registry, before, set())
+            displaced = (own & inner.keys()) - flat_keys(kind) - _keys_of(registry, name, own) - {key}
+        else:
+            return
+        for other in displaced:
+            del inner[other]
+
+
+def _keys_of(registry: Registry, name: str, unknown: AbstractSet[str]) -> AbstractSet[str]:
+    """What the member of that name reads; `unknown` if it takes any key."""
+    kind = registry.resolve(name)
+    return unknown if kind.model_config.get("extra") == "allow" else flat_keys(kind)
 
 
 def _value(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""How much a module puts out between its input and its loss: what a forward pass keeps for the backward one."""
+"""The size of a module's activations: what a forward pass keeps for the backward pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fedopt.seeding import Purpose, isolated
 
 @torch.no_grad()
 def activations(module: nn.Module, sample: Tensor) -> int:
-    """Numbers that the layers of the module put out for one sample [1, ...]."""
+    """The number of activations of all layers for one sample [1, ...]."""
     outputs: list[int] = []
     hooks = [
         layer.register_forward_hook(lambda _layer, _inputs, output: outputs.extend(_sizes(output)))
@@ -29,7 +29,7 @@ def activations(module: nn.Module, sample: Tensor) -> int:
 
 
 def _sizes(output: object) -> Iterator[int]:
-    """Of every tensor in what a layer puts out: a recurrent layer gives a tuple of them, others a table."""
+    """The size of all tensors in a layer's output, which may be a tuple or a dict of tensors."""
     if isinstance(output, Tensor):
         yield output.numel()
     elif isinstance(output, Mapping):

@@ -22,7 +22,7 @@ class ModelFamily(Family, ABC):
 
     @abstractmethod
     def build(self, sample_shape: Shape, classes: int) -> nn.Module:
-        """A module from samples [B, *sample_shape] to logits [B, classes]. Initialised by torch's defaults."""
+        """A module from samples [B, *sample_shape] to logits [B, classes]. Initialized by torch's defaults."""
 
     def image_shape(self, sample_shape: Shape, smallest: int) -> tuple[int, int, int]:
         """(channels, height, width), for families that work on images of at least smallest x smallest."""

@@ -1,7 +1,7 @@
-"""What a module does beyond computing its output, found by running it rather than by its class.
+"""Side effects and randomness of a module, found by running it and not by its class.
 
-A federated model must compute the same thing whenever it is given the same input: otherwise a result depends on which
-client is trained first, and a saved model does not score what its run reported. Two outcomes are distinguished:
+A federated model must compute the same output for the same input. Otherwise results depend on the order in which
+clients are trained, and a saved model does not reach the scores of its run. Two outcomes are distinguished:
 
     draws    in training its output depends on random numbers (dropout); engines then key these numbers
     refused  it writes buffers or frozen parameters, remembers earlier calls, or draws in evaluation too
@@ -19,17 +19,17 @@ from fedopt.errors import InvalidExperiment
 from fedopt.seeding import Purpose, isolated
 
 SAMPLES = 8
-"""How many samples the module is tried out on."""
+"""Samples in the trial batch."""
 
 CANNOT_RUN = (RuntimeError, ValueError, TypeError, IndexError, KeyError, AttributeError, AssertionError)
-"""What a forward pass may raise for input that it was not made for; NotImplementedError is a RuntimeError."""
+"""Errors of a forward pass on unsuitable input. (NotImplementedError is a RuntimeError.)"""
 
 
 def draws_in_training(module: nn.Module, samples: Tensor, name: str) -> bool:
     """Whether the module's output in train mode depends on random numbers.
 
-    `samples` are real inputs, [n, *shape] with n >= 1, where the module is; `name` is that of the model in messages.
-    InvalidExperiment if the module cannot be federated. The module itself is left as it was, in train mode.
+    `samples` are real inputs, [n, *shape] with n >= 1, on the module's device; `name` is the model's in messages.
+    InvalidExperiment if the module cannot be federated. The module is not changed, and ends in train mode.
     """
     module.train()
     x = samples[: min(SAMPLES, len(samples))]
@@ -80,7 +80,7 @@ def _outputs(module: nn.Module, x: Tensor, name: str, draw: int) -> Tensor:
 
 
 def _state(module: nn.Module) -> Mapping[str, Tensor]:
-    """Parameters and buffers by name, those that no state_dict holds too."""
+    """Parameters and buffers by name, including those that are not in the state_dict."""
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 

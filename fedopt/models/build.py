@@ -1,4 +1,4 @@
-"""From settings and data to a module that can be federated, or a sentence that says why it cannot."""
+"""Builds a module that can be federated, or says in one sentence why it cannot."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Residual networks for small images (He et al. 2016, arXiv:1512.03385) with GroupNorm in place of BatchNorm.
 
-Batch statistics of a non-IID client describe that client, not the population, and averaging them is no
-statistic of anything; GroupNorm has none (Hsieh et al. 2020, arXiv:1910.00189). The stem is one 3x3
-convolution without pooling.
+Batch statistics of a non-IID client describe that client and not the population, and their average describes
+neither. GroupNorm has no batch statistics (Hsieh et al. 2020, arXiv:1910.00189). The stem is one 3x3 convolution
+without pooling.
 """
 
 from __future__ import annotations

@@ -62,4 +62,6 @@ class LocalSettings(Composite):
 
     def notes(self, section: str) -> list[str]:
         """One sentence for each key that was given but that this optimizer does not read, and the optimizer's own."""
-        return self.optimizer.advice() + super().notes(section)
+        idle = self.state != "reset" and not self.optimizer.moment_names
+        without = [f"{section}.state is not used by {self.optimizer.name}: it has no moments here"] if idle else []
+        return self.optimizer.advice() + without + super().notes(section)

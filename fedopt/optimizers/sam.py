@@ -103,15 +103,18 @@ class _AtWorstPoint(Gradient):
 
     def __call__(self) -> Tensor:
         found = self._gradient()
-        self._theta.copy_(self._saved)
+        self._move_back()
         return found
 
     def add_to(self, target: Tensor, keep: float, scale: float) -> None:
         self._gradient.add_to(target, keep, scale)
-        self._theta.copy_(self._saved)
+        self._move_back()
 
     def add_to_theta(self, scale: float) -> None:
         self._gradient.add_to(self._saved, 1.0, scale)
+        self._move_back()
+
+    def _move_back(self) -> None:
         self._theta.copy_(self._saved)
 
 

@@ -111,7 +111,7 @@ class Rounds:
         )
 
     def _broadcast(self, state: ServerState, plan: MeasurePlan) -> Broadcast:
-        down = self._method.algorithm.sends_down(state.server)
+        down = self._method.sends_down(state.server)
         return Broadcast(state.round + 1, state.x, down, plan.gradients)
 
     def _collect(
@@ -139,9 +139,7 @@ class Rounds:
         return answers
 
     def _advance(self, state: ServerState, totals: Totals) -> tuple[Tensor, Vectors]:
-        number, seed = state.round + 1, self._rules.seed
-        released = self._method.channel.release(totals, seed, number)
-        return self._method.algorithm.advance(ServerRound(number, seed), state.x, state.server, released)
+        return self._method.advance(ServerRound(state.round + 1, self._rules.seed), state.x, state.server, totals)
 
 
 @dataclass(frozen=True)

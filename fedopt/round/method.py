@@ -4,14 +4,51 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fedopt.algorithms.base import Algorithm
+from torch import Tensor
+
+from fedopt.algorithms.base import Algorithm, ServerRound
 from fedopt.channel.channel import NO_STAGES, Channel
+from fedopt.optimizers.moments import NO_MOMENTS, Moments
 from fedopt.round.gathering.base import Gathering
 from fedopt.round.gathering.mean import Mean
+from fedopt.vectors.layout import Vectors
+from fedopt.vectors.totals import Totals
 
 
 @dataclass(frozen=True)
 class Method:
+    """All vectors of a federation: the algorithm's, the channel stages', and moments that outlive a round."""
+
     algorithm: Algorithm
     channel: Channel = NO_STAGES
     gathering: Gathering = field(default_factory=Mean)
+    moments: Moments = NO_MOMENTS
+
+    @property
+    def sends_up(self) -> tuple[str, ...]:
+        """Names of the vectors that travel up."""
+        return (*self.algorithm.sends_up, *self.moments.sends_up)
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Names of the numbers that a client may send: for the server, or for the records."""
+        record = self.algorithm.record
+        return frozenset((*self.algorithm.sends_numbers, *(record.model_fields if record is not None else ())))
+
+    def server_state(self, x: Tensor) -> Vectors:
+        """What the server keeps beside the model, before the first round, [P] each."""
+        return {**self.algorithm.server_state(x), **self.moments.server_state(x)}
+
+    def client_state(self, x: Tensor) -> Vectors:
+        """What a client keeps between rounds, before its first one, [P] each."""
+        up = dict.fromkeys(self.sends_up, x)
+        return {**self.algorithm.client_state(x), **self.moments.client_state(x), **self.channel.client_state(up)}
+
+    def sends_down(self, server: Vectors) -> Vectors:
+        return {**self.algorithm.sends_down(server), **self.moments.sends_down(server)}
+
+    def advance(self, round_: ServerRound, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]:
+        """The next model and server state, from what the clients sent."""
+        released = self.channel.release(totals, round_.seed, round_.number)
+        x_new, server_new = self.algorithm.advance(round_, x, server, released)
+        return x_new, {**server_new, **self.moments.advance(released)}

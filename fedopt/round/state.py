@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from fedopt.algorithms.base import Algorithm
+from fedopt.round.method import Method
 from fedopt.round.plausibility import Norms
 from fedopt.vectors.layout import Vectors
 
@@ -21,12 +21,12 @@ class ServerState:
     x: Tensor
     """The global model, [P]."""
     server: Vectors
-    """The algorithm's vectors beside it, [P] each."""
+    """The method's vectors beside it, [P] each."""
     accepted: Mapping[int, int] = field(default_factory=dict)
     """For each client that has taken part, the last round whose update of it is in the model."""
     norms: Norms = field(default_factory=dict)
     """Lengths of the updates that the last rounds accepted."""
 
     @classmethod
-    def initial(cls, x: Tensor, algorithm: Algorithm) -> ServerState:
-        return cls(0, x, algorithm.server_state(x))
+    def initial(cls, x: Tensor, method: Method) -> ServerState:
+        return cls(0, x, method.server_state(x))

@@ -1,6 +1,6 @@
 """`fedopt.run` and `fedopt.resume`: the Python side of `fedopt run`.
 
-Engines are named as strings and imported when used: this package knows of none of them.
+Engines are named by strings and imported when used: this package does not depend on them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def run(
     """Runs the experiment as virtual clients and writes its directory.
 
     `out` is a new directory; by default one below runs/, named by time, data and algorithm. `engine` is "embedded",
-    in this process, or "ray". FedoptError, with one sentence, for whatever is wrong with the experiment or goes
-    wrong in the run.
+    in this process, or "ray". FedoptError, with one sentence, if the experiment is wrong or the run
+    fails.
     """
     play = cast(Callable[[Experiment, Path | None, Sequence[Observer]], History], _load(ENGINES, engine))
     return play(experiment, None if out is None else Path(out), observers)
@@ -42,7 +42,7 @@ def resume(
     observers: Sequence[Observer] = (),
     engine: str = "embedded",
 ) -> History:
-    """Continues a run that was stopped or killed; it ends as if it had never been."""
+    """Continues a run that was stopped or killed. It ends as if it had never stopped."""
     play = cast(Callable[[Path, list[str], Sequence[Observer]], History], _load(RESUMERS, engine))
     return play(Path(directory), list(overrides), observers)
 

@@ -1,10 +1,10 @@
-"""Checkpoints: all a run needs to go on as if it had never stopped.
+"""Checkpoints: everything that a run needs to continue as if it had never stopped.
 
-    checkpoint/checkpoint.json             says which files count; replacing it is the moment a checkpoint is taken
-    checkpoint/server-round-000012.safetensors      x and what the algorithm keeps beside it
-    checkpoint/clients/client-000007-round-000011.safetensors   what a client keeps (virtual clients only)
+    checkpoint/checkpoint.json                     names the files that count; replacing it commits a checkpoint
+    checkpoint/server-round-000012.safetensors     x and the algorithm's vectors beside it
+    checkpoint/clients/client-000007-round-000011.safetensors   a client's state (virtual clients only)
 
-Files are named by round and never changed, so a run killed at any moment leaves the last checkpoint whole.
+Files are named by round and never changed, so a run that is killed at any moment leaves its last checkpoint intact.
 No random state is stored: every stream is keyed by seed, purpose, round and client.
 """
 
@@ -31,7 +31,7 @@ MAY_CHANGE = {
     "metrics": {"drift", "drift_every", "clients_every"},
     "admission": {"largest_norm", "largest_loss", "largest_samples"},
 }
-"""Keys that a resumed run may set anew: none of them changes what the rounds so far have computed."""
+"""Keys that a resumed run may change: none of them changes the results of the rounds so far."""
 
 
 class Manifest(BaseModel):
@@ -42,7 +42,7 @@ class Manifest(BaseModel):
     format: int
     round: int
     experiment: dict[str, dict[str, Any]]
-    """The experiment that the rounds so far were played under."""
+    """The experiment of the rounds so far."""
     accepted: dict[str, int]
     seconds: float
     """Wall time the run has taken so far."""
@@ -73,12 +73,12 @@ class Checkpoints:
         return self._manifest.exists()
 
     def check(self) -> None:
-        """BrokenRun if the last checkpoint's manifest is not whole; InvalidExperiment if the experiment is another."""
+        """BrokenRun if the last manifest is incomplete; InvalidExperiment if the experiment has changed."""
         if self.exists:
             self._read_manifest()
 
     def save(self, state: ServerState, federation: Federation, seconds: float) -> None:
-        """Takes a checkpoint; until its last line is written, the one before counts."""
+        """Writes a checkpoint. Until checkpoint.json is replaced, the previous one counts."""
         self._folder.mkdir(exist_ok=True)
         federation.save(self._folder / "clients", state.accepted)
         write_tensors(self._server_file(state.round), {"x": state.x, **state.server}, {"round": state.round})
@@ -99,7 +99,7 @@ class Checkpoints:
     def load(self, initial: ServerState, federation: Federation) -> tuple[ServerState, float]:
         """The state and the seconds of the last checkpoint.
 
-        BrokenRun, and nothing loaded, if it is not whole; InvalidExperiment if it is of another experiment.
+        BrokenRun, and nothing is loaded, if it is incomplete; InvalidExperiment if the experiment has changed.
         """
         manifest = self._read_manifest()
         like = {"x": initial.x, **initial.server}
@@ -131,7 +131,7 @@ class Checkpoints:
 
 
 def changes_between(before: Experiment, now: Experiment) -> list[str]:
-    """A clause for each key that a resumed run may not change, and that is another now."""
+    """A clause for each key that has changed although a resumed run may not change it."""
     was, is_now = as_sections(before), as_sections(now)
     return [
         f"{section}.{key} was {was[section].get(key)!r} and is now {is_now[section].get(key)!r}"
@@ -142,7 +142,7 @@ def changes_between(before: Experiment, now: Experiment) -> list[str]:
 
 
 def _equal(one: object, other: object) -> bool:
-    """Equality of settings. A nan, which a factory of the user's own may take, equals itself here."""
+    """Equality of settings. Here nan equals nan: a user's own factory may take it."""
     return one == other or repr(one) == repr(other)
 
 

@@ -21,24 +21,24 @@ BATCH = 1024
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How one model does on one test set."""
+    """Loss and accuracy of one model on one test set."""
 
     loss: float
     accuracy: float
     class_accuracy: tuple[float | None, ...]
-    """None for a class that the test set has nothing of."""
+    """None for a class without test samples."""
 
 
 class Evaluator:
     """Evaluates flat models [P] on one test set, in batches."""
 
     def __init__(self, task: Task, layout: Layout, x_test: Tensor, y_test: Tensor, classes: int) -> None:
-        # A module of its own: others may train with the task's meanwhile.
+        # A copy: other threads may train the task's module meanwhile.
         self._task, self._layout = Task(copy.deepcopy(task.module).eval(), task.loss), layout
         self._x, self._y = x_test, y_test
         self._of_class = torch.bincount(y_test, minlength=classes)
         self.threads = 1
-        """How many batches are evaluated at the same time; what comes out is the same to the bit."""
+        """Batches that are evaluated at the same time. The result is the same to the bit."""
 
     @property
     def samples(self) -> int:
@@ -54,7 +54,7 @@ class Evaluator:
         )
 
     def by_owner(self, x: Tensor, owners: np.ndarray, clients: Sequence[int]) -> list[Score]:
-        """On the share of each client that has one; `owners` says whose each test sample is."""
+        """Evaluates x [P] on the share of each client that has one; `owners` is the client of each test sample."""
         losses, correct = (tensor.cpu().numpy().astype(np.float64) for tensor in self._outcomes(x))
         most = max(clients, default=-1) + 1
         samples, loss, right = (
@@ -67,7 +67,7 @@ class Evaluator:
         ]
 
     def of_each(self, model_of: Callable[[int], Tensor], owners: np.ndarray, clients: Sequence[int]) -> list[Score]:
-        """`model_of` each client [P] on its own share, where it has one."""
+        """Evaluates each client's own model, `model_of` its number, [P], on its share, if it has one."""
         scores: list[Score] = []
         for client in clients:
             rows = torch.from_numpy(np.flatnonzero(owners == client)).to(self._y.device)
@@ -78,7 +78,7 @@ class Evaluator:
 
     @torch.no_grad()
     def _outcomes(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The loss of each sample, or of those in `rows`, and whether the model gets it right, [n] each."""
+        """The loss of each sample, or of those in `rows`, and whether the model predicts it, [n] each."""
         for name, view in self._layout.split(x).items():
             self._task.module.get_parameter(name).copy_(view)
         with on_gpu("full"):

@@ -1,4 +1,4 @@
-"""The record of a round: what its work amounted to, how good the new model is, and how far the clients drifted."""
+"""The record of a round: its work, the evaluation of the new model, and how far the clients drifted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from fedopt.vectors.layout import Layout
 
 @dataclass(frozen=True)
 class Draft:
-    """A record of a round but for how good its model is, which may not be known yet."""
+    """A record of a round before the evaluation of its model is known."""
 
     state: ServerState
     work: RoundWork
@@ -38,11 +38,11 @@ class Draft:
     algorithm: dict[str, float | None] | None
     divergence: float | None
     seconds: float
-    """What it took so far."""
+    """Wall time so far."""
 
 
 class Recorder:
-    """Says what to measure of a round before it, and makes the record after it."""
+    """Plans what to measure of a round, and makes the record after it."""
 
     def __init__(
         self,
@@ -61,14 +61,14 @@ class Recorder:
         self._best_by_class: list[float | None] = []
         self._aside = ThreadPoolExecutor(1, "evaluation")
         self.share = 0.0
-        """The last evaluation's part of its round, in seconds of seconds."""
+        """The share of the last round that its evaluation took."""
 
     def plan(self, round_: int) -> MeasurePlan:
         """What to measure of that round."""
         return MeasurePlan(self._layers, self._metrics.wants_gradients(round_, self._run.rounds))
 
     def begin(self, state: ServerState, work: RoundWork) -> Draft:
-        """Measures what it must before the next round is trained; the model is evaluated meanwhile, and beyond."""
+        """Takes the measures that the next round would overwrite; the evaluation goes on in a thread."""
         start = time.perf_counter()
         clients = self._spread_over_clients(state)
         wanted = state.round % self._run.eval_every == 0 or state.round == self._run.rounds
@@ -86,7 +86,7 @@ class Recorder:
         )
 
     def finish(self, draft: Draft) -> RoundRecord:
-        """Waits for the evaluation; Diverged if the new model is useless."""
+        """Waits for the evaluation; Diverged if the loss of the new model is not finite."""
         start = time.perf_counter()
         work = draft.work
         evaluation = self._outcome(draft)
@@ -116,7 +116,7 @@ class Recorder:
             self._reference.save(folder, round_)
 
     def restore(self, folder: Path, records: Sequence[RoundRecord]) -> None:
-        """Goes on after these rounds."""
+        """Continues after these rounds."""
         for record in records:
             if record.classes is not None:
                 self._best_by_class = best_so_far(self._best_by_class, record.classes.accuracy)

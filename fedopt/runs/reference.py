@@ -1,4 +1,4 @@
-"""The centralised run that a federated one is compared with, as the recorder sees it."""
+"""The interface of the centralized run that a federated run is compared with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fedopt.round.loop import RoundWork
 
 
 class Reference(Protocol):
-    """Starts at the same weights and, round by round, sees as many samples as the round's clients did.
+    """Starts from the same weights and trains, in every round, on as many samples as the round's clients.
 
     Zhao, Li, Lai, Suda, Civin, Chandra, "Federated Learning with Non-IID Data", 2018 (arXiv:1806.00582).
     """
@@ -21,7 +21,7 @@ class Reference(Protocol):
         ...
 
     def save(self, folder: Path, round_: int) -> None:
-        """Stores x_central beside a checkpoint of that round; what the one before needs stays."""
+        """Stores x_central for a checkpoint of that round, and keeps the file of the checkpoint before."""
         ...
 
     def restore(self, folder: Path, round_: int) -> None:

@@ -1,4 +1,4 @@
-"""One run from start, or resume, to summary: commits rounds to the run directory and tells whoever watches."""
+"""One run from its start, or resume, to its summary: commits rounds to the run directory and informs observers."""
 
 from __future__ import annotations
 
@@ -21,37 +21,36 @@ from fedopt.round.selection import Terms
 from fedopt.round.state import ServerState
 from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory
-from fedopt.runs.evaluation import Evaluator
 from fedopt.runs.history import Final, History, RoundRecord, summarize
 from fedopt.runs.interruption import uninterrupted
 from fedopt.runs.recorder import Draft, Recorder
 from fedopt.runs.reference import Reference
+from fedopt.runs.setup import Setup
 from fedopt.storage.files import storing
-from fedopt.task import Task
 from fedopt.vectors.layout import Layout, fingerprint, state_of
 
 WORTH_GOING_AHEAD = 0.05
-"""The part of a round that its evaluation must take before the next round is trained meanwhile."""
+"""The next round is trained while a model is evaluated if evaluation takes more than this share of a round."""
 
 CHECKPOINT_SHARE = 0.05
-"""With checkpoint_every = "auto", the part of the time that checkpoints may take."""
+"""The share of the time that checkpoints may take with checkpoint_every = "auto"."""
 
 
 class Observer(Protocol):
-    """Whoever watches a run: a progress display, a logger."""
+    """Follows a run: a progress display, a logger."""
 
     def started(self, directory: Path, rounds_done: int, rounds: int) -> None: ...
 
     def round_done(self, record: RoundRecord) -> None: ...
 
     def ended(self) -> None:
-        """The run is over, for whatever reason."""
+        """The run has ended, or has stopped with an error."""
         ...
 
 
 @runtime_checkable
 class Listener(Protocol):
-    """An observer that also wants to know how the work is done."""
+    """An observer that also takes notes: which backend trains, what is unusual in the data."""
 
     def note(self, sentence: str) -> None: ...
 
@@ -68,34 +67,31 @@ class Run:
     def __init__(
         self,
         directory: RunDirectory,
-        task: Task,
+        setup: Setup,
         federation: Federation,
-        evaluate: Evaluator,
         observers: Sequence[Observer] = (),
         terms: Terms | None = None,
         command: str = "fedopt run",
         reference: Reference | None = None,
     ) -> None:
-        """`terms` are those of a simulation unless given; `command` is what resumes such a run.
-
-        `reference` is a centralised run to measure divergence from.
-        """
+        """`terms` are those of a simulation by default; `command` is the one that resumes such a run. `reference` is a
+        centralized run to measure the divergence from."""
         self._directory, self._experiment = directory, directory.experiment
-        self._task, self._federation, self._evaluate = task, federation, evaluate
+        self._task, self._federation, self._evaluate = setup.task, federation, setup.evaluator
         self._observers, self._command = observers, command
         self._terms = terms or _strict(self._experiment)
-        self._layout = Layout.of(task.module)
+        self._layout = Layout.of(setup.task.module)
         self._checkpoints = Checkpoints(directory.path / "checkpoint", directory.experiment)
-        self._state = ServerState.initial(self._layout.flatten(task.module), self._experiment.algorithm)
+        self._state = ServerState.initial(self._layout.flatten(setup.task.module), self._experiment.method)
         self._records: list[RoundRecord] = []
         self._draft: Draft | None = None
         """A round that is trained but does not count yet."""
-        self._recorder = Recorder(self._experiment, self._layout, federation, evaluate, reference)
+        self._recorder = Recorder(self._experiment, self._layout, federation, setup.evaluator, reference)
         self._began, self._seconds_before = time.perf_counter(), 0.0
         self._saved_round, self._saved_at, self._save_cost = -1, self._began, 0.0
 
     def resume(self) -> None:
-        """Takes up the last checkpoint; BrokenRun, and nothing changed, if it is not whole."""
+        """Loads the last checkpoint. BrokenRun, and nothing is changed, if it is incomplete or was edited."""
         if not self._checkpoints.exists and not self._directory.has_records:
             return  # killed before its first checkpoint, and so before its first round
         self._state, self._seconds_before = self._checkpoints.load(self._state, self._federation)
@@ -106,17 +102,17 @@ class Run:
         self._recorder.restore(self._directory.path / "checkpoint", self._records)
 
     def write_partition(self, labels: LabelSpread) -> None:
-        """Who holds what, as a file of the run."""
+        """Writes partition.json."""
         with self._writing():
             self._directory.write_partition(labels)
 
     def keep_fingerprint(self, found: Fingerprint) -> None:
-        """What the data are, as a file of the run; DataUnavailable if the run had others before."""
+        """Writes fingerprint.json; DataUnavailable if the run was started on other data."""
         with self._writing():
             self._directory.keep_fingerprint(found)
 
     def complete(self) -> History:
-        """Plays the rounds that are left. Whatever ends it early, the last good state is saved first."""
+        """Runs the remaining rounds. If an error or Ctrl-C ends it early, the last good state is saved first."""
         if self._saved_round < 0:
             self._save()
         with self._writing():
@@ -145,12 +141,12 @@ class Run:
         with self._writing():
             self._directory.withdraw_summary()
         experiment = self._experiment
-        algorithm, local = experiment.algorithm, experiment.local
+        local = experiment.local
         bounds = Bounds(
             experiment.admission,
             lambda samples: local_steps(samples, local),
-            vectors=algorithm.sends_up,
-            numbers=algorithm.sends_numbers,
+            vectors=experiment.method.sends_up,
+            numbers=experiment.algorithm.sends_numbers,
         )
         rules = Rules(self._terms, experiment.run.seed, bounds)
         rounds = Rounds(experiment.method, self._federation, rules, self._recorder.plan)
@@ -168,13 +164,13 @@ class Run:
                 self._save()
 
     def _goes_ahead(self, state: ServerState) -> bool:
-        """Whether the next round is trained while this one's model is evaluated. A question of time, not of results."""
+        """Whether the next round is trained while this one's model is evaluated. It changes no result."""
         run = self._experiment.run
         last = state.round >= run.rounds or run.stop_at_target
         return self._federation.trains_ahead and not last and self._recorder.share > WORTH_GOING_AHEAD
 
     def _commit_draft(self, ahead: bool = False) -> None:
-        """Ends the round that is drafted, if one is: from here on it counts. `ahead`: the next one is trained."""
+        """Commits the round that was trained last, if that is still to do. `ahead`: the next one is trained."""
         draft = self._draft
         if draft is None:
             return
@@ -257,7 +253,7 @@ class Run:
 
     @contextmanager
     def resumable(self) -> Iterator[None]:
-        """For what may stop the run: its reason is followed by how to go on, unless that would end in the same way."""
+        """Adds to a RunStopped how to resume, unless a resumed run would end in the same way."""
         try:
             yield
         except Diverged:
@@ -267,7 +263,7 @@ class Run:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """For what writes files of the run: a failure says up to where the run is saved, and how to go on."""
+        """For code that writes files of the run: a failure says which round is saved, and how to resume."""
         path = self._directory.path
         try:
             with storing(path):
@@ -284,6 +280,6 @@ class Run:
 
 
 def _strict(experiment: Experiment) -> Terms:
-    """In a simulation nobody is late or lost: an update that is missing is a mistake in the experiment."""
+    """In a simulation no client is late or lost: a missing update is an error in the experiment."""
     cohort = experiment.cohort_size
     return Terms(cohort, cohort, experiment.run.min_replies or cohort)

@@ -1,4 +1,4 @@
-"""What a run stands on before its first round: data, model, test set, on the device and in the type it asks for."""
+"""Data, model and test set of a run, on its device and in its dtype, before the first round."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Setup:
     task: Task
     evaluator: Evaluator
     data_sha256: str
-    """The data set's fingerprint, from before it was moved and cast."""
+    """The data set's fingerprint, taken before it was moved and cast."""
 
     @property
     def vector_bytes(self) -> int:
@@ -33,7 +33,7 @@ class Setup:
 
 
 def set_up(experiment: Experiment) -> Setup:
-    """Reads, builds and moves; DataUnavailable or InvalidExperiment says what cannot be had."""
+    """Reads the data and builds the model; DataUnavailable or InvalidExperiment says what is wrong."""
     settings = experiment.run
     device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
     dataset = load_dataset(experiment.data, settings.seed)

@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a run that was killed, finds the old or the new one and nothing between."""
+"""Atomic file writes: a reader, or a run that was killed, finds the old file or the new one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Errors of a disk, a quota or a file size limit that is exhausted."""
 
 NOT_WRITABLE = NO_ROOM | {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE}
-"""Errors of the file system; others, of connections say, are not about files."""
+"""Errors of the file system, as opposed to those of connections."""
 
 
 def replace_file(file: Path, content: bytes) -> None:
-    """Puts `content` in place of the file at once, and on the disk before it counts. A failure leaves no draft."""
+    """Replaces the file atomically, once `content` is on disk. A failure leaves no temporary file."""
     draft = file.with_name(f".{file.name}.draft")
     try:
         with open(draft, "wb") as stream:
@@ -34,7 +34,7 @@ def replace_file(file: Path, content: bytes) -> None:
 
 @contextmanager
 def storing(folder: Path) -> Iterator[None]:
-    """For code that writes into `folder`: NotStored, with the reason, where the file system refuses."""
+    """For code that writes into `folder`: turns file system errors into NotStored with the reason."""
     try:
         yield
     except OSError as error:

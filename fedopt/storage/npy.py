@@ -1,8 +1,8 @@
-"""Reads an array in NumPy's .npy format that a stranger sent, if it is exactly the array that is expected.
+"""Reads an untrusted array in NumPy's .npy format, if it is exactly the array that is expected.
 
-numpy.load allocates what a header declares before it reads, evaluates the header as Python, and takes zip files and
-pickles as well. This reader knows the one form in which numpy.save writes a plain array, and compares: the type, the
-shape and the number of bytes must be those expected before the numbers are looked at, and nothing is allocated.
+numpy.load allocates what a header declares before it reads, evaluates the header as Python, and also takes zip files
+and pickles. This reader accepts only the form in which numpy.save writes a plain array. It compares dtype, shape and
+number of bytes with the expected ones, and allocates nothing.
 
     \\x93NUMPY, major, minor, length of the header (2 bytes in version 1, 4 in versions 2 and 3; little-endian),
     {'descr': '<f4', 'fortran_order': False, 'shape': (3,), }, spaces, a line break, the numbers

@@ -1,4 +1,4 @@
-"""Tensors on disk: safetensors files that carry their own checksum and say what they are; data, never code."""
+"""Tensors on disk: safetensors files with a checksum and metadata. They contain data only, never code."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from fedopt.vectors.layout import Vectors, fingerprint
 
 
 def write_tensors(file: Path, tensors: Vectors, about: Mapping[str, int | str]) -> None:
-    """Replaces `file` atomically; `about` is kept beside the tensors and checked when they are read."""
+    """Replaces `file` atomically. `about` is stored as metadata and checked when the file is read."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {key: str(value) for key, value in about.items()} | {"sha256": fingerprint(plain)}
     replace_file(file, safetensors.torch.save(plain, metadata))
 
 
 def read_tensors(file: Path, like: Vectors, about: Mapping[str, int | str]) -> dict[str, Tensor]:
-    """The tensors of `file`, on the device of `like` and with just its names, shapes and types.
+    """The tensors of `file`, on the device of `like`, with the names, shapes and dtypes of `like`.
 
-    BrokenRun, with the reason, for a file that is missing, torn, edited or another than `about` says.
+    BrokenRun, with the reason, for a file that is missing, torn or edited, or whose metadata are not `about`.
     """
     try:
         with safetensors.safe_open(file, framework="pt") as content:

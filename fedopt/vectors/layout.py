@@ -1,7 +1,7 @@
 """Named parameters and flat vectors: a client's trainable parameters are one vector [P], lanes are [lanes, P].
 
-One flat vector makes a step, a norm, a correction or a sum one operation whatever the model, makes a
-prefix of lanes one contiguous block, and makes an update one object on the wire.
+With one flat vector, a step, a norm, a correction or a sum is one operation for any model, the first lanes are one
+contiguous block, and an update is one object on the wire.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Vectors = Mapping[str, Tensor]
 
 
 def finest(like: Tensor) -> torch.dtype:
-    """The type to add up in, on the device of `like`: float64 wherever there is one."""
+    """The dtype for sums on the device of `like`: float64 if the device has it."""
     return torch.float32 if like.device.type == "mps" else torch.float64
 
 

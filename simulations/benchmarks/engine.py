@@ -156,7 +156,7 @@ class Bench:
             ),
             Resources(setting.cohort, self.workers),
         )
-        self.state = ServerState.initial(self.layout.flatten(self.module), self.experiment.algorithm)
+        self.state = ServerState.initial(self.layout.flatten(self.module), self.experiment.method)
         self.cohort = select_cohort(len(self.parts), setting.cohort, seed=0, round_=1)
         self._plan = NO_MEASURES
         rules = Rules(Terms.all_of(setting.cohort), seed=0)

@@ -79,7 +79,7 @@ class _Arm:
             ),
             Resources(cohort, workers, memory_share=share),
         )
-        self.state = ServerState.initial(Layout.of(module).flatten(module), experiment.algorithm)
+        self.state = ServerState.initial(Layout.of(module).flatten(module), experiment.method)
         self._rounds = Rounds(experiment.method, self.federation, Rules(Terms.all_of(cohort), seed=0))
 
     def play(self) -> None:

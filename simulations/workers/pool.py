@@ -240,7 +240,7 @@ class WorkerPool:
     # What follows runs in the worker.
 
     def _work(self, pipe: Connection) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who says when it is over
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the pool
         _keep_open_only(pipe)
         _keep_freed_memory()
         _let_others_wake_first()
@@ -251,7 +251,7 @@ class WorkerPool:
             try:
                 group = pipe.recv()
             except (EOFError, OSError):
-                os._exit(0)  # whoever started this is gone, or needs it no longer
+                os._exit(0)  # the parent is gone, or has closed the pool
             try:
                 trainer = trainer or self._make_trainer()
                 outcome: list[Report] | Exception = self._train(trainer, group)
@@ -260,7 +260,7 @@ class WorkerPool:
             try:
                 pipe.send((group.number, outcome))
             except OSError:
-                os._exit(0)  # nobody waits for it
+                os._exit(0)  # the parent is gone
             gc.collect()
 
     def _train(self, trainer: Trainer, group: TaskGroup) -> list[Report]:
@@ -297,7 +297,7 @@ def _keep_open_only(pipe: Connection) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Has malloc reuse large blocks in place of returning them, whose pages would have to be made anew each round."""
+    """Makes malloc reuse large blocks. Returned ones would get new pages in every round, which takes time."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
@@ -305,20 +305,20 @@ def _keep_freed_memory() -> None:
 
 
 def _let_others_wake_first() -> None:
-    """Has Linux not put this process in the parent's place when it is given work: there are others to be told yet."""
+    """Keeps Linux from preempting the parent when this process gets work: other workers still wait for theirs."""
     if hasattr(os, "SCHED_BATCH"):
         with suppress(PermissionError):  # where a sandbox forbids it, rounds start a little later
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _collect_garbage_between_groups() -> None:
-    """What was there before the fork is never garbage; what steps leave behind waits until a group is delivered."""
+    """Garbage is collected between task groups; objects from before the fork are never looked at."""
     gc.freeze()
     gc.disable()
 
 
 def _portable(error: Exception) -> Exception:
-    """The error if it can travel, or one that says the same."""
+    """The error if it can be pickled, or one with the same message."""
     if isinstance(error, FedoptError):
         return error
     return RuntimeError(f"{type(error).__name__} in a worker process: {error}")

@@ -1,7 +1,7 @@
-"""Vectors that several processes see: in shared memory, or in a file of their own where they are too many for it.
+"""Vectors that several processes share: in memory, or in a file if they are too large.
 
-Pages take room only once they are written, so rows may be laid out for every client there could be. The file has no
-name: it is gone with the last process that maps it, however that ends.
+Pages take memory only when they are written, so there may be rows for every possible client. The file has no name: the
+system removes it when the last process ends.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch import Tensor
 from fedopt.errors import InvalidExperiment
 
 MEMORY_SHARE = 0.25
-"""The part of the machine's memory that such vectors may fill before they go to the disk."""
+"""The largest share of the machine's memory for such vectors; larger ones go to disk."""
 
 
 def shared_rows(rows: int, like: Tensor, share: float | None = None) -> Tensor:
-    """Zeros [rows, P] that a process forked from here shares; on the disk if they are more than `share` of memory."""
+    """Zeros [rows, P] that forked processes share; on disk if they exceed `share` of the memory."""
     size = max(1, rows * like.numel() * like.element_size())
     if size <= (MEMORY_SHARE if share is None else share) * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         mapped = mmap.mmap(-1, size)

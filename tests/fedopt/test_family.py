@@ -29,6 +29,7 @@ SHAPES = Registry(
         "tile": f"{HERE}:Tile",
         "slab": f"{HERE}:Tile",
         "grown": f"{HERE}:Grown",
+        "drawn": f"{HERE}:Drawn",
     },
     base=f"{HERE}:Shape",
 )
@@ -60,6 +61,10 @@ class Box(Shape):
 
 class Tile(Shape):
     side: int = 1
+
+
+class Drawn(Shape):
+    seed: int
 
 
 class Grown(Composite, Shape):
@@ -290,6 +295,8 @@ def test_keys_that_nothing_reads_are_remembered_and_left_out() -> None:
     default = Drawing(name="box", radius=1.0)
     assert default.unread == {"radius": "box"}
     assert default.notes("drawing") == []
+    needed = Drawing(name="circle", seed=3)
+    assert needed.notes("drawing") == ["drawing.seed is not used by circle"]  # a required key has no default
     of_a_wrapper = Drawing(base="box", factor=2.0, corners=[0.0])
     assert of_a_wrapper.unread == {"base": "circle", "factor": "circle", "corners": "circle"}
     assert of_a_wrapper.notes("drawing") == ["drawing.base is not used by circle"]

@@ -107,6 +107,37 @@ def test_a_source_is_given_as_an_object(tmp_path: Path) -> None:
     assert given.data.source.title == "own.npz"
 
 
+OWN = f"""
+[data]
+partition = "{HERE}:Alternating"
+every = 2
+clients = 3
+[algorithm]
+name = "{HERE}:Halved"
+factor = 0.25
+server_lr = 0.5
+[model]
+name = "{HERE}:factory"
+anything = 3
+"""
+
+
+def test_an_override_displaces_an_own_member_with_its_keys(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(OWN)
+    file = tmp_path / "own.toml"
+    assert read_experiment(file, ["data.partition=iid"]).data.model_dump()["partition"] == "iid"
+    assert read_experiment(file, ["data.partition=iid"]).notes() == []
+    assert read_experiment(file, ["data.every=3"]).data.partition == Alternating(every=3)
+    assert read_experiment(file, ["algorithm.name=fedavg"]).algorithm == FedAvg(server_lr=0.5)
+    other = read_experiment(file, [f"model.name={HERE}:Doubling"]).model
+    assert other.model_dump() == {"name": f"{HERE}:Doubling", "anything": 3}  # any factory may take any key
+    assert read_experiment(file, [f"model.name={HERE}:Linear"]).model == Linear()
+    mlp = read_experiment(file, ["model.name=mlp", "algorithm.name=scaffold", "algorithm.variant=full-gradient"])
+    assert (mlp.model.name, mlp.algorithm.name) == ("mlp", "scaffold")
+    with pytest.raises(InvalidExperiment, match=r"^data\.partition: unknown partition 'idd'; did you mean iid"):
+        read_experiment(file, ["data.partition=idd"])
+
+
 @pytest.mark.parametrize("name", ["factory", "Doubling"])
 def test_a_model_s_name_from_outside_that_is_no_model_family_is_a_factory(name: str) -> None:
     model = small(model={"name": f"{HERE}:{name}", "anything": 3}).model

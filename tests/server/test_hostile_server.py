@@ -23,8 +23,6 @@ from clients.deployed.bounds import MOST_CLIENTS
 from clients.deployed.connection import Credentials, Rejected
 from clients.deployed.node import Node
 from fedopt.experiment.experiment import Experiment
-from fedopt.family import Composite
-from fedopt.optimizers.local import LocalSettings
 from fedopt.wire import HELLO, TRAIN, Farewell, Hello
 from server.links import Link
 from server.superlink import SuperLink
@@ -289,22 +287,14 @@ NAMES_CODE: dict[str, Callable[[str], Any]] = {
     "local.optimizer": lambda code: {"local": {"optimizer": code}},
     "local.base": lambda code: {"local": {"optimizer": "sam", "base": code}},
     "local.base, unread": lambda code: {"local": {"optimizer": "sgd", "base": code}},
+    "local.schedule": lambda code: {"local": {"schedule": code}},
     "channel.stages": lambda code: {"channel": {"stages": [{"name": code}]}},
     "channel.stages, bare": lambda code: {"channel": {"stages": [code]}},
     "gathering.name": lambda code: {"gathering": {"name": code}},
 }
 
 
-OPTIMIZERS_ARE_A_FAMILY = issubclass(LocalSettings, Composite)
-
-
-@pytest.mark.parametrize(
-    "key",
-    [
-        pytest.param(key, marks=pytest.mark.xfail(key.startswith("local.") and not OPTIMIZERS_ARE_A_FAMILY, reason=key))
-        for key in NAMES_CODE
-    ],
-)
+@pytest.mark.parametrize("key", NAMES_CODE)
 @pytest.mark.parametrize("allowed", [False, True])
 def test_code_is_imported_only_where_it_is_allowed_whatever_key_names_it(
     key: str, allowed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -28,6 +28,7 @@ from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
 from fedopt.optimizers.local import LocalSettings
 from fedopt.round.federation import Broadcast, WorkOrder
+from fedopt.schedules.base import Schedule
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
 from simulations.sizing import choose_recording
@@ -128,6 +129,13 @@ def rounds(trainer: LaneTrainer, algorithm: Algorithm, start: Tensor) -> list[Re
     return results
 
 
+class Decaying(Schedule):
+    """Another rate at every step of every round."""
+
+    def rate(self, lr: float, round_: int, step: int) -> float:
+        return lr * 0.9**round_ / (1 + step)
+
+
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {},
     "momentum": {"momentum": 0.9, "weight_decay": 0.01},
@@ -137,6 +145,11 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sam on adam": {"optimizer": "sam", "base": "adam", "p": 1.0},
     "clip": {"clip": 0.5},
     "full batches": {"batch_size": "full", "steps": 3},
+    "decaying": {"schedule": Decaying()},
+    "decaying momentum": {"schedule": Decaying(), "momentum": 0.9},
+    "decaying nesterov": {"schedule": Decaying(), "momentum": 0.9, "nesterov": True},
+    "decaying adam": {"schedule": Decaying(), "optimizer": "adam", "lr": 0.003},
+    "decaying sam": {"schedule": Decaying(), "optimizer": "sam"},
 }
 
 

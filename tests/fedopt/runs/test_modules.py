@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
+from fedopt.errors import InvalidExperiment
 from fedopt.experiment.file import read_experiment
+from fedopt.runs.modules import recall_modules, record_modules
 from fedopt.wire import Hello
 from tests.commands import fedopt
 
@@ -50,6 +56,31 @@ def test_a_run_goes_on_and_is_reported_from_another_folder(tmp_path: Path) -> No
 
     own.rename(tmp_path / "moved")  # the module that is at hand is the only one
     assert fedopt("run", "--resume", tmp_path / "run", "--quiet", cwd=tmp_path / "moved").returncode == 0
+
+
+def test_what_an_older_run_has_recorded_is_still_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "factory_of_an_older_run.py").write_text(FACTORY.format(bias=True))
+    place = {"module": "factory_of_an_older_run", "folder": str(tmp_path / "own")}
+    (tmp_path / "model-module.json").write_text(json.dumps(place))
+    recall_modules({"model": {"name": "another_factory:build"}}, tmp_path)
+    assert find_spec("factory_of_an_older_run") is None
+    recall_modules({"model": {"name": "factory_of_an_older_run:build"}}, tmp_path)
+    assert find_spec("factory_of_an_older_run") is not None
+    (tmp_path / "model-module.json").write_text("{")
+    with pytest.raises(InvalidExperiment, match=r"model-module\.json cannot be read: remove it, or mend it"):
+        recall_modules({}, tmp_path)
+
+
+def test_a_run_records_all_modules_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "one_of_two.py").write_text("")
+    (tmp_path / "two_of_two").mkdir()
+    (tmp_path / "two_of_two" / "__init__.py").write_text("")
+    record_modules(["one_of_two:A", "two_of_two.part:B", "one_of_two:C", "gone_from_here:D"], tmp_path)
+    recorded = json.loads((tmp_path / "modules.json").read_text())
+    assert recorded == {"folders": {"one_of_two": str(tmp_path), "two_of_two": str(tmp_path)}}
 
 
 def test_it_is_found_beside_the_file_that_names_it(tmp_path: Path) -> None:

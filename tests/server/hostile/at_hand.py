@@ -20,6 +20,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.loop import RoundWork
+from fedopt.round.method import Method
 from fedopt.round.plausibility import Bounds
 from fedopt.round.selection import Terms
 from fedopt.round.state import ServerState
@@ -76,7 +77,7 @@ class AtHand(DirectLink):
     def round(self, answer: Answer) -> tuple[ServerState, RoundWork]:
         """One round from the same start, in which client HOSTILE answers so."""
         self.answer = answer
-        state = ServerState.initial(torch.from_numpy(START.copy()), FedAvg())
+        state = ServerState.initial(torch.from_numpy(START.copy()), Method(FedAvg()))
         bounds = Bounds(steps=lambda samples: STEPS)
         return play_round(state, FedAvg(), self.federation, Terms(3, 3, 2), bounds=bounds)
 
