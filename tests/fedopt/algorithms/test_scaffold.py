@@ -40,6 +40,10 @@ def sizes(clients: int, kind: str) -> tuple[int, ...]:
 
 LOCAL = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV}
 
+SLOW = [pytest.mark.slow]
+ALWAYS = {(8, cohort, "unequal", "samples") for cohort in (8, 2, 1)}
+ALWAYS |= {(8, 2, "unequal", "uniform"), (100, 10, "unequal", "samples")}
+
 SETTINGS = [
     pytest.param(
         LOCAL[name],
@@ -48,8 +52,9 @@ SETTINGS = [
         kind,
         weighting,
         id=f"{weighting}-{kind}-{clients}-{cohort}-{name}",
-        # The large ones take seconds each: all of them are in `make test-slow`, the hardest always.
-        marks=[pytest.mark.slow] if clients == 100 and (kind == "equal" or name != "momentum") else [],
+        # Each takes seconds: all are in `make test-slow`, and one of each kind always. With equal sizes both weightings
+        # are the same.
+        marks=[] if (clients, cohort, kind, weighting) in ALWAYS and (clients < 100 or name == "momentum") else SLOW,
     )
     for name in LOCAL
     for clients, cohort in [(8, 8), (8, 2), (8, 1), (100, 10)]
