@@ -80,7 +80,7 @@ def run_deployed(directory: RunDirectory, setup: Setup, link: Link, options: Dep
         options.report(f"note: {sentence}")
     if experiment.metrics.divergence:
         options.report("note: metrics.divergence is left out: it needs a centralized run, which only fedopt run has")
-    run = Run(directory, setup, federation, options.observers, terms, options.command)
+    run = Run(directory, setup.problem, federation, options.observers, terms, options.command)
     run.resume()
     with run.resumable():
         federation.wait_for_clients()

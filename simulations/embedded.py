@@ -26,7 +26,7 @@ from fedopt.runs.directory import RunDirectory, check_unused, read_run_experimen
 from fedopt.runs.history import History
 from fedopt.runs.reference import Reference
 from fedopt.runs.runner import Listener, Observer, Run
-from fedopt.runs.setup import Setup, set_up
+from fedopt.runs.setup import Problem, set_up
 from simulations.centralized import CentralRun
 from simulations.ranks import RankedFederation, Shard, is_first, launched, together
 from simulations.sizing import choose_lanes, choose_recording, choose_workers
@@ -94,20 +94,22 @@ def _prepared(experiment: Experiment) -> Iterator[Prepared]:
 class Prepared:
     """A run that is ready for its first round."""
 
-    setup: Setup
+    problem: Problem
     federation: VirtualFederation | RankedFederation
     labels: LabelSpread
     fingerprint: Fingerprint
     reference: Reference | None
     how: str
     """One line on how clients are trained, and why."""
+    notes: Sequence[str] = ()
+    """Sentences about properties of the data."""
 
     def in_directory(self, directory: RunDirectory, observers: Sequence[Observer]) -> Run:
         for observer in observers:
             if isinstance(observer, Listener):
-                for sentence in (self.how, *(f"note: {sentence}" for sentence in self.setup.dataset.notes)):
+                for sentence in (self.how, *(f"note: {sentence}" for sentence in self.notes)):
                     observer.note(sentence)
-        return Run(directory, self.setup, self.federation, observers, reference=self.reference)
+        return Run(directory, self.problem, self.federation, observers, reference=self.reference)
 
     def close(self) -> None:
         self.federation.close()
@@ -117,7 +119,7 @@ def prepare(experiment: Experiment) -> Prepared:
     """Does everything that can fail before the first round: data, partition, model, device."""
     settings = experiment.run
     setup = set_up(experiment)
-    task, dataset, evaluator = setup.task, setup.dataset, setup.evaluator
+    task, dataset, evaluator = setup.problem.task, setup.dataset, setup.problem.evaluator
     parts = partition(dataset, experiment.data, settings.seed)
     owners = owners_of_tests(dataset, parts, settings.seed)
 
@@ -159,4 +161,4 @@ def prepare(experiment: Experiment) -> Prepared:
     exactness = "" if settings.products == "full" else f"; products in {settings.products}"
     how = f"training in {processes} of up to {federation.lanes} clients; backend: {choice.backend}, {choice.why}"
     fingerprint = Fingerprint(data=setup.data_sha256, partition=fingerprint_partition(parts))
-    return Prepared(setup, federation, labels, fingerprint, reference, how + exactness)
+    return Prepared(setup.problem, federation, labels, fingerprint, reference, how + exactness, dataset.notes)

@@ -25,7 +25,7 @@ from fedopt.runs.history import Final, History, RoundRecord, summarize
 from fedopt.runs.interruption import uninterrupted
 from fedopt.runs.recorder import Draft, Recorder
 from fedopt.runs.reference import Reference
-from fedopt.runs.setup import Setup
+from fedopt.runs.setup import Problem
 from fedopt.storage.files import storing
 from fedopt.vectors.layout import Layout, fingerprint, state_of
 
@@ -67,7 +67,7 @@ class Run:
     def __init__(
         self,
         directory: RunDirectory,
-        setup: Setup,
+        problem: Problem,
         federation: Federation,
         observers: Sequence[Observer] = (),
         terms: Terms | None = None,
@@ -77,16 +77,16 @@ class Run:
         """`terms` are those of a simulation by default; `command` is the one that resumes such a run. `reference` is a
         centralized run to measure the divergence from."""
         self._directory, self._experiment = directory, directory.experiment
-        self._task, self._federation, self._evaluate = setup.task, federation, setup.evaluator
+        self._task, self._federation, self._evaluate = problem.task, federation, problem.evaluator
         self._observers, self._command = observers, command
         self._terms = terms or _strict(self._experiment)
-        self._layout = Layout.of(setup.task.module)
+        self._layout = Layout.of(problem.task.module)
         self._checkpoints = Checkpoints(directory.path / "checkpoint", directory.experiment)
-        self._state = ServerState.initial(self._layout.flatten(setup.task.module), self._experiment.method)
+        self._state = ServerState.initial(self._layout.flatten(problem.task.module), self._experiment.method)
         self._records: list[RoundRecord] = []
         self._draft: Draft | None = None
         """A round that is trained but does not count yet."""
-        self._recorder = Recorder(self._experiment, self._layout, federation, setup.evaluator, reference)
+        self._recorder = Recorder(self._experiment, self._layout, federation, problem.evaluator, reference)
         self._began, self._seconds_before = time.perf_counter(), 0.0
         self._saved_round, self._saved_at, self._save_cost = -1, self._began, 0.0
 

@@ -19,17 +19,24 @@ from fedopt.vectors.layout import Layout
 
 
 @dataclass(frozen=True)
-class Setup:
-    dataset: Dataset
+class Problem:
+    """What a run learns, and how its models are evaluated. It holds no training data."""
+
     task: Task
     evaluator: Evaluator
+
+
+@dataclass(frozen=True)
+class Setup:
+    dataset: Dataset
+    problem: Problem
     data_sha256: str
     """The data set's fingerprint, taken before it was moved and cast."""
 
     @property
     def vector_bytes(self) -> int:
         """Bytes of a vector of the model's trainable parameters."""
-        return sum(p.numel() * p.element_size() for p in self.task.module.parameters() if p.requires_grad)
+        return sum(p.numel() * p.element_size() for p in self.problem.task.module.parameters() if p.requires_grad)
 
 
 def set_up(experiment: Experiment) -> Setup:
@@ -43,4 +50,4 @@ def set_up(experiment: Experiment) -> Setup:
     module = module.to(device, dtype)
     task = Task(module, draws=draws_in_training(module, dataset.x_train, experiment.model.name))
     evaluator = Evaluator(task, Layout.of(task.module), dataset.x_test, dataset.y_test, dataset.classes)
-    return Setup(dataset, task, evaluator, data_sha256)
+    return Setup(dataset, Problem(task, evaluator), data_sha256)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,7 +42,8 @@ class Rates:
         """`dtype` is that of the vectors. With `buffer`, a tensor of no dimension, `at` always returns this tensor,
         which holds the rate of the step that was chosen last by `choose`."""
         self.per_step, self._buffer = tuple(per_step), buffer
-        self._used: list[float] = torch.tensor(self.per_step, dtype=dtype).double().tolist()
+        rounded = np.asarray(self.per_step, dtype=str(dtype).removeprefix("torch."))
+        self._used: list[float] = rounded.astype(np.float64).tolist()
 
     def at(self, step: int) -> Rate:
         return self.per_step[step] if self._buffer is None else self._buffer

@@ -198,9 +198,9 @@ from tests.simulations.test_workers import experiment
 
 train = LaneTrainer.train
 
-def slowly(self, jobs):
+def slowly(self, broadcast, jobs):
     time.sleep(1)
-    return train(self, jobs)
+    return train(self, broadcast, jobs)
 
 LaneTrainer.train = slowly
 run = Path(sys.argv[1])

@@ -80,7 +80,7 @@ def test_attacks_end_no_round(attacks: list[Attack], processes: Processes) -> No
 
 
 def initial_weights(experiment: Experiment) -> dict[str, torch.Tensor]:
-    module = set_up(experiment).task.module
+    module = set_up(experiment).problem.task.module
     layout = Layout.of(module)
     return layout.split(layout.flatten(module))
 
