@@ -38,8 +38,8 @@ PROTOCOL = 3
 HELLO, FAREWELL, TRAIN, EVALUATE = "query.hello", "query.farewell", "train", "evaluate"
 """Types of messages."""
 
-NUMBER = "number."
-"""The algorithm's own numbers in an update have names that begin with this."""
+NUMBER, DOWN = "number.", "down."
+"""Prefixes of names: of the algorithm's own numbers in an update, of vectors that travel beside the model."""
 
 Value = int | float | str | bytes | bool | list[int] | list[float] | list[str] | list[bytes] | list[bool]
 Fields = Mapping[str, Value]
@@ -170,9 +170,6 @@ class Farewell:
     def read(cls, fields: Fields) -> Farewell:
         return cls(_take(fields, "reason", str), _take(fields, "failed", bool))
 
-
-DOWN = "down."
-"""Vectors that travel beside the model have names that begin with this."""
 
 NEVER = 0
 """Encodes None as a round: rounds count from 1."""
