@@ -169,6 +169,7 @@ def test_bench_scale_says_how_a_round_grows(tmp_path: Path) -> None:
     assert points[-1]["slope"] is not None
 
 
+@pytest.mark.slow
 @pytest.mark.deployment
 def test_bench_federation_measures_rounds(tmp_path: Path) -> None:
     done = fedopt("bench", "federation", "--clients", "2", "--rounds", "3", "--json", cwd=tmp_path)

@@ -35,6 +35,7 @@ def checkout(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_what_a_mutation_must_come_to(checkout: Path) -> None:
     def mutation(name: str, old: str, new: str, first: str, explained: str = "") -> Mutation:
         return Mutation(

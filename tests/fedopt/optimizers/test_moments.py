@@ -79,6 +79,7 @@ def test_without_kept_moments_the_rounds_are_others() -> None:
         assert not close(state.x, plainly(q, OPTIMIZERS["momentum"], 5, average=average)[-1], 1e-3)
 
 
+@pytest.mark.slow
 def test_scaffold_keeps_its_exact_optimum_with_kept_momentum() -> None:
     q = Quadratics.random(5, sizes=SIZES)
     local = LocalSettings(steps=STEPS, batch_size="full", state="keep", **OPTIMIZERS["momentum"])
