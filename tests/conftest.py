@@ -15,6 +15,8 @@ from tests.processes import Processes, running_processes
 # How long something takes on a shared machine says nothing about it; hypothesis builds its tables of characters first.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
+# Decoded data sets are cached beside pytest's own files, not in the user's folder.
+os.environ.setdefault("FEDOPT_CACHE", str(Path(__file__).parents[1] / ".pytest_cache" / "fedopt"))
 torch.set_num_threads(1)  # tests run in parallel; more threads than cores would only wait for each other
 
 

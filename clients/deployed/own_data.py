@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedopt.data.dataset import normalise_images
+from fedopt.data.dataset import scaled, scaling_of
 from fedopt.data.sources.folder import empty_class, images_below, read_images
 from fedopt.data.sources.npz import as_floats, check_arrays, read_archive
 from fedopt.errors import DataUnavailable
@@ -56,4 +56,5 @@ def _folder(root: Path, class_names: Sequence[str], image_size: int | None) -> t
         if next(images_below(folder), None) is None:
             raise DataUnavailable(empty_class("--data", folder))
     images, labels = read_images(root, class_names, image_size, "--data")
-    return normalise_images(images, images), torch.from_numpy(labels.astype(np.int64))
+    pixels = torch.from_numpy(np.ascontiguousarray(images))
+    return scaled(pixels, scaling_of(pixels)), torch.from_numpy(labels.astype(np.int64))

@@ -96,16 +96,27 @@ def from_images(
 
 def normalised(dataset: Dataset) -> Dataset:
     """uint8 images as floats, each channel to mean 0 and variance 1 over the training set."""
-    train, test = dataset.x_train.numpy(), dataset.x_test.numpy()
-    return replace(dataset, x_train=normalise_images(train, train), x_test=normalise_images(test, train))
+    scaling = scaling_of(dataset.x_train)
+    return replace(dataset, x_train=scaled(dataset.x_train, scaling), x_test=scaled(dataset.x_test, scaling))
 
 
-def normalise_images(images: np.ndarray, by: np.ndarray) -> Tensor:
-    """uint8 images [n, C, H, W] as floats, scaled so that each channel of `by` has mean 0 and variance 1."""
-    counts = np.stack([np.bincount(by[:, c].reshape(-1), minlength=256) for c in range(by.shape[1])])
+def scaling_of(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel of uint8 images [n, C, H, W], as [1, C, 1, 1].
+
+    A channel without variance has a deviation of 1.
+    """
+    channels = [torch.bincount(images[:, c].reshape(-1), minlength=256) for c in range(images.shape[1])]
+    counts = torch.stack(channels).numpy()  # exact, and one pass: the moments follow from 256 numbers
     levels = np.arange(256)
     mean = (counts @ levels) / counts.sum(axis=1)
     deviation = np.sqrt((counts @ levels**2) / counts.sum(axis=1) - mean**2)
-    shift = torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1)
-    scale = torch.tensor(np.where(deviation > 0, deviation, 1.0), dtype=torch.float32).view(1, -1, 1, 1)
-    return torch.from_numpy(np.ascontiguousarray(images)).float().sub_(shift).div_(scale)
+    return (
+        torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1),
+        torch.tensor(np.where(deviation > 0, deviation, 1.0), dtype=torch.float32).view(1, -1, 1, 1),
+    )
+
+
+def scaled(images: Tensor, scaling: tuple[Tensor, Tensor]) -> Tensor:
+    """uint8 images [n, C, H, W] as float32, less the mean and divided by the deviation of each channel."""
+    shift, scale = scaling
+    return images.contiguous().float().sub_(shift).div_(scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from fedopt.data.dataset import Dataset, from_images
+from fedopt.data.decoded import Decoded, cached, files_below
 from fedopt.data.sources.base import AbsolutePath, Source
 from fedopt.errors import DataUnavailable
 
@@ -29,7 +31,18 @@ class TorchvisionSet(Source, ABC):
     def read(self, part: str, **common: Any) -> Any:
         """torchvision's object for the part "train" or "test"; `common` is the root and whether to download."""
 
+    def own_files(self) -> tuple[Path, ...]:
+        """The files that torchvision reads, as far as they are there."""
+        return files_below(self.path / self.files)
+
     def load(self, clients: int, seed: int) -> Dataset:
+        return cached(self._decoded, self._read_all)
+
+    def _decoded(self) -> Decoded:
+        settings = self.model_dump_json(exclude={"path", "download"})
+        return Decoded(self.name, settings, f"torchvision {version('torchvision')}", self.own_files())
+
+    def _read_all(self) -> Dataset:
         where = self.path / self.files
         common = {"root": str(self.path), "download": self.download}
         try:
@@ -92,6 +105,9 @@ class Cifar100(TorchvisionSet):
 
 class Svhn(TorchvisionSet):
     files: ClassVar[str] = "train_32x32.mat and test_32x32.mat"
+
+    def own_files(self) -> tuple[Path, ...]:
+        return tuple(file for part in ("train", "test") if (file := self.path / f"{part}_32x32.mat").is_file())
 
     def read(self, part: str, **common: Any) -> Any:
         return _torchvision().SVHN(split=part, **common)

@@ -78,7 +78,8 @@ def test_mnist_is_read_from_its_own_files(shared_data: Path) -> None:
     assert torch.bincount(dataset.y_train).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 
 
-def test_sets_in_mnists_format_are_read(shared_data: Path, tmp_path: Path) -> None:
+def test_sets_in_mnists_format_are_read(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDOPT_CACHE", "off")
     raw = shared_data / "MNIST" / "raw"
     shutil.copytree(raw, tmp_path / "FashionMNIST" / "raw")
     emnist = tmp_path / "EMNIST" / "raw"
