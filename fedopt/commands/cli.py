@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import click
+import typer
 
 from fedopt.commands.lazy import Entry, lazy_group
 from fedopt.commands.terminal import replace_unencodable_characters
@@ -32,8 +34,20 @@ STOPPED = 130
 fedopt = lazy_group("fedopt", COMMANDS)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"fedopt {version('fedopt')}")
+        raise typer.Exit
+
+
 @fedopt.callback()
-def _root() -> None:
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """Federated optimization that people can trust and that runs fast.
 
     **fedopt run** runs FedAvg on non-IID digits, offline, in a second;

@@ -47,7 +47,7 @@ def lazy_group(name: str, commands: Mapping[str, Entry]) -> typer.Typer:
         name=name,
         cls=LazyGroup,
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=name == "fedopt",  # --install-completion and --show-completion belong to the command itself
         context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode="markdown",
         pretty_exceptions_show_locals=False,  # they may hold keys, and fill pages
