@@ -130,6 +130,7 @@ def test_study_ends_in_a_table_and_where_the_results_are(tmp_path: Path) -> None
     assert all((tmp_path / "s" / name / "summary.json").is_file() for name in names)
 
 
+@pytest.mark.slow
 def test_bench_measures_both_on_the_same_work(tmp_path: Path) -> None:
     arguments = ["bench", "engine", "--model", "logistic", "--batch", "64", "--repeats", "1", "--json"]
     output = json.loads(fedopt(*arguments, cwd=tmp_path).stdout)

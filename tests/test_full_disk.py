@@ -71,9 +71,8 @@ def check_sentence(said: str, *parts: str) -> None:
     assert said.count("No space left on device") <= 2, said  # the log of a server says it for itself
 
 
-@pytest.mark.parametrize(
-    "engine", ["run", pytest.param("federation", marks=[pytest.mark.deployment, pytest.mark.slow])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["run", pytest.param("federation", marks=pytest.mark.deployment)])
 def test_a_run_whose_disk_is_full_ends_in_a_sentence_and_resumes(engine: str, disk: Path, processes: Processes) -> None:
     run = disk / "run"
     settings = () if engine == "run" else ("--clients", "2")

@@ -115,7 +115,9 @@ def test_a_resumed_run_ends_with_the_same_bits(reference: fedopt.History, tmp_pa
 
 
 @pytest.mark.deployment
-@pytest.mark.parametrize("engine", ["ranks", "federation", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "engine", [pytest.param("ranks", marks=pytest.mark.slow), "federation", pytest.param("ray", marks=pytest.mark.slow)]
+)
 def test_every_engine_ends_with_the_same_bits(engine: str, reference: fedopt.History, tmp_path: Path) -> None:
     run, fedopt_module = tmp_path / "run", [sys.executable, "-m", "fedopt"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "fedopt"]

@@ -104,7 +104,7 @@ def test_the_first_round_that_reaches_the_target_is_recorded_and_ends_the_run_if
 
 @pytest.mark.parametrize("algorithm", [pytest.param("fedavg", marks=pytest.mark.slow), "scaffold"])
 def test_killed_at_any_moment_it_ends_with_the_same_weights(tmp_path: Path, algorithm: str) -> None:
-    settings = ["--set", f"algorithm.name={algorithm}", "--set", "run.rounds=400", "--set", "local.epochs=1"]
+    settings = ["--set", f"algorithm.name={algorithm}", "--set", "run.rounds=200", "--set", "local.epochs=1"]
     settings += ["--set", "run.eval_every=50", "--set", "local.momentum=0.9"]
     whole = command("run", *settings, "--out", tmp_path / "whole", "--json", "--quiet")
     expected = json.loads(whole.stdout)["weights_sha256"]
@@ -112,8 +112,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights(tmp_path: Path, algo
     run, chance = tmp_path / "killed", random.Random(algorithm)
     process = start(["run", *settings, "--set", "run.checkpoint_every=7", "--out", run, "--quiet"])
     kills = 0
-    while kills < 4:
-        wait_for_rounds(run, 60 * kills + chance.randint(1, 60), process)
+    while kills < 3:
+        wait_for_rounds(run, 50 * kills + chance.randint(1, 50), process)
         time.sleep(chance.random() * 0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -124,7 +124,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_weights(tmp_path: Path, algo
     last = command("run", "--resume", run, "--json", "--quiet")
     assert json.loads(last.stdout)["weights_sha256"] == expected
     rounds = [json.loads(line)["round"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert rounds == list(range(1, 401))
+    assert rounds == list(range(1, 201))
 
 
 def wait_for_rounds(run: Path, rounds: int, process: object) -> None:
@@ -139,7 +139,7 @@ def wait_for_rounds(run: Path, rounds: int, process: object) -> None:
 
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path: Path) -> None:
     run = tmp_path / "it's a run"
-    settings = ["--set", "algorithm.name=scaffold", "--set", "run.rounds=300", "--set", "run.checkpoint_every=1000"]
+    settings = ["--set", "algorithm.name=scaffold", "--set", "run.rounds=150", "--set", "run.checkpoint_every=1000"]
     process = start(["run", *settings, "--out", run])
     wait_for_rounds(run, 20, process)
     process.send_signal(signal.SIGINT)
@@ -152,7 +152,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path: Path) -> None:
     assert f"stopped after round {done};" in told
 
     resumed = command("run", "--resume", run, "--json")
-    assert f"round {done + 15 - done % 15}/300" in resumed.stderr  # it went on, and did not start again
+    assert f"round {done + 7 - done % 7}/150" in resumed.stderr  # it went on, and did not start again
     whole = command("run", *settings, "--out", tmp_path / "whole", "--json")
     assert json.loads(resumed.stdout)["weights_sha256"] == json.loads(whole.stdout)["weights_sha256"]
 

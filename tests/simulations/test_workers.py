@@ -163,7 +163,7 @@ def test_workers_are_gone_after_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("moment", ["send", "recv"])
+@pytest.mark.parametrize("moment", [pytest.param("send", marks=pytest.mark.slow), "recv"])
 def test_ctrl_c_between_a_message_and_its_note_ends_the_run(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +263,7 @@ def test_two_shares_are_hardly_larger_than_the_best_there_are(samples: list[int]
     assert max(loads_of(groups, samples, stepping)) <= 1.25 * best  # greedy shares alone: 4/3 and more
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_what_clients_keep_may_lie_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     in_memory = fedopt.run(experiment(workers=workers), tmp_path / "memory")
     monkeypatch.setattr(memory, "MEMORY_SHARE", 0.0)
@@ -285,7 +285,10 @@ def test_a_disk_that_is_too_small_is_said_beforehand(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize(
     ("model", "batch", "optimizer"),
     [
-        *(("logistic", 64, optimizer) for optimizer in OPTIMIZERS),
+        *(
+            pytest.param("logistic", 64, optimizer, marks=[] if optimizer in ("sgd", "scaffold") else pytest.mark.slow)
+            for optimizer in OPTIMIZERS
+        ),
         *(
             pytest.param("mlp", batch, optimizer, marks=pytest.mark.slow)
             for batch in (10, 64)
