@@ -40,7 +40,8 @@ class Family(Section):
     """Base of a family. Its members derive from it; their fields are keys of the experiment.
 
     `name` is what TOML calls the member. Where it is not given, it is the name under which the registry has this very
-    class, or `package.module:Class` for a class from outside.
+    class, or `package.module:Class` for a class from outside. A class that stands for all names with a prefix, as
+    `timm:resnet18`, needs it.
     """
 
     registry: ClassVar[Registry]
@@ -52,11 +53,23 @@ class Family(Section):
             if resolve(self.registry, self.name, "name") is not type(self):
                 raise wrong("name", f"{self.name} is not {place_of(type(self))}; leave out the name")
         elif not self.name:
+            prefix = self.registry.prefix_of(type(self))
+            if prefix is not None:
+                raise wrong("name", f'give {type(self).__name__} a name, as in name="{prefix}:NAME"')
             names = self.registry.names_of(type(self))
             if len(names) > 1:
                 raise wrong("name", f"{type(self).__name__} has more than one name; give one of {', '.join(names)}")
             object.__setattr__(self, "name", names[0] if names else place_of(type(self)))
         return self
+
+    @property
+    def after_prefix(self) -> str:
+        """NAME of a name `prefix:NAME`."""
+        return self.name.partition(":")[2]
+
+    def outside_names(self) -> set[str]:
+        """The names `package.module:attribute` of code from outside that this member asks for."""
+        return {self.name} if self.registry.is_outside(self.name) else set()
 
 
 def resolve(registry: Registry, given: Any, key: str) -> type[Family]:
@@ -85,8 +98,8 @@ def as_member(registry: Registry, default: str) -> Callable[[Any], Any]:
 
 
 def outside_names(section: Section) -> set[str]:
-    """The names of the members from outside, `package.module:Class`, that the section and those in it hold."""
-    names = {section.name} if isinstance(section, Family) and ":" in section.name else set()
+    """The names `package.module:attribute` of code from outside that the section and those in it hold."""
+    names = section.outside_names() if isinstance(section, Family) else set()
     for value in section.__dict__.values():
         for part in value if isinstance(value, tuple | list) else (value,):
             if isinstance(part, Section):
@@ -337,11 +350,7 @@ _Reader = type[Section] | FamilyField
 
 def _possible(registry: Registry, seen: frozenset[str] = frozenset()) -> Iterator[tuple[str, _Reader]]:
     """Every key that some registered member reads, with who would."""
-    for name in registry:
-        try:
-            kind = registry.resolve(name)
-        except UnknownName:  # a plugin that cannot be imported has no keys
-            continue
+    for kind in registry.kinds():
         families = {family.field: family for family in kind.families} if issubclass(kind, Composite) else {}
         yield from ((key, kind) for key in kind.model_fields.keys() - families.keys() - {"name"})
         for family in families.values():

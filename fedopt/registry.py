@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -55,15 +56,23 @@ class Registry(Mapping[str, str]):
     """
 
     def __init__(
-        self, kind: str, entries: Mapping[str, Entry | str], base: str = "", plugins: str = "", other: str = ""
+        self,
+        kind: str,
+        entries: Mapping[str, Entry | str],
+        base: str = "",
+        plugins: str = "",
+        other: str = "",
+        prefixes: Mapping[str, Entry] | None = None,
     ) -> None:
         """`kind` is what messages call a member.
 
         The rest is for a family. `base` is the place of the class that all members derive from, as
         `fedopt.algorithms.base:Algorithm`; `plugins` is what an entry point's name begins with where that is not the
         kind, as `algorithm` in `algorithm.mine`; `other` is the place of the member that stands for anything from
-        outside that is no member.
+        outside that is no member; `prefixes` are what names of a library begin with, as `timm` in `timm:resnet18`, each
+        with the member that stands for all of them.
         """
+        self.prefixes = dict(prefixes or {})
         self.kind, self.base, self._other = kind, base, other
         self._plugin_prefix = plugins or (kind if base else "")
         self._entries = {name: Entry(given) if isinstance(given, str) else given for name, given in entries.items()}
@@ -111,12 +120,16 @@ class Registry(Mapping[str, str]):
             raise UnknownName(f"{name}, {self.entry(name).about}, cannot be imported: {error}") from error
 
     def resolve(self, name: str) -> type[Any]:
-        """The class that an experiment means by `name`: a registered name, or `package.module:Class` from outside.
+        """The class that an experiment means by `name`: a registered name, `prefix:NAME` of a library, or
+        `package.module:Class` from outside.
 
         UnknownName says why there is none, or why it is not a member of the family.
         """
-        if ":" not in name:
+        prefix, colon, _ = name.partition(":")
+        if not colon:
             return self.check_member(self.load(name), name)
+        if prefix in self.prefixes:
+            return self.check_member(load_attribute(self.prefixes[prefix].place), name)
         if self._other and is_reading_only():
             return self.check_member(load_attribute(self._other), name)
         try:
@@ -133,6 +146,23 @@ class Registry(Mapping[str, str]):
             must = self.base.replace(":", ".")
             raise UnknownName(f"{name} is no {self.kind}: it must be a class that derives from {must}")
         return member
+
+    def is_outside(self, name: str) -> bool:
+        """Whether `name` is `package.module:attribute`: code that is no part of this package, nor of a library that
+        has a prefix here."""
+        prefix, colon, _ = name.partition(":")
+        return bool(colon) and prefix not in self.prefixes
+
+    def prefix_of(self, member: type[Any]) -> str | None:
+        """The prefix of the names that this class stands for, if it is not one member but many."""
+        place = place_of(member)
+        return next((prefix for prefix, entry in self.prefixes.items() if entry.place == place), None)
+
+    def kinds(self) -> Iterator[type[Any]]:
+        """The class of each name and of each prefix, without those of plugins that cannot be imported."""
+        for name in (*self, *(f"{prefix}:" for prefix in self.prefixes)):
+            with suppress(UnknownName):
+                yield self.resolve(name)
 
     def names_of(self, member: type[Any]) -> list[str]:
         """The names that stand for this class."""

@@ -59,7 +59,7 @@ def check_before_data(experiment: Experiment, hello: Hello, has_own_data: bool) 
         raise InvalidExperiment(f"the server resizes images to {side} pixels, but has samples {hello.sample_shape}")
     if data.partition.pieces > MOST_CLIENTS:
         raise InvalidExperiment(f"the server cuts the data into more than {MOST_CLIENTS} parts for each client")
-    if ":" not in experiment.model.name:  # code from outside was allowed by this machine's user
+    if not experiment.model.outside_names():  # code from outside was allowed by this machine's user
         _check_size("model", _model_bytes(experiment, hello), MODEL_SHARE)
 
 

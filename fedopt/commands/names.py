@@ -92,6 +92,8 @@ def _print_kind(name: str) -> None:
     for known in kind.registry:
         entry = kind.registry.entry(known)
         table.add_row(known, escape(entry.about), escape(entry.paper))
+    for prefix, entry in kind.registry.prefixes.items():
+        table.add_row(f"{prefix}:NAME", escape(entry.about), escape(entry.paper))
     if kind.custom:
         table.add_row(*kind.custom)
     Console().print(table, highlight=False)

@@ -113,7 +113,7 @@ def _drop_displaced(changed: dict[str, Any], path: str, name: Any) -> None:
         elif issubclass(kind, Composite):
             registry = next((family.registry for family in kind.families if family.key == key), None)
             before = inner.get(key)
-            if registry is None or not isinstance(before, str) or ":" not in before:
+            if registry is None or not isinstance(before, str) or not registry.is_outside(before):
                 return
             own = _keys_of(registry, before, set())
             displaced = (own & inner.keys()) - flat_keys(kind) - _keys_of(registry, name, own) - {key}

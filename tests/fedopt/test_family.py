@@ -15,8 +15,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from fedopt.errors import InvalidExperiment
 from fedopt.explain import explain
-from fedopt.family import Composite, Family, FamilyField
-from fedopt.registry import Registry, UnknownName
+from fedopt.family import Composite, Family, FamilyField, outside_names
+from fedopt.registry import Entry, Registry, UnknownName
 from fedopt.section import Section, wrong
 
 HERE = __name__
@@ -32,6 +32,7 @@ SHAPES = Registry(
         "drawn": f"{HERE}:Drawn",
     },
     base=f"{HERE}:Shape",
+    prefixes={"shop": Entry(f"{HERE}:Bought", "whatever the shop sells")},
 )
 INKS = Registry("ink", {"plain": f"{HERE}:Plain", "dotted": f"{HERE}:Dotted"}, base=f"{HERE}:Ink")
 
@@ -65,6 +66,12 @@ class Tile(Shape):
 
 class Drawn(Shape):
     seed: int
+
+
+class Bought(Shape):
+    """Stands for all names with a prefix."""
+
+    price: float = Field(1.0, gt=0)
 
 
 class Grown(Composite, Shape):
@@ -390,3 +397,17 @@ def test_a_registry_resolves_its_names() -> None:
     assert SHAPES.names_of(Clashing) == []
     with pytest.raises(UnknownName, match="unknown shape 'bx'; did you mean box"):
         SHAPES.resolve("bx")
+
+
+def test_a_prefix_stands_for_all_names_of_a_library() -> None:
+    drawing = Drawing(name="shop:star", price=2.0)
+    assert drawing.shape == Bought(name="shop:star", price=2.0)
+    assert drawing.shape.after_prefix == "star"
+    assert drawing.model_dump()["name"] == "shop:star"
+    assert Drawing(shape=Bought(name="shop:star", price=2.0)) == drawing
+    assert outside_names(drawing) == set()
+    assert Drawing(price=2.0).unread == {"price": "circle"}
+    with pytest.raises(ValidationError, match='give Bought a name, as in name="shop:NAME"'):
+        Bought()
+    with pytest.raises(ValidationError, match="is not"):
+        Circle(name="shop:star")
