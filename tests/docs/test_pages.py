@@ -1,0 +1,77 @@
+"""What README.md and the pages of docs/ show works as it stands, and the harness notices when it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import ROOT, Kind, PageError, pages, read_page
+from tests.docs.conftest import Runner
+from tests.docs.page import matches
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
+def test_every_block_runs(page: Path, run_page: Runner, tmp_path: Path) -> None:
+    done = run_page(page, tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def page_of(folder: Path, *lines: str) -> Path:
+    page = folder / "page.md"
+    page.write_text("\n".join(lines) + "\n")
+    return page
+
+
+def test_blocks_share_a_folder_and_a_namespace(run_page: Runner, tmp_path: Path) -> None:
+    lines = ['```toml title="a/e.toml"', "[run]", "rounds = 2", "```", "```python", "x = 3", "```"]
+    lines += ["```sh", "fedopt run a/e.toml --quiet --out r", "cat a/e.toml", "```"]
+    lines += ["<!-- checked -->", "```text", "[run]", "rounds = ...", "```"]
+    lines += ["```python", "import json", "print(x, json.load(open('r/summary.json'))['rounds'])", "```"]
+    lines += ["<!-- checked -->", "```text", "3 2", "```", "<!-- not run: it never ends -->", "```sh", "yes", "```"]
+    done = run_page(page_of(tmp_path, *lines), tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["", "```python", "x = 1", "1 / 0", "```"], 'page.md", line 4, in <module>'),
+        (["", "```sh", "fedopt run gone.toml", "```"], "page.md:2: sh ended with 2\nfedopt: there is no experiment"),
+        (["```sh", "false", "true", "```"], "page.md:1: sh ended with 1"),
+        (["```toml", "[run]", "round = 1", "```"], "page.md:1: toml: run.round: unknown key; did you mean rounds?"),
+        (["```toml", "[run", "```"], "page.md:1: toml: "),
+        (["```json", "{", "```"], "page.md:1: json: "),
+        (["```python", "print(1)", "```", "<!-- checked -->", "```text", "2", "```"], "page.md:5: the block before"),
+        (["```console", "ls", "```"], "the language 'console' is none of"),
+        (["```sh", "ls"], "page.md:1: this block is not closed"),
+        (["<!-- checked -->", "```sh", "ls", "```"], "page.md:2: only a text block can be checked"),
+    ],
+)
+def test_what_fails_is_reported_with_its_line(lines: list[str], message: str, run_page: Runner, tmp_path: Path) -> None:
+    done = run_page(page_of(tmp_path, *lines), tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def test_dots_stand_for_what_differs_between_runs() -> None:
+    assert matches("a ... c\n...\nlast\n", "a b c\nsome\nlines\nlast\n")
+    assert matches("a\n...\n", "a\n")
+    assert not matches("a ... c\n", "a b d\n")
+    assert not matches("a\n", "a\nb\n")
+    assert not matches("3.5\n", "3x5\n")
+
+
+def test_a_block_in_a_list_or_a_tab_is_found_too(tmp_path: Path) -> None:
+    (block,) = read_page(page_of(tmp_path, '=== "pip"', "", "    ```sh", "    ls", "      -l", "    ```"))
+    assert (block.kind, block.text, block.line) == (Kind.SHELL, "ls\n  -l\n", 3)
+
+
+def test_a_block_without_a_language_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PageError, match="the language '' is none of"):
+        read_page(page_of(tmp_path, "```", "ls", "```"))
+
+
+def test_pages_name_no_path_of_one_machine() -> None:
+    for page in pages():
+        assert str(ROOT) not in page.read_text(encoding="utf-8"), page
