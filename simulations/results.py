@@ -11,8 +11,7 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from fedopt.errors import InvalidExperiment
-from fedopt.runs.catalog import PARTS, scalars
-from fedopt.runs.history import RoundRecord
+from fedopt.runs.catalog import scalars, value_of
 from fedopt.runs.past_runs import DIVERGED, PastRun, find_runs, read_run
 from fedopt.storage.record import Line
 from simulations.axes import DATA, NOT_COMPARED, LabeledRun, by_data, by_partition, by_settings, without_repeats
@@ -195,16 +194,6 @@ def read_results(places: Sequence[Path]) -> Results:
     if not runs:
         raise InvalidExperiment("\n".join(warnings))
     return _planned(plan, places[0], runs, warnings) if plan is not None else _unplanned(places, runs, warnings)
-
-
-def value_of(record: RoundRecord, measure: str) -> float | None:
-    """The measure of that name, for example drift.ratio."""
-    part, _, name = measure.rpartition(".")
-    if part == "algorithm":
-        return None if record.algorithm is None else record.algorithm.get(name)
-    holder: object = getattr(record, part) if part in PARTS else record
-    value = None if holder is None else getattr(holder, name)
-    return value if value is None else float(value)
 
 
 def axis_title(axis: str) -> str:

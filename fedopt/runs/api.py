@@ -14,6 +14,7 @@ from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.registry import Registry, UnknownName
 from fedopt.runs.history import History
+from fedopt.runs.notebook import displays
 from fedopt.runs.runner import Observer
 
 ENGINES = Registry("engine", {"embedded": "simulations.embedded:run", "ray": "server.ray_simulation:run"})
@@ -25,15 +26,17 @@ def run(
     out: str | os.PathLike[str] | None = None,
     observers: Sequence[Observer] = (),
     engine: str = "embedded",
+    *,
+    progress: bool | None = None,
 ) -> History:
     """Runs the experiment as virtual clients and writes its directory.
 
     `out` is a new directory; by default one below runs/, named by time, data and algorithm. `engine` is "embedded",
-    in this process, or "ray". FedoptError, with one sentence, if the experiment is wrong or the run
-    fails.
+    in this process, or "ray". `progress` shows a bar: by default only in a notebook; with True elsewhere,
+    too; with False nowhere. FedoptError, with one sentence, if the experiment is wrong or the run fails.
     """
     play = cast(Callable[[Experiment, Path | None, Sequence[Observer]], History], _load(ENGINES, engine))
-    return play(experiment, None if out is None else Path(out), observers)
+    return play(experiment, None if out is None else Path(out), [*observers, *displays(progress)])
 
 
 def resume(
@@ -41,10 +44,12 @@ def resume(
     overrides: Sequence[str] = (),
     observers: Sequence[Observer] = (),
     engine: str = "embedded",
+    *,
+    progress: bool | None = None,
 ) -> History:
     """Continues a run that was stopped or killed. It ends as if it had never stopped."""
     play = cast(Callable[[Path, list[str], Sequence[Observer]], History], _load(RESUMERS, engine))
-    return play(Path(directory), list(overrides), observers)
+    return play(Path(directory), list(overrides), [*observers, *displays(progress)])
 
 
 def _load(registry: Registry, engine: str) -> object:

@@ -63,6 +63,16 @@ def meaning(name: str) -> str:
     return next(entries[name] for entries in metrics().values() if name in entries)
 
 
+def value_of(record: RoundRecord, measure: str) -> float | None:
+    """The measure of that name, for example drift.ratio."""
+    part, _, name = measure.rpartition(".")
+    if part == "algorithm":
+        return None if record.algorithm is None else record.algorithm.get(name)
+    holder: object = getattr(record, part) if part in PARTS else record
+    value = None if holder is None else getattr(holder, name)
+    return value if value is None else float(value)
+
+
 def _described(record: type[BaseModel]) -> dict[str, str]:
     return {name: " ".join((field.description or "").split()) for name, field in record.model_fields.items()}
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import cast
 
 from pydantic import AliasChoices, Field
 from safetensors.torch import load_file
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift
 from fedopt.experiment.experiment import Experiment
+from fedopt.imports import load_attribute
 from fedopt.storage.record import Line
 
 
@@ -95,6 +98,13 @@ class History:
     def weights(self) -> dict[str, Tensor]:
         """The final model's state_dict, for `module.load_state_dict`."""
         return load_file(self.directory / "model.safetensors")
+
+    def __repr__(self) -> str:
+        return cast(Callable[[History], str], load_attribute("fedopt.runs.display:history_text"))(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return cast(Callable[[History], str], load_attribute("fedopt.runs.display:history_html"))(self)
 
 
 def summarize(

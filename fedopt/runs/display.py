@@ -1,0 +1,73 @@
+"""A run as text and as HTML: what a notebook shows for a `History`."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from fedopt.runs.catalog import meaning, scalars, value_of
+from fedopt.runs.history import History
+from fedopt.runs.sparkline import sparkline
+
+PERCENT = {"test_accuracy", "clients.mean", "clients.worst", "classes.worst", "classes.mean_forgetting"}
+"""Measures that are shown in percent."""
+
+SHOWN = ("test_accuracy", "test_loss", "train_loss", "update_norm", *scalars())
+"""The measures with a row, in order."""
+
+TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums"
+CELL = "padding:1px 10px;text-align:"
+
+
+def history_text(history: History) -> str:
+    """One line: the directory, the method, the data, the rounds and the accuracy."""
+    return f"History({str(history.directory)!r}: {_headline(history)})"
+
+
+def history_html(history: History) -> str:
+    """A table with a row for each measure: its curve over the rounds, first, last, smallest and largest value."""
+    rows = [_row(name, series) for name in SHOWN if (series := _series(history, name))]
+    head = "".join(
+        f'<th style="{CELL}{side}">{title}</th>'
+        for title, side in (
+            ("measure", "left"),
+            ("over rounds", "left"),
+            *((title, "right") for title in ("first", "last", "lowest", "highest")),
+        )
+    )
+    return (
+        f"<div><p><b>{html.escape(_headline(history))}</b><br>"
+        f"<code>{html.escape(str(history.directory))}</code></p>"
+        f'<table style="{TABLE}"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def _headline(history: History) -> str:
+    experiment, summary = history.experiment, history.summary
+    return (
+        f"{experiment.algorithm.name} on {experiment.data.source.title}, seed {experiment.run.seed}: "
+        f"{summary.rounds} rounds in {summary.seconds:.1f} s, test accuracy {summary.final.test_accuracy:.2%}, "
+        f"at best {summary.best.test_accuracy:.2%} in round {summary.best.round}"
+    )
+
+
+def _series(history: History, name: str) -> list[tuple[int, float]]:
+    values = ((record.round, value_of(record, name)) for record in history.records)
+    return [(round_, value) for round_, value in values if value is not None]
+
+
+def _row(name: str, series: Sequence[tuple[int, float]]) -> str:
+    values = [value for _, value in series]
+    figures = "".join(
+        f'<td style="{CELL}right">{_number(name, value)}</td>'
+        for value in (values[0], values[-1], min(values), max(values))
+    )
+    about = html.escape(meaning(name), quote=True)
+    return (
+        f'<tr><td style="{CELL}left" title="{about}">{html.escape(name)}</td>'
+        f'<td style="{CELL}left">{sparkline(series)}</td>{figures}</tr>'
+    )
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:.2%}" if name in PERCENT else f"{value:.4g}"
