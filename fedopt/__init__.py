@@ -16,14 +16,16 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 if TYPE_CHECKING:
+    from fedopt.data.own import Data as Data
     from fedopt.experiment.experiment import Experiment as Experiment
     from fedopt.runs.api import resume as resume
     from fedopt.runs.api import run as run
     from fedopt.runs.history import History as History
 
-__all__ = ["Experiment", "History", "resume", "run"]
+__all__ = ["Data", "Experiment", "History", "resume", "run"]
 
 _PLACES = {
+    "Data": "fedopt.data.own:Data",
     "Experiment": "fedopt.experiment.experiment:Experiment",
     "History": "fedopt.runs.history:History",
     "resume": "fedopt.runs.api:resume",

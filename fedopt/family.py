@@ -116,8 +116,9 @@ class FamilyField:
     key: str
     """What TOML calls it, as `name` in `data.name`; its value is the member's name."""
     registry: Registry
-    default: str | Callable[[Mapping[str, type[Family]]], str]
-    """The member's name where none is given; it may depend on the classes chosen for the fields before this one."""
+    default: str | Callable[[Mapping[str, type[Family]], Mapping[str, Any]], str]
+    """The member's name where none is given; it may depend on the classes chosen for the fields before this one, and on
+    the keys that are given."""
 
 
 class Composite(Section):
@@ -291,7 +292,7 @@ def _choose(
     for family in section.families if issubclass(section, Composite) else ():
         if family.key in taken:
             raise wrong(family.key, f"{taken[family.key]} cannot wrap another member with a key {family.key}")
-        given = flat[family.key] if family.key in flat else _default(family, choices)
+        given = flat[family.key] if family.key in flat else _default(family, choices, flat)
         kind = resolve(family.registry, given, family.key)
         if isinstance(given, Family):
             choices.append(_Choice(family, kind, member=given))
@@ -302,10 +303,10 @@ def _choose(
     return tuple(choices)
 
 
-def _default(family: FamilyField, before: list[_Choice]) -> str:
+def _default(family: FamilyField, before: list[_Choice], flat: Mapping[str, Any]) -> str:
     if isinstance(family.default, str):
         return family.default
-    return family.default({choice.family.field: choice.kind for choice in before})
+    return family.default({choice.family.field: choice.kind for choice in before}, flat)
 
 
 def _own_keys(section: type[Section]) -> list[str]:

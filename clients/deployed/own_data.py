@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedopt.data.arrays import as_tensor, check_arrays, features
 from fedopt.data.dataset import scaled, scaling_of
 from fedopt.data.sources.folder import empty_class, images_below, read_images
-from fedopt.data.sources.npz import as_floats, check_arrays, read_archive
+from fedopt.data.sources.npz import read_archive
 from fedopt.errors import DataUnavailable
 
 
@@ -42,7 +43,7 @@ def _archive(file: Path) -> tuple[Tensor, Tensor]:
         raise DataUnavailable(f"--data: {file} lacks x_train and y_train; it has {', '.join(arrays) or 'nothing'}")
     x, y = (arrays[name] for name in names)
     check_arrays(f"--data: {file}", names, x, y)
-    return as_floats(x), torch.from_numpy(y.astype(np.int64))
+    return as_tensor(features(f"--data: {file} has {names[0]}", x)), torch.from_numpy(y.astype(np.int64))
 
 
 def _folder(root: Path, class_names: Sequence[str], image_size: int | None) -> tuple[Tensor, Tensor]:

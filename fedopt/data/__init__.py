@@ -49,6 +49,10 @@ SOURCES = Registry(
         ),
         "folder": Entry("fedopt.data.sources.folder:Folder", "your own images, in train/CLASS and test/CLASS"),
         "npz": Entry("fedopt.data.sources.npz:Npz", "your own arrays: x_train, y_train, x_test, y_test in an .npz"),
+        "memory": Entry(
+            "fedopt.data.sources.memory:Memory",
+            "your own arrays in Python: fedopt.run(experiment, data=fedopt.Data(...))",
+        ),
     },
     base="fedopt.data.sources.base:Source",
     plugins="source",
@@ -83,7 +87,7 @@ PARTITIONS = Registry(
             "sizes by Dirichlet(alpha), labels at random",
             "Li et al. 2022, arXiv:2102.02079",
         ),
-        "natural": Entry("fedopt.data.partitions.natural:Natural", "the clients that the data come with (synthetic)"),
+        "natural": Entry("fedopt.data.partitions.natural:Natural", "the clients that the data come with"),
     },
     base="fedopt.data.partitions.base:Partition",
 )

@@ -6,6 +6,7 @@ import torch
 
 from fedopt.data.dataset import Dataset, hold_out, normalised
 from fedopt.data.settings import DataSettings
+from fedopt.errors import DataUnavailable
 
 
 def load_dataset(settings: DataSettings, seed: int) -> Dataset:
@@ -13,5 +14,9 @@ def load_dataset(settings: DataSettings, seed: int) -> Dataset:
     dataset = settings.source.load(settings.clients, seed)
     if settings.validation:
         dataset = hold_out(dataset, settings.validation, seed)
+    if not len(dataset.y_test):
+        raise DataUnavailable(
+            f"data.name: {settings.source.name} has no test samples; hold some out, as with data.validation = 0.2"
+        )
     # Only now: what is held out is as unknown as a test set, and has no part in the statistics.
     return normalised(dataset) if dataset.x_train.dtype == torch.uint8 else dataset

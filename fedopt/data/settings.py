@@ -15,8 +15,8 @@ from fedopt.family import Composite, Family, FamilyField
 from fedopt.section import wrong
 
 
-def _usual_partition(chosen: Mapping[str, type[Family]]) -> str:
-    return cast(type[Source], chosen["source"]).usual_partition
+def _usual_partition(chosen: Mapping[str, type[Family]], keys: Mapping[str, Any]) -> str:
+    return cast(type[Source], chosen["source"]).usual_partition(keys)
 
 
 class DataSettings(Composite):
@@ -32,7 +32,7 @@ class DataSettings(Composite):
     """The share of the training set that is held out and stands in for the test set, to choose by."""
     clients: int = Field(20, ge=1)
     partition: Partition
-    """Where the experiment is silent: natural for data with clients of their own (synthetic), else dirichlet."""
+    """Where the experiment is silent: natural for data with clients of their own, else dirichlet."""
     min_samples: int = Field(1, ge=1)
 
     if TYPE_CHECKING:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
+from fedopt.data.own import Data
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.registry import Registry, UnknownName
 from fedopt.runs.history import History
 from fedopt.runs.notebook import displays
+from fedopt.runs.own_data import check_resumed_data, with_data
 from fedopt.runs.runner import Observer
 
 ENGINES = Registry("engine", {"embedded": "simulations.embedded:run", "ray": "server.ray_simulation:run"})
@@ -28,13 +30,16 @@ def run(
     engine: str = "embedded",
     *,
     progress: bool | None = None,
+    data: Data | None = None,
 ) -> History:
     """Runs the experiment as virtual clients and writes its directory.
 
     `out` is a new directory; by default one below runs/, named by time, data and algorithm. `engine` is "embedded",
     in this process, or "ray". `progress` shows a bar: by default only in a notebook; with True elsewhere,
-    too; with False nowhere. FedoptError, with one sentence, if the experiment is wrong or the run fails.
+    too; with False nowhere. `data` takes the place of the experiment's data set. FedoptError, with one sentence, if the
+    experiment is wrong or the run fails.
     """
+    experiment = with_data(experiment, data, engine)
     play = cast(Callable[[Experiment, Path | None, Sequence[Observer]], History], _load(ENGINES, engine))
     return play(experiment, None if out is None else Path(out), [*observers, *displays(progress)])
 
@@ -46,8 +51,13 @@ def resume(
     engine: str = "embedded",
     *,
     progress: bool | None = None,
+    data: Data | None = None,
 ) -> History:
-    """Continues a run that was stopped or killed. It ends as if it had never stopped."""
+    """Continues a run that was stopped or killed. It ends as if it had never stopped.
+
+    A run that was begun with `data` needs the same data again.
+    """
+    check_resumed_data(Path(directory), data)
     play = cast(Callable[[Path, list[str], Sequence[Observer]], History], _load(RESUMERS, engine))
     return play(Path(directory), list(overrides), [*observers, *displays(progress)])
 

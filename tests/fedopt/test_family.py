@@ -109,7 +109,7 @@ def not_a_member() -> None:
     """A function, which no section is."""
 
 
-def _usual(chosen: Any) -> str:
+def _usual(chosen: Any, keys: Any) -> str:
     return str(chosen["shape"].usual_ink)
 
 

@@ -7,11 +7,22 @@ from typing import ClassVar
 import numpy as np
 
 from fedopt.data.partitions.base import Partition, TrainingSet
+from fedopt.errors import PartitionImpossible
 
 
 class Natural(Partition):
     needs_clients: ClassVar[bool] = True
 
     def draw(self, samples: TrainingSet, clients: int, rng: np.random.Generator) -> list[np.ndarray]:
-        assert samples.natural_clients is not None, "the settings take natural only where the source has clients"
-        return list(samples.natural_clients)
+        own = samples.natural_clients
+        if own is None:
+            raise PartitionImpossible(
+                "data.partition: natural needs data that name the client of each sample, and these do not; "
+                "choose for example dirichlet"
+            )
+        if len(own) != clients:
+            raise PartitionImpossible(
+                f"data.clients: the data come with {len(own)} clients, not {clients}; "
+                f"set data.clients to {len(own)}, or choose another partition than natural"
+            )
+        return list(own)

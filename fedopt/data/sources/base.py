@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -22,14 +23,20 @@ class Source(Family, ABC):
 
     registry: ClassVar[Registry] = SOURCES
 
-    has_clients: ClassVar[bool] = False
-    """Whether the data come with clients of their own, which the partition natural takes."""
-    usual_partition: ClassVar[str] = "dirichlet"
-    """The partition of an experiment that names none."""
     is_drawn: ClassVar[bool] = False
     """Whether the samples themselves are drawn from the run's seed."""
     is_own: ClassVar[bool] = False
     """Whether `path` names files of the user's own, so that other files are other data."""
+
+    @property
+    def has_clients(self) -> bool:
+        """Whether the data come with clients of their own, or may, which the partition natural takes."""
+        return False
+
+    @classmethod
+    def usual_partition(cls, keys: Mapping[str, Any]) -> str:
+        """The partition of an experiment that names none and has these keys in [data]."""
+        return "dirichlet"
 
     @abstractmethod
     def load(self, clients: int, seed: int) -> Dataset:

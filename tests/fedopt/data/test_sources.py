@@ -222,7 +222,7 @@ def test_npz_arrays_are_used_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"x_train": np.ones((12, 3), dtype=np.int64)}, "features are floats"),
+        ({"x_train": np.ones((12, 3), dtype=np.complex64)}, "features are numbers"),
         ({"x_train": np.full((12, 3), np.nan)}, "NaN or infinite values in x_train"),
         ({"x_train": np.ones((11, 3))}, "one row of features for each label"),
         ({"x_test": np.ones((5, 4))}, r"training samples of shape \(3,\)"),
@@ -232,7 +232,8 @@ def test_npz_arrays_are_used_as_they_are(tmp_path: Path) -> None:
             {"y_test": np.array([0, 1, 2, 3, 900_000])},
             "has a label 900000, which makes 900001 classes, but only 5 different labels",
         ),
-        ({"y_test": np.zeros(0, dtype=np.int64), "x_test": np.zeros((0, 3))}, "one row of features for each label"),
+        ({"y_test": np.zeros(0, dtype=np.int64), "x_test": np.zeros((0, 3))}, "npz has no test samples"),
+        ({"y_train": np.zeros(0, dtype=np.int64), "x_train": np.zeros((0, 3))}, "one row of features for each label"),
     ],
 )
 def test_npz_says_what_is_wrong_with_it(tmp_path: Path, changes: dict[str, np.ndarray], told: str) -> None:
