@@ -1,4 +1,7 @@
-"""Model families by name. A new one is a file in this folder and an entry here; a user's own is module:function."""
+"""Model families by name. A new one is a file in this folder and an entry here; a user's own is module:function.
+
+`torchvision:NAME` and `timm:NAME` are models of these libraries.
+"""
 
 from fedopt.registry import Entry, Registry
 
@@ -34,4 +37,14 @@ MODELS = Registry(
     },
     base="fedopt.models.base:ModelFamily",
     other="fedopt.models.custom:CustomModel",
+    prefixes={
+        "torchvision": Entry(
+            "fedopt.models.torchvision_models:TorchvisionModel",
+            'a classification model of torchvision, as torchvision:resnet18; norm = "group" replaces BatchNorm',
+        ),
+        "timm": Entry(
+            "fedopt.models.timm_models:TimmModel",
+            'a model of timm, as timm:resnet18; norm = "group" replaces BatchNorm; extra timm',
+        ),
+    },
 )

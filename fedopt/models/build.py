@@ -7,6 +7,7 @@ from torch import nn
 
 from fedopt.errors import InvalidExperiment
 from fedopt.models.base import ModelFamily, Shape
+from fedopt.models.factory import FactoryModel
 from fedopt.seeding import Purpose, isolated
 
 
@@ -14,12 +15,18 @@ def build_model(family: ModelFamily, sample_shape: Shape, classes: int, seed: in
     """The module with its initial weights, a pure function of the settings, the shapes and the seed."""
     with isolated(seed, Purpose.WEIGHTS):
         module = family.build(sample_shape, classes)
-        _refuse_what_cannot_be_federated(module, family.name)
+        _refuse_what_cannot_be_federated(module, family)
         _try_out(module, family.name, sample_shape, classes)
     return module
 
 
-def _refuse_what_cannot_be_federated(module: nn.Module, name: str) -> None:
+def _instead_of_batch_norm(family: ModelFamily) -> str:
+    by_key = 'model.norm = "group" replaces it, or ' if isinstance(family, FactoryModel) else ""
+    return f"{by_key}use nn.GroupNorm or nn.LayerNorm instead"
+
+
+def _refuse_what_cannot_be_federated(module: nn.Module, family: ModelFamily) -> None:
+    name = family.name
     for place, layer in module.named_modules():
         kind = type(layer).__name__
         if isinstance(layer, nn.modules.batchnorm._NormBase) and (
@@ -27,7 +34,7 @@ def _refuse_what_cannot_be_federated(module: nn.Module, name: str) -> None:
         ):
             raise InvalidExperiment(
                 f"model.name: {name} has {kind} at {place or 'its root'}, whose batch statistics describe one "
-                "client's data and mean nothing when averaged; use nn.GroupNorm or nn.LayerNorm instead"
+                f"client's data and mean nothing when averaged; {_instead_of_batch_norm(family)}"
             )
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in layer.parameters(recurse=False)):
             raise InvalidExperiment(
