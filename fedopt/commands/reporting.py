@@ -77,7 +77,7 @@ def describe_experiment(experiment: Experiment) -> str:
     work = f"{local.epochs} epoch{'s' * (local.epochs != 1)}" if local.epochs else f"{local.steps} steps"
     return (
         f"{experiment.algorithm.name} on {data.source.name}: {data.clients} clients, {data.partition.title}, "
-        f"{experiment.cohort_size} a round; {experiment.model.name}, {local.optimizer} lr {local.lr:g}, {work}, "
+        f"{experiment.cohort_size} a round; {experiment.model.name}, {local.optimizer.title} lr {local.lr:g}, {work}, "
         f"batch {local.batch_size}; seed {experiment.run.seed}"
     )
 

@@ -127,6 +127,11 @@ class Optimizer(Family, ABC):
         """How many vectors [Q] of a lane a step reads or writes, beside theta and the gradient."""
         return 2
 
+    @property
+    def title(self) -> str:
+        """The name, for one line about an experiment; a wrapper adds the optimizer that it wraps."""
+        return self.name
+
     def torch_optimizer(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer | None:
         """The same optimizer in torch.optim, for the benchmark's plain loop and for tests; None if there is none."""
         return None

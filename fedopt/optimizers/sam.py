@@ -53,6 +53,10 @@ class Sam(Composite, Optimizer):
     def vectors_touched(self) -> int:
         return self.base.vectors_touched + 1
 
+    @property
+    def title(self) -> str:
+        return f"{self.name}({self.base.title})"
+
     def torch_optimizer(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer | None:
         """That of the base; the caller finds the gradient."""
         return self.base.torch_optimizer(parameters, lr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -67,6 +68,9 @@ def server(
 
     Clients are `fedopt client` processes; stock SuperNodes of Flower 1.39 can join too (newer ones speak HTTP only).
     """
+    command = resuming_command(
+        listen, insecure, keys=keys, tls_cert=tls_cert, tls_key=tls_key, ca=ca, client_keys=client_keys
+    )
     tls_cert, tls_key, ca, client_keys = _with_keys(keys, tls_cert, tls_key, ca, client_keys)
     _check_security(listen, (tls_cert, tls_key, ca), client_keys, insecure)
     changes = [*(overrides or []), *([f"data.clients={clients}"] if clients is not None else [])]
@@ -91,13 +95,20 @@ def server(
     ):
         report(f"listening on {listen}, {_protection(identity is not None, known is not None)}")
         options = DeploymentOptions(
-            f"fedopt server --listen {listen}",
+            command,
             report,
             observers=[*observers, LeftOut()],
             owners=superlink.owners,
         )
         history = run_deployed(directory, setup, superlink.link, options)
     conclude(history, console, quiet, as_json)
+
+
+def resuming_command(listen: str, insecure: bool, **security: Path | None) -> str:
+    """The command that serves the same clients again, without --resume. `security` has the paths of the options about
+    keys and certificates, by the options' names."""
+    given = [f"--{name.replace('_', '-')} {shlex.quote(str(path))}" for name, path in security.items() if path]
+    return " ".join(["fedopt server --listen", listen, *given, *(["--insecure"] if insecure else [])])
 
 
 def _with_keys(

@@ -20,6 +20,7 @@ from clients.deployed.node import Node
 from fedopt.errors import FedoptError, InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.wire import Hello
+from server.commands.server import resuming_command
 from server.keys import make_keys
 from server.roster import Roster
 from server.superlink import SuperLink
@@ -245,6 +246,24 @@ def test_a_server_whose_certificate_has_expired_is_not_trusted(tmp_path: Path) -
         assert client.wait() == 1
         listener.close()
         assert "cannot be trusted: certificate has expired" in client.output.replace("\n", " ")
+
+
+@pytest.mark.deployment
+def test_a_server_that_gives_up_names_the_options_that_it_needs_to_resume(keys: Path, processes: Processes) -> None:
+    folder, run = keys / "ours", processes.folder / "run"
+    server = processes.server("--clients", "2", "--keys", folder, "--out", run, *EXPERIMENT, "--set", "run.patience=0.1")
+    assert server.wait() == 1
+    command = f"fedopt server --listen {processes.address} --keys {folder} --resume {run}"
+    assert f"continue with: {command}" in " ".join(server.output.split())
+
+
+def test_the_command_that_resumes_has_the_options_of_this_one() -> None:
+    tls = {"tls_cert": Path("a b.crt"), "tls_key": Path("b.key"), "ca": Path("ca.crt"), "client_keys": Path("keys")}
+    assert resuming_command("0.0.0.0:9092", False, keys=None, **tls) == (
+        "fedopt server --listen 0.0.0.0:9092 --tls-cert 'a b.crt' --tls-key b.key --ca ca.crt --client-keys keys"
+    )
+    assert resuming_command("0.0.0.0:9092", True) == "fedopt server --listen 0.0.0.0:9092 --insecure"
+    assert resuming_command("127.0.0.1:9092", False, keys=None, ca=None) == "fedopt server --listen 127.0.0.1:9092"
 
 
 @pytest.mark.slow
