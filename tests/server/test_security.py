@@ -251,7 +251,8 @@ def test_a_server_whose_certificate_has_expired_is_not_trusted(tmp_path: Path) -
 @pytest.mark.deployment
 def test_a_server_that_gives_up_names_the_options_that_it_needs_to_resume(keys: Path, processes: Processes) -> None:
     folder, run = keys / "ours", processes.folder / "run"
-    server = processes.server("--clients", "2", "--keys", folder, "--out", run, *EXPERIMENT, "--set", "run.patience=0.1")
+    impatient = ("--set", "run.patience=0.1")
+    server = processes.server("--clients", "2", "--keys", folder, "--out", run, *EXPERIMENT, *impatient)
     assert server.wait() == 1
     command = f"fedopt server --listen {processes.address} --keys {folder} --resume {run}"
     assert f"continue with: {command}" in " ".join(server.output.split())
