@@ -1,4 +1,4 @@
-"""Two files import Flower's internals: each name exists, no other file imports any, and the version is checked."""
+"""Three files import Flower's internals: each name exists, no other file imports any, and the version is checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedopt.flower_version import BELOW, OLDEST, UnsupportedFlower, flower_impor
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = {"flwr.app", "flwr.clientapp", "flwr.serverapp", "flwr.simulation"}
-INTERNALS = [ROOT / "server" / "flower_internals.py", ROOT / "clients" / "deployed" / "flower_internals.py"]
+INTERNALS = [ROOT / folder / "flower_internals.py" for folder in ("server", "clients/deployed", "fedopt/flower")]
 PACKAGES = ("fedopt", "clients", "server", "simulations")
 
 
