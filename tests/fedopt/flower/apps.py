@@ -80,7 +80,7 @@ class Training:
             for rows in local.batches(self.batch_size, None if steps else self.epochs, steps):
                 optimizer.zero_grad()
                 loss = F.cross_entropy(model(x[rows]), y[rows])
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 losses.append(loss.item())
             reply = local.reply(sum(losses) / len(losses), {"steps": len(losses)})
