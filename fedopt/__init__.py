@@ -20,14 +20,18 @@ if TYPE_CHECKING:
     from fedopt.experiment.experiment import Experiment as Experiment
     from fedopt.runs.api import resume as resume
     from fedopt.runs.api import run as run
+    from fedopt.runs.compare import Comparison as Comparison
+    from fedopt.runs.compare import compare as compare
     from fedopt.runs.history import History as History
 
-__all__ = ["Data", "Experiment", "History", "resume", "run"]
+__all__ = ["Comparison", "Data", "Experiment", "History", "compare", "resume", "run"]
 
 _PLACES = {
     "Data": "fedopt.data.own:Data",
     "Experiment": "fedopt.experiment.experiment:Experiment",
+    "Comparison": "fedopt.runs.compare:Comparison",
     "History": "fedopt.runs.history:History",
+    "compare": "fedopt.runs.compare:compare",
     "resume": "fedopt.runs.api:resume",
     "run": "fedopt.runs.api:run",
 }

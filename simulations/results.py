@@ -19,6 +19,9 @@ from simulations.axes import DATA, NOT_COMPARED, LabeledRun, by_data, by_partiti
 PLAN = "plan.json"
 """In a study's directory: its runs with their labels."""
 
+LABEL = "run"
+"""The axis of runs that the caller has labeled."""
+
 SEARCHED = " (searched)"
 """Ends the header of a column whose values were chosen by a search."""
 
@@ -190,10 +193,11 @@ def read_results(places: Sequence[Path]) -> Results:
         except InvalidExperiment as error:
             warnings.append(f"{error}; it is left out")
             continue
-        warnings += runs[path].warnings
     if not runs:
         raise InvalidExperiment("\n".join(warnings))
-    return _planned(plan, places[0], runs, warnings) if plan is not None else _unplanned(places, runs, warnings)
+    if plan is not None:
+        return _planned(plan, places[0], runs, warnings)
+    return results_of(list(runs.values()), warnings, places[0] if len(places) == 1 else None)
 
 
 def axis_title(axis: str) -> str:
@@ -220,6 +224,7 @@ def _plan(place: Path) -> Plan | None:
 
 
 def _planned(plan: Plan, place: Path, runs: Mapping[Path, PastRun], warnings: list[str]) -> Results:
+    warnings += [warning for run in runs.values() for warning in run.warnings]
     names = {place / name: name for name in plan.runs if place / name in runs}
     labeled = [
         LabeledRun(dict(plan.runs[name].labels), plan.runs[name].seed, runs[path]) for path, name in names.items()
@@ -238,11 +243,50 @@ def _planned(plan: Plan, place: Path, runs: Mapping[Path, PastRun], warnings: li
     return _with_warning(results)
 
 
-def _unplanned(places: Sequence[Path], runs: Mapping[Path, PastRun], warnings: list[str]) -> Results:
-    labeled = by_data(by_settings(list(runs.values())), warnings)
-    labeled = without_repeats(by_partition(labeled, warnings), warnings)
-    root = places[0] if len(places) == 1 else None
-    rows = [
+def results_of(runs: Sequence[PastRun], warnings: Sequence[str] = (), root: Path | None = None) -> Results:
+    """The runs, labeled by the keys in which they differ. Names of runs are relative to `root`, if there is one."""
+    found = [*warnings, *(warning for run in runs for warning in run.warnings)]
+    labeled = by_data(by_settings(runs), found)
+    labeled = without_repeats(by_partition(labeled, found), found)
+    title = (root.resolve().name if root is not None else "") or "runs"
+    compared = [axis for axis in labeled[0].labels if axis not in NOT_COMPARED]
+    return _with_warning(Results(title, "", compared[0] if compared else "", _rows(labeled, root), tuple(found)))
+
+
+def results_by_label(runs: Mapping[str, Sequence[PastRun]]) -> Results:
+    """The runs with labels of the caller's own. InvalidExperiment if a label's runs differ in more than their seeds, or
+    if two labels have the same run."""
+    warnings = [warning for own in runs.values() for run in own for warning in run.warnings]
+    labeled: list[LabeledRun] = []
+    label_of: dict[Path, str] = {}
+    for label, own in runs.items():
+        apart = [axis for row in by_settings(own)[:1] for axis in row.labels]
+        if apart:
+            raise InvalidExperiment(
+                f"the runs of {label!r} differ in {' and '.join(apart)}; give each setting a label of its own"
+            )
+        for run in own:
+            other = label_of.setdefault(run.path.resolve(), label)
+            if other != label:
+                raise InvalidExperiment(f"{other!r} and {label!r} are the same run, {run.path}; leave one of them out")
+        labeled += [LabeledRun({LABEL: label}, run.experiment.run.seed, run) for run in own]
+    warnings += _same_settings(labeled)
+    labeled = without_repeats(by_partition(by_data(labeled, warnings), warnings), warnings)
+    return _with_warning(Results("runs", "", LABEL, _rows(labeled, None), tuple(warnings)))
+
+
+def _same_settings(labeled: Sequence[LabeledRun]) -> list[str]:
+    """A warning for labels whose runs have the same experiment and seed: only code or data can make them differ."""
+    found: dict[tuple[tuple[str, ...], int], dict[str, None]] = {}
+    for row, settings in zip(labeled, by_settings([row.run for row in labeled]), strict=True):
+        key = (tuple(settings.labels.values()), row.seed)
+        found.setdefault(key, {})[row.labels[LABEL]] = None
+    same = dict.fromkeys(tuple(labels) for labels in found.values() if len(labels) > 1)
+    return [f"{' and '.join(labels)} are the same experiment with the same seed" for labels in same]
+
+
+def _rows(labeled: Sequence[LabeledRun], root: Path | None) -> tuple[Row, ...]:
+    return tuple(
         Row(
             name=str(path.relative_to(root)) if root is not None and path != root else str(path),
             labels=one.labels,
@@ -251,10 +295,7 @@ def _unplanned(places: Sequence[Path], runs: Mapping[Path, PastRun], warnings: l
         )
         for one in labeled
         for path in [one.run.path]
-    ]
-    title = (root.resolve().name if root is not None else "") or "runs"
-    compared = [axis for axis in rows[0].labels if axis not in NOT_COMPARED]
-    return _with_warning(Results(title, "", compared[0] if compared else "", tuple(rows), tuple(warnings)))
+    )
 
 
 def _with_warning(results: Results) -> Results:

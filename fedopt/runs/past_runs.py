@@ -16,7 +16,7 @@ from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import FedoptError, InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.imports import reading_only
-from fedopt.runs.history import RoundRecord, Summary
+from fedopt.runs.history import History, RoundRecord, Summary
 
 FAILURE = "failure.txt"
 """In the directory of a study's run that failed: the reason."""
@@ -71,6 +71,17 @@ def read_run(path: Path) -> PastRun:
     elif summary is None and not warnings:
         warnings.append(f"{path} has not ended: {_rounds_of(records, experiment)}")
     return PastRun(path, experiment, records, summary, partition, fingerprint, failure, tuple(warnings))
+
+
+def past_run_of(history: History) -> PastRun:
+    """A finished run in memory, with what its directory says of its data."""
+    path = history.directory
+    warnings: list[str] = []
+    partition = _read(path / "partition.json", LabelSpread, warnings)
+    fingerprint = _read(path / "fingerprint.json", Fingerprint, warnings)
+    return PastRun(
+        path, history.experiment, history.records, history.summary, partition, fingerprint, None, tuple(warnings)
+    )
 
 
 def read_failure(path: Path) -> str | None:

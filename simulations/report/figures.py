@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import InvalidExperiment
@@ -51,36 +52,59 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def write_figures(results: Results, folder: Path) -> list[Path]:
-    """Writes every figure for which there are data; returns the files without their endings."""
+Maker = Callable[[], "Figure | None"]
+
+
+def makers(results: Results) -> dict[str, Maker]:
+    """Each figure's name with what draws it; that returns None where there are no data for it."""
+    found: dict[str, Maker] = {
+        name: partial(_over_rounds, results, measure, label) for measure, (name, label) in CURVES.items()
+    }
+    found["accuracy-by-bytes"] = partial(_over_rounds, results, "test_accuracy", "test accuracy, %", by_bytes=True)
+    for axis, labels in results.axes.items():
+        if len(labels) > 2 and axis != results.compare:
+            found[f"final-by-{axis_title(axis)}"] = partial(_over_axis, results, axis)
+    found["clients"] = partial(_clients, results)
+    for number, (title, labels_of) in enumerate(partitions(results).items(), 1):
+        found[f"partition-{number}"] = partial(_partition, title, labels_of)
+    return found
+
+
+def draw(maker: Maker) -> Figure | None:
+    """The figure in the report's style."""
     import matplotlib
 
+    with matplotlib.rc_context(STYLE):
+        return maker()
+
+
+def save(figure: Figure, file: Path | IO[str], ending: str) -> None:
+    """Writes the figure as `ending`: svg, pdf or png. The same figure gives the same bytes."""
+    import matplotlib
+
+    about = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending, {})
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(file, format=ending, metadata=about, bbox_inches="tight", dpi=200)
+
+
+def write_figures(results: Results, folder: Path) -> list[Path]:
+    """Writes every figure for which there are data; returns the files without their endings."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InvalidExperiment(f"--figures {folder} cannot be made: {error.strerror}") from error
     written: list[Path] = []
-
-    def save(name: str, figure: Figure | None) -> None:
+    for name, maker in makers(results).items():
+        figure = draw(maker)
         if figure is None:
-            return
-        for ending, about in ((".svg", {"Date": None}), (".pdf", {"CreationDate": None})):
+            continue
+        for ending in ("svg", "pdf"):
+            file = folder / f"{name}.{ending}"
             try:
-                figure.savefig(folder / f"{name}{ending}", metadata=about, bbox_inches="tight")
+                save(figure, file, ending)
             except OSError as error:
-                raise InvalidExperiment(f"{folder / name}{ending} cannot be written: {error.strerror}") from error
+                raise InvalidExperiment(f"{file} cannot be written: {error.strerror}") from error
         written.append(folder / name)
-
-    with matplotlib.rc_context(STYLE):
-        for measure, (name, label) in CURVES.items():
-            save(name, _over_rounds(results, measure, label))
-        save("accuracy-by-bytes", _over_rounds(results, "test_accuracy", "test accuracy, %", by_bytes=True))
-        for axis, labels in results.axes.items():
-            if len(labels) > 2 and axis != results.compare:
-                save(f"final-by-{axis_title(axis)}", _over_axis(results, axis))
-        save("clients", _clients(results))
-        for number, (title, labels_of) in enumerate(partitions(results).items(), 1):
-            save(f"partition-{number}", _partition(title, labels_of))
     return written
 
 
@@ -103,6 +127,8 @@ def _panels(count: int, width: float = 3.2, height: float = 2.3) -> tuple[Figure
 
 
 def _over_rounds(results: Results, measure: str, label: str, by_bytes: bool = False) -> Figure | None:
+    from matplotlib.ticker import MaxNLocator
+
     compared = contexts(results)[:MOST_PANELS]
     curves = {id(group): curve(group, measure) for _, groups in compared for group in groups}
     if all(found.empty for found in curves.values()):
@@ -121,6 +147,8 @@ def _over_rounds(results: Results, measure: str, label: str, by_bytes: bool = Fa
                 names[name] = _draw(panel, found, rank, scale, _places(group, found, by_bytes))
         if measure in LOGARITHMIC:
             panel.set_yscale("log")
+        if not by_bytes:
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.supxlabel("MB sent" if by_bytes else "round", fontsize=9)
     figure.supylabel(label, fontsize=9)
     if len(names) > 1:

@@ -40,8 +40,8 @@ def page(results: Results) -> str:
         "charts": (assets / "charts.js").read_text(encoding="utf-8"),
         "script": (assets / "page.js").read_text(encoding="utf-8"),
         "warnings": _warnings(results),
-        "table": _table(results),
-        "pairs": _pairs(results),
+        "table": table(results),
+        "pairs": pairs(results),
         "common": _common(results),
         "notation": html.escape(NOTATION),
         "data": json.dumps(page_data(results), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
@@ -111,7 +111,8 @@ def _warnings(results: Results) -> str:
     return f'<aside class="warnings" role="note"><ul>{items}</ul></aside>'
 
 
-def _table(results: Results) -> str:
+def table(results: Results) -> str:
+    """A row for each group; the best of each comparison in bold."""
     figures, wins = columns(results), is_winner(results)
     axes = headers(results) or ["run"]
     lines = []
@@ -126,7 +127,8 @@ def _table(results: Results) -> str:
     return _as_table([*axes, *(f"{column.title}>" for column in figures), "runs"], lines)
 
 
-def _pairs(results: Results) -> str:
+def pairs(results: Results) -> str:
+    """A row for each comparison seed by seed; "" if there is none."""
     lines = [
         [_cell(html.escape(pair.where or "all")), _cell(html.escape(pair.difference))]
         + [_cell(figure, "n") for figure in (pair.spread, pair.each, pair.in_favor)]

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from datetime import date
 
+from fedopt.runs.table import Value
 from simulations.benchmarks.engine import machine
 from simulations.comparison import columns, headers, is_winner, labels, not_finished, paired
 from simulations.results import MEASURES, SEARCHED, Group, Results, Row, axis_title, last, mean
@@ -26,13 +27,14 @@ def results_csv(results: Results) -> str:
     writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
     writer.writeheader()
     for row in results.rows:
-        writer.writerow({name: "" if value is None else value for name, value in _entries(row).items()})
+        writer.writerow({name: "" if value is None else value for name, value in entries(row).items()})
     return stream.getvalue()
 
 
-def _entries(row: Row) -> dict[str, object]:
+def entries(row: Row) -> dict[str, Value]:
+    """The run's row of results.csv; None for what it has not."""
     records, summary = row.run.records, row.run.summary
-    entries: dict[str, object] = {
+    found: dict[str, Value] = {
         **row.labels,
         **{f"{key}{SEARCHED}": value for key, value in row.searched.items()},
         "target_accuracy": row.run.experiment.run.target_accuracy,
@@ -44,7 +46,7 @@ def _entries(row: Row) -> dict[str, object]:
         "run": row.name,
     }
     if summary is not None:
-        entries |= {
+        found |= {
             "test_accuracy": summary.final.test_accuracy,
             "best_accuracy": summary.best.test_accuracy,
             "rounds_to_target": summary.rounds_to_target,
@@ -52,8 +54,8 @@ def _entries(row: Row) -> dict[str, object]:
         }
     for measure in MEASURES:
         series = row.series(measure)
-        entries |= {f"{measure}.last": last(series), f"{measure}.mean": mean(series)}
-    return entries
+        found |= {f"{measure}.last": last(series), f"{measure}.mean": mean(series)}
+    return found
 
 
 def summary_md(results: Results) -> str:
