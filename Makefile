@@ -10,7 +10,7 @@ SEED ?= 0
 VERSION ?= 1.39.0
 FLOWER := .venv-flower-$(VERSION)
 
-.PHONY: run test test-quick test-slow test-flower test-mutations fuzz check format bench wheel clean
+.PHONY: run test test-quick test-slow test-flower test-mutations fuzz check format bench docs wheel clean
 
 run: $(READY)  ## FedAvg against SCAFFOLD on non-IID digits, in under a minute
 	$(BIN)/fedopt study
@@ -48,11 +48,16 @@ bench: $(DEV)  ## this engine against the plain loop, interleaved; a federation 
 	$(BIN)/fedopt bench engine
 	$(BIN)/fedopt bench federation --stock 4
 
+docs: $(DEV)  ## site/: the documentation, with its reference pages generated anew
+	$(BIN)/python -m tests.docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 wheel: $(DEV)  ## dist/: the source distribution and the wheel
 	$(BIN)/python -m build
 
 clean:
-	rm -rf $(VENV) .venv-flower-* build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-flower-* build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # What `make run` needs: fedopt and its dependencies, not the tools and optional packages that the tests use.
 # A python3 without ensurepip (Debian without python3-venv) still gets its environment: pip installs into it.

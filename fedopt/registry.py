@@ -46,6 +46,8 @@ class Entry:
     """Half a line."""
     paper: str = ""
     """Authors, year and arXiv number, or where else it appeared."""
+    rule: str = ""
+    """The update in one line, for algorithms and optimizers."""
 
 
 class Registry(Mapping[str, str]):

@@ -9,11 +9,13 @@ ALGORITHMS = Registry(
             "fedopt.algorithms.fedavg:FedAvg",
             "local steps, then the server averages the updates",
             "McMahan et al. 2017, arXiv:1602.05629",
+            "x ← x + server_lr Σ wᵢ (yᵢ − x)",
         ),
         "scaffold": Entry(
             "fedopt.algorithms.scaffold:Scaffold",
             "control variates correct each local gradient for client drift",
             "Karimireddy et al. 2020, arXiv:1910.06378",
+            "local steps on g − cᵢ + c;  x ← x + server_lr Σ wᵢ (yᵢ − x);  c ← c + Σ pᵢ (cᵢ⁺ − cᵢ)",
         ),
     },
     base="fedopt.algorithms.base:Algorithm",

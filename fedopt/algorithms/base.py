@@ -64,8 +64,10 @@ class Algorithm(Family, ABC):
 
     registry: ClassVar[Registry] = ALGORITHMS
     server_lr: float = Field(1.0, gt=0)
+    """The factor of the mean update in the step of the global model."""
     weighting: Weighting = "samples"
-    """The objective: p_i = n_i / n, or 1 / N. The same p_i weight every mean that the server takes."""
+    """The objective: clients weighted by their samples, p_i = n_i / n, or all alike, p_i = 1 / N. The same p_i weight
+    every mean that the server takes."""
 
     sends_up: ClassVar[tuple[str, ...]] = (DISPLACEMENT,)
     """Names of the vectors that travel up."""

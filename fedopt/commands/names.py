@@ -58,22 +58,23 @@ def names(
     what: Annotated[
         str,
         typer.Argument(
-            metavar=f"[names|{'|'.join(KINDS)}|metrics|studies]",
-            help="All names of an experiment, one kind of them, what runs measure, or the shipped studies.",
+            metavar=f"[names|{'|'.join(KINDS)}|keys|metrics|studies]",
+            help="All names of an experiment, one kind of them, its keys, what runs measure, or the shipped studies.",
         ),
     ] = "names",
 ) -> None:
     """List the names that an experiment may use, each with half a line and its paper.
 
+    **fedopt list keys** explains every key of an experiment, with its values and its default.
     **fedopt list metrics** explains what metrics.jsonl and partition.json contain, with the formula of each measure.
     """
-    listings = {"names": _print_names, "metrics": _print_metrics, "studies": _print_studies}
+    listings = {"names": _print_names, "keys": _print_keys, "metrics": _print_metrics, "studies": _print_studies}
     if what in KINDS:
         _print_kind(what)
     elif what in listings:
         listings[what]()
     else:
-        raise InvalidExperiment(f"list {what}: {nearest(what, ['names', *KINDS, 'metrics', 'studies'])}")
+        raise InvalidExperiment(f"list {what}: {nearest(what, [*KINDS, *listings])}")
 
 
 def _print_names() -> None:
@@ -97,6 +98,23 @@ def _print_kind(name: str) -> None:
     if kind.custom:
         table.add_row(*kind.custom)
     Console().print(table, highlight=False)
+
+
+def _print_keys() -> None:
+    from fedopt.experiment.keys import key_groups
+
+    console = Console()
+    for number, group in enumerate(key_groups()):
+        if number:
+            console.print()
+        table = Table("key", "values", "default", "meaning", box=None, pad_edge=False)
+        table.columns[0].no_wrap = True
+        for key in group.keys:
+            table.add_row(key.name, escape(key.kind), escape(key.default), escape(key.meaning))
+        console.print(group.title, style="bold", highlight=False, markup=False)
+        if group.about:
+            console.print(group.about, highlight=False, markup=False)
+        console.print(table, highlight=False)
 
 
 def _print_metrics() -> None:

@@ -28,12 +28,16 @@ class DataSettings(Composite):
     )
 
     source: Source
+    """Which data."""
     validation: float = Field(0.0, ge=0, lt=1)
     """The share of the training set that is held out and stands in for the test set, to choose by."""
     clients: int = Field(20, ge=1)
+    """The number of clients, N."""
     partition: Partition
-    """Where the experiment is silent: natural for data with clients of their own, else dirichlet."""
+    """How the training samples are spread over clients. By default natural for data with clients of their own, else
+    dirichlet."""
     min_samples: int = Field(1, ge=1)
+    """Training samples that every client has at least; the partition is drawn again until that holds."""
 
     if TYPE_CHECKING:
 

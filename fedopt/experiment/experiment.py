@@ -43,15 +43,23 @@ class RunSettings(Section):
     renamed: ClassVar[Mapping[str, str]] = {"gradients": "backend"}
 
     rounds: int = Field(100, ge=1)
+    """The number of rounds."""
     participation: float | None = Field(None, gt=0, le=1)
+    """The share of all clients that a round selects; 0.2 if neither participation nor cohort is given."""
     cohort: int | None = Field(None, ge=1)
-    """Clients per round: a share of all (a fifth by default), or a number."""
+    """The number of clients that a round selects, in place of participation."""
     seed: int = Field(0, ge=0)
+    """What every random stream is derived from: the same seed gives the same bits."""
     eval_every: int = Field(1, ge=1)
+    """Rounds between evaluations on the test set; the last round is always evaluated."""
     target_accuracy: float | None = Field(None, gt=0, le=1)
+    """A test accuracy; the summary says in which round it was reached."""
     stop_at_target: bool = False
+    """Whether the run ends in that round."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where clients train; auto takes a GPU if there is one."""
     dtype: Literal["float32", "float64"] = "float32"
+    """The type of parameters, gradients and samples."""
     products: Products = "full"
     """The precision of matrix products in training: float32, or operands rounded to tf32 (relative error at most 2^-11)
     or bf16 (2^-8). A GPU multiplies these faster; a CPU imitates them. Sums, parameters and evaluation are float32."""

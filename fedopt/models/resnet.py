@@ -20,6 +20,7 @@ class ResNet8(ModelFamily):
     """Three stages of one block: 16, 32, 64 channels; 78k parameters."""
 
     groups: Annotated[int, Field(ge=1)] = 8
+    """Groups of each GroupNorm layer; they divide the channels."""
 
     def build(self, sample_shape: Shape, classes: int) -> nn.Module:
         channels, _, _ = self.image_shape(sample_shape, smallest=4)
@@ -30,6 +31,7 @@ class ResNet18(ModelFamily):
     """Four stages of two blocks: 64, 128, 256, 512 channels; 11.2M parameters."""
 
     groups: Annotated[int, Field(ge=1)] = 8
+    """Groups of each GroupNorm layer; they divide the channels."""
 
     def build(self, sample_shape: Shape, classes: int) -> nn.Module:
         channels, _, _ = self.image_shape(sample_shape, smallest=8)

@@ -24,8 +24,11 @@ from fedopt.vectors.layout import RowLayout
 
 class Adam(Optimizer):
     betas: tuple[Decay, Decay] = Field((0.9, 0.999), strict=False)
+    """Decay rates of the running means of the gradient and of its square."""
     eps: float = Field(1e-8, gt=0)
+    """Added to the denominator of the step."""
     weight_decay: float = Field(0.0, ge=0)
+    """Weight decay: added to the gradient by adam, applied to the weights themselves by adamw."""
 
     is_decoupled: ClassVar[bool] = False
     """Whether weight decay shrinks theta itself and is not added to the gradient."""

@@ -24,17 +24,22 @@ class LocalSettings(Composite):
     )
 
     optimizer: Optimizer
+    """What takes the local steps."""
     schedule: Schedule
+    """How the learning rate changes over rounds and steps."""
     lr: float = Field(0.05, gt=0)
+    """The learning rate of the local steps."""
     clip: float | None = Field(None, gt=0)
     """Largest Euclidean norm of a client's (corrected) gradient; no clipping when absent."""
     state: Literal["reset", "keep", "average"] = "reset"
     """What becomes of the optimizer's moments between rounds: they start at zero every time, each client keeps its own,
     or the server averages them."""
     epochs: int | None = Field(None, ge=1)
+    """Local work of a round as passes over the client's data; 5 if neither epochs nor steps are given."""
     steps: int | None = Field(None, ge=1)
-    """Local work a round: passes over the client's data (5 by default), or a number of minibatches."""
+    """Local work of a round as a number of minibatches, in place of epochs."""
     batch_size: int | Literal["full"] = 16
+    """Samples of a minibatch; "full" takes all of the client's samples at every step."""
 
     if TYPE_CHECKING:
 

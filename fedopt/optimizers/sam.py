@@ -33,6 +33,7 @@ class Sam(Composite, Optimizer):
     rho: float = Field(0.05, ge=0)
     """Radius of the ball, in the p-norm over all parameters of a client."""
     p: float = Field(2.0, ge=1, allow_inf_nan=True)
+    """The norm of the ball; inf is the largest magnitude."""
 
     if TYPE_CHECKING:
 

@@ -20,8 +20,11 @@ from fedopt.vectors.layout import RowLayout
 
 class Sgd(Optimizer):
     momentum: Decay = 0.0
+    """The momentum factor."""
     nesterov: bool = False
+    """Whether to take Nesterov's momentum."""
     weight_decay: float = Field(0.0, ge=0)
+    """The factor of the weights that is added to the gradient."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Sgd:

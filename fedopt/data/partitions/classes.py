@@ -13,6 +13,7 @@ class Classes(Partition):
     """Each client holds exactly `classes` labels; the samples of a label are shared evenly by its holders."""
 
     classes: int = Field(2, ge=1)
+    """Labels of each client."""
 
     def draw(self, samples: TrainingSet, clients: int, rng: np.random.Generator) -> list[np.ndarray]:
         labels, each = np.unique(samples.labels), self.classes

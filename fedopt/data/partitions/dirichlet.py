@@ -16,6 +16,7 @@ class Dirichlet(Partition):
     """Each class is cut over the clients in proportions from Dirichlet(alpha)."""
 
     alpha: float = Field(0.1, gt=0)
+    """Skew: small alpha leaves each class to few clients, large alpha approaches iid."""
 
     def draw(self, samples: TrainingSet, clients: int, rng: np.random.Generator) -> list[np.ndarray]:
         held: list[list[np.ndarray]] = [[] for _ in range(clients)]

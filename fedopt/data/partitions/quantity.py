@@ -16,6 +16,7 @@ class Quantity(Partition):
     """Sizes from Dirichlet(alpha), labels at random. Small alpha means strong skew."""
 
     alpha: float = Field(0.1, gt=0)
+    """Skew: small alpha leaves most samples to few clients, large alpha approaches equal sizes."""
 
     def draw(self, samples: TrainingSet, clients: int, rng: np.random.Generator) -> list[np.ndarray]:
         shares = proportions(self.alpha, np.ones(clients, dtype=bool), rng)

@@ -13,6 +13,7 @@ class Shards(Partition):
     """Samples sorted by label, cut into clients * shards pieces, `shards` pieces to each client."""
 
     shards: int = Field(2, ge=1)
+    """Shards of each client."""
 
     def draw(self, samples: TrainingSet, clients: int, rng: np.random.Generator) -> list[np.ndarray]:
         n, count = len(samples.labels), clients * self.shards

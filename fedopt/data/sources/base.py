@@ -68,6 +68,7 @@ class OwnFiles(Source):
     """What `path` is, for the message that it is missing."""
 
     path: AbsolutePath = Field(strict=False)
+    """The file or folder to read."""
 
     @model_validator(mode="before")
     @classmethod

@@ -31,10 +31,13 @@ class Memory(Source):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """Of samples, labels, class names and clients."""
     samples: int = Field(ge=1)
+    """Training samples."""
     test_samples: int = Field(ge=0)
+    """Test samples."""
     shape: tuple[int, ...] = Field(strict=False)
     """Of one sample."""
     class_names: tuple[str, ...] = Field(strict=False)
+    """One name a class."""
     own_clients: int = Field(0, ge=0)
     """How many clients the data come with; 0 if none."""
 

@@ -32,8 +32,9 @@ class Synthetic(Source):
     is_drawn: ClassVar[bool] = True
 
     a: float = Field(1.0, ge=0)
+    """How far the clients' models lie apart."""
     b: float = Field(1.0, ge=0)
-    """How far the clients' models (a) and inputs (b) lie apart."""
+    """How far the clients' inputs lie apart."""
 
     @property
     def has_clients(self) -> bool:

@@ -1,0 +1,259 @@
+"""`python -m tests.docs.generate` writes the reference pages of docs/ from the code: `make docs` does so first."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import cast
+
+from fedopt.algorithms import ALGORITHMS
+from fedopt.algorithms.base import Algorithm
+from fedopt.experiment.keys import Group, Key, key_groups
+from fedopt.optimizers import OPTIMIZERS
+from fedopt.optimizers.base import Optimizer
+from fedopt.registry import Registry
+from fedopt.runs.catalog import NOTATION, READING, algorithm_records, metrics
+from tests.docs.blocks import ROOT
+
+BY_HAND = "<!-- Written by `make docs` from the code: edit the docstrings there. -->"
+
+Row = Sequence[str]
+
+
+def experiment_page() -> str:
+    lines = [
+        *wrapped(
+            "An experiment describes a run: data, model, algorithm, local training, and how long. It is a TOML file, "
+            "or `fedopt.Experiment` in Python, with the same sections and keys. Missing keys use the defaults below; "
+            "a key that does not exist is refused with the closest one that does."
+        ),
+        "",
+        '```toml title="experiment.toml"',
+        "[data]",
+        "clients = 20",
+        'partition = "dirichlet"',
+        "alpha = 0.1",
+        "",
+        "[algorithm]",
+        'name = "scaffold"',
+        "",
+        "[run]",
+        "rounds = 3",
+        "```",
+        "",
+        "```sh",
+        "fedopt run experiment.toml --set local.lr=0.1 --out runs/a --quiet",
+        "```",
+        "",
+        *wrapped(
+            "`--set section.key=value` sets any key from the command line, and `runs/a/experiment.toml` has the run's "
+            "keys with all defaults. Some keys belong to the chosen algorithm, optimizer, partition and so on: a "
+            'heading such as `data.partition` = `"shards"` says to which. `fedopt list keys` prints the tables in a '
+            "terminal."
+        ),
+    ]
+    for section, groups in groupby(key_groups(), key=lambda group: group.section):
+        for group in groups:
+            lines += ["", f"## \\[{section}\\] {{#{section}}}" if not group.members else f"### {_heading(group)}"]
+            lines += ["", group.about] if group.about else []
+            lines += ["", *_key_table(group.keys)]
+    return _page("Experiment keys", lines)
+
+
+def drift_page() -> str:
+    lines = [
+        *wrapped(
+            "Every run measures how far its clients drift apart, and writes it to `metrics.jsonl`, one line a round. "
+            "All engines use the same names, and measuring never changes the model. `fedopt list metrics` prints the "
+            "tables in a terminal."
+        ),
+        "",
+        "```python",
+        "import fedopt",
+        "",
+        'experiment = fedopt.Experiment(algorithm={"name": "scaffold"}, run={"rounds": 2})',
+        "last = fedopt.run(experiment).records[-1]",
+        "print(last.drift.ratio, last.drift.cosine, last.gradients.zeta2, last.clients.worst)",
+        "```",
+        "",
+        "When each part is measured:",
+        "",
+        "- `drift`: every round, from the sums of the aggregation, for the model and for each layer;",
+        "  `metrics.drift` chooses.",
+        "- `gradients`: every `metrics.drift_every` = 10 rounds, from full local gradients. Clients send one",
+        "  more vector in these rounds.",
+        "- `clients`: every `metrics.clients_every` = 10 rounds, on each client's own test share. In a",
+        "  deployment the model is sent to each connected client for that; 0 turns it off.",
+        "- `classes`: with every evaluation.",
+        "- `divergence`: with `metrics.divergence = true`, in `fedopt run` only.",
+        "- `partition.json`: once.",
+        "",
+        *wrapped(
+            "A low drift ratio is not a merit in itself, and it does not measure how heterogeneous the data are: it "
+            "rises towards iid data, where updates late in training are small and orthogonal, while ζ² falls. "
+            "[Results](results.md) shows both on MNIST."
+        ),
+        "",
+        "## Notation",
+        "",
+        *wrapped(formula(NOTATION)),
+        "",
+        *wrapped(formula(READING)),
+    ]
+    for title, entries in metrics().items():
+        name, _, meaning = title.partition(": ")
+        lines += ["", f"## {name[:1].upper()}{name[1:]}", *(["", formula(meaning)] if meaning else []), ""]
+        lines += table(("name", "meaning"), ([code(key), formula(text)] for key, text in entries.items()))
+    return _page("Drift measures", lines)
+
+
+def algorithms_page() -> str:
+    lines = [
+        *wrapped(
+            "`algorithm.name` chooses what clients send and what the server does with it. `fedopt list algorithms` "
+            "prints the table in a terminal."
+        ),
+        "",
+        *_names_table(ALGORITHMS),
+        "",
+        *wrapped(
+            "x is the global model, yᵢ a client's model after its local steps, g its minibatch gradient, wᵢ the "
+            "client's weight among the round's clients (they add up to 1), pᵢ its weight among all clients."
+        ),
+    ]
+    records = algorithm_records()
+    keys = {name: group for group in key_groups() if group.section == "algorithm" for name in group.members}
+    for name in ALGORITHMS:
+        kind = cast(type[Algorithm], ALGORITHMS.load(name))
+        lines += ["", f"## {name}", "", *_about(ALGORITHMS, name), ""]
+        many = len(kind.sends_up) > 1
+        vectors = "vectors of the model's size" if many else "a vector of the model's size"
+        lines += [f"A client sends {_list(map(code, kind.sends_up))}, {vectors}."]
+        lines += _own_keys(name, keys)
+        if name in records:
+            fields = records[name].model_fields.items()
+            measures = ([code(f"algorithm.{field}"), formula(info.description or "")] for field, info in fields)
+            lines += ["", *table(("measure", "meaning"), measures)]
+    return _page("Algorithms", lines)
+
+
+def optimizers_page() -> str:
+    lines = [
+        *wrapped(
+            "`local.optimizer` chooses what takes a client's local steps. Every optimizer works under every algorithm: "
+            "where an algorithm corrects gradients, the optimizer gets the corrected ones. `fedopt list optimizers` "
+            "prints the table in a terminal."
+        ),
+        "",
+        *_names_table(OPTIMIZERS),
+        "",
+        *wrapped(
+            "θ is the client's model and g its minibatch gradient. `local.state` says what becomes of the moments "
+            "between rounds: they start at zero (`reset`), each client keeps its own (`keep`), or the server averages "
+            "them (`average`)."
+        ),
+    ]
+    keys = {name: group for group in key_groups() if group.chosen_by == "local.optimizer" for name in group.members}
+    for name in OPTIMIZERS:
+        lines += ["", f"## {name}", "", *_about(OPTIMIZERS, name), *_own_keys(name, keys)]
+        kind = cast(type[Optimizer], OPTIMIZERS.load(name))
+        moments = kind().moment_names
+        if moments:
+            lines += ["", f"Moments: {_list(map(code, moments))}."]
+    return _page("Optimizers", lines)
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "experiment.md": experiment_page,
+    "drift.md": drift_page,
+    "algorithms.md": algorithms_page,
+    "optimizers.md": optimizers_page,
+}
+
+
+def wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def _page(title: str, lines: Iterable[str]) -> str:
+    return "\n".join([f"# {title}", "", BY_HAND, "", *lines]) + "\n"
+
+
+def _heading(group: Group) -> str:
+    names = _list((code(f'"{name}"') for name in group.members), "or")
+    return f"{code(group.chosen_by)} = {names}"
+
+
+def _about(registry: Registry, name: str) -> list[str]:
+    entry = registry.entry(name)
+    sentence = entry.about[:1].upper() + entry.about[1:]
+    return [
+        f"{sentence} ({entry.paper})." if entry.paper else f"{sentence}.",
+        *(["", code(entry.rule)] * bool(entry.rule)),
+    ]
+
+
+def _names_table(registry: Registry) -> list[str]:
+    entries = {name: registry.entry(name) for name in registry}
+    rows = ([f"[{code(name)}](#{name})", entry.about, entry.paper] for name, entry in entries.items())
+    return table(("name", "what it does", "paper"), rows)
+
+
+def _own_keys(name: str, groups: Mapping[str, Group]) -> list[str]:
+    return ["", *_key_table(groups[name].keys)] if name in groups else []
+
+
+def _key_table(keys: Iterable[Key]) -> list[str]:
+    rows = (
+        [
+            code(key.name),
+            re.sub(r'"[^"]*"', lambda found: code(found[0]), key.kind),
+            code(key.default),
+            plain(key.meaning),
+        ]
+        for key in keys
+    )
+    return table(("key", "values", "default", "meaning"), rows)
+
+
+def table(head: Row, rows: Iterable[Row]) -> list[str]:
+    """A Markdown table."""
+    return [_line(head), _line(["---"] * len(head)), *map(_line, rows)]
+
+
+def _line(cells: Row) -> str:
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+
+
+def _list(words: Iterable[str], last: str = "and") -> str:
+    *first, end = words
+    return f"{', '.join(first)} {last} {end}" if first else end
+
+
+def code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def plain(text: str) -> str:
+    """Text for a cell, where a bar would begin another one."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
+def formula(text: str) -> str:
+    """A docstring with its mathematics: sum w_i |d_i|^2 becomes Σ w_i |d_i|² with lowered indices."""
+    text = re.sub(r"\bsum(_[a-z]+)? (?=[\w|\\])", r"Σ\1 ", plain(text))
+    text = text.replace("zeta", "ζ").replace("^2", "²")
+    return re.sub(r"\b([A-Za-zΣ])_([a-z]{1,2}|central)(?![a-z_])", r"\1<sub>\2</sub>", text)
+
+
+def main() -> None:
+    for name, page in PAGES.items():
+        file = ROOT / "docs" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The reference pages are what the code says now."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from fedopt.algorithms import ALGORITHMS
+from fedopt.experiment.experiment import Experiment
+from fedopt.experiment.file import as_sections
+from fedopt.experiment.keys import key_groups
+from fedopt.family import flat_keys
+from fedopt.optimizers import OPTIMIZERS
+from tests.docs.blocks import ROOT
+from tests.docs.generate import PAGES, formula
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_what_is_committed_is_what_the_command_makes(name: str) -> None:
+    committed = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert committed == PAGES[name](), "run python -m tests.docs.generate"
+
+
+def test_every_key_has_a_meaning() -> None:
+    silent = [key.name for group in key_groups() for key in group.keys if not key.meaning]
+    assert silent == [], "write a docstring below the field"
+
+
+def test_every_algorithm_and_optimizer_has_a_paper_and_an_update_rule() -> None:
+    for registry in (ALGORITHMS, OPTIMIZERS):
+        for name in registry:
+            entry = registry.entry(name)
+            assert entry.about, name
+            assert entry.paper, name
+            assert entry.rule, name
+
+
+def test_the_keys_of_sections_are_all_there_with_the_defaults_of_an_experiment() -> None:
+    defaults = as_sections(Experiment())
+    # What has no default of its own but follows from other keys: an experiment shows what followed.
+    derived = {"data.partition", "local.epochs", "run.participation"}
+    for group in key_groups():
+        if group.members:
+            continue
+        found = {key.name.partition(".")[2]: key for key in group.keys}
+        for name, key in found.items():
+            if key.default and key.name not in derived:
+                assert tomllib.loads(f"x = {key.default}")["x"] == defaults[group.section][name], key.name
+            elif key.name not in derived:
+                assert name not in defaults[group.section], key.name
+
+
+@pytest.mark.parametrize("section", ["data", "local"])
+def test_no_key_is_missing(section: str) -> None:
+    shown = {key.name.partition(".")[2] for group in key_groups() if group.section == section for key in group.keys}
+    assert shown == flat_keys(type(getattr(Experiment(), section)))
+
+
+def test_formulas_are_typeset() -> None:
+    assert formula("sum w_i |d_i|^2 / |d|^2") == ("Σ w<sub>i</sub> \\|d<sub>i</sub>\\|² / \\|d\\|²")
+    assert formula("1/2 sum_k |q_ik - q_k|") == "1/2 Σ<sub>k</sub> \\|q<sub>ik</sub> - q<sub>k</sub>\\|"
+    assert formula("metrics.drift_every, left_out") == "metrics.drift_every, left_out"
