@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from fedopt.errors import InvalidExperiment
 
@@ -21,6 +22,19 @@ _reading_only: ContextVar[bool] = ContextVar("reading only", default=False)
 
 class CannotImport(ValueError):
     """The module is not there, fails, or has no such attribute."""
+
+
+def optional(module: str, needs: str, extra: str) -> Any:
+    """Imports a package that is installed only with one of fedopt's extras; `needs` is what the message says needs it.
+
+    InvalidExperiment says how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != module.partition(".")[0]:
+            raise  # it is there, but something that it imports is not
+        raise InvalidExperiment(f"{needs} needs {module}: pip install 'fedopt[{extra}]'") from error
 
 
 def load_attribute(place: str) -> object:

@@ -148,7 +148,7 @@ def _settings_of_data(data: DataSettings, with_path: bool) -> str:
     read = {**data.source.model_dump(mode="json"), "validation": data.validation}
     # Data that are drawn may depend on everything, other data on no key of who holds which sample.
     keys = data.model_dump(mode="json") if data.source.is_drawn else read
-    ignored = {"download"} if with_path else {"download", "path"}
+    ignored = {"download"} if with_path else {"download", "path", "test"}
     return json.dumps({key: value for key, value in keys.items() if key not in ignored})
 
 

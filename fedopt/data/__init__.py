@@ -49,6 +49,9 @@ SOURCES = Registry(
         ),
         "folder": Entry("fedopt.data.sources.folder:Folder", "your own images, in train/CLASS and test/CLASS"),
         "npz": Entry("fedopt.data.sources.npz:Npz", "your own arrays: x_train, y_train, x_test, y_test in an .npz"),
+        "table": Entry(
+            "fedopt.data.sources.table:Table", "your own table: CSV, Parquet or Arrow, with columns label and client"
+        ),
         "memory": Entry(
             "fedopt.data.sources.memory:Memory",
             "your own arrays in Python: fedopt.run(experiment, data=fedopt.Data(...))",

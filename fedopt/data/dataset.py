@@ -100,6 +100,19 @@ def normalised(dataset: Dataset) -> Dataset:
     return replace(dataset, x_train=scaled(dataset.x_train, scaling), x_test=scaled(dataset.x_test, scaling))
 
 
+def standardised(dataset: Dataset) -> Dataset:
+    """Features [n, ...], each shifted and scaled to mean 0 and variance 1 over the training set.
+
+    A feature without variance is only shifted.
+    """
+    wide = dataset.x_train.double()
+    mean, deviation = wide.mean(0), wide.std(0, correction=0)
+    # Rounding leaves a constant column a deviation that is tiny beside its value.
+    scale = torch.where(deviation > 1e-12 * (mean.abs() + deviation), deviation, torch.ones_like(deviation))
+    x_train, x_test = (((x.double() - mean) / scale).to(x.dtype) for x in (dataset.x_train, dataset.x_test))
+    return replace(dataset, x_train=x_train, x_test=x_test)
+
+
 def scaling_of(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel of uint8 images [n, C, H, W], as [1, C, 1, 1].
 

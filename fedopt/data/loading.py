@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fedopt.data.dataset import Dataset, hold_out, normalised
+from fedopt.data.dataset import Dataset, hold_out, normalised, standardised
 from fedopt.data.settings import DataSettings
 from fedopt.errors import DataUnavailable
 
@@ -19,4 +19,6 @@ def load_dataset(settings: DataSettings, seed: int) -> Dataset:
             f"data.name: {settings.source.name} has no test samples; hold some out, as with data.validation = 0.2"
         )
     # Only now: what is held out is as unknown as a test set, and has no part in the statistics.
-    return normalised(dataset) if dataset.x_train.dtype == torch.uint8 else dataset
+    if dataset.x_train.dtype == torch.uint8:
+        return normalised(dataset)
+    return standardised(dataset) if settings.source.standardizes else dataset

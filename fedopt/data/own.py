@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedopt.data.arrays import Part, dataset_of, names_of_clients
 from fedopt.data.dataset import Dataset
+from fedopt.data.frames import Columns, parts_of
 from fedopt.data.sources.memory import Memory
 from fedopt.errors import DataUnavailable
 
@@ -69,8 +70,11 @@ class Data:
         test = None
         if x_test is not None:
             test = Part(_array(x_test), _array(y_test), _names(test_clients), ("x_test", "y_test"))
-        self.dataset: Dataset = dataset_of(PLACE, train, test, class_names)
-        self.source = Memory.of(self.dataset)
+        self._hold(dataset_of(PLACE, train, test, class_names))
+
+    def _hold(self, dataset: Dataset, standardize: bool = False) -> None:
+        self.dataset = dataset
+        self.source = Memory.of(dataset, standardize)
         """What an experiment holds in their place."""
 
     @classmethod
@@ -118,6 +122,28 @@ class Data:
                 f"{PLACE}: there are {len(named)} clients and {len(tests)} test sets; give one for each, or one for all"
             )
         return cls(x, y, *_joined(tests)[:2], owners, _joined(tests)[2], class_names)
+
+    @classmethod
+    def from_pandas(
+        cls,
+        frame: Any,
+        label: str,
+        client: str | None = None,
+        test: Any = None,
+        features: Sequence[str] = (),
+        drop: Sequence[str] = (),
+        standardize: bool = True,
+    ) -> Data:
+        """From a pandas DataFrame with a column `label` and, where it has one, a column `client`.
+
+        All other columns but those of `drop` are features, or just `features`; they must be numbers. Classes are the
+        different labels in sorted order. `test` is a DataFrame with the same columns. `standardize` shifts and scales
+        each feature to mean 0 and variance 1 over the training set.
+        """
+        found = cls.__new__(cls)
+        columns = Columns(label, client, tuple(features), tuple(drop))
+        found._hold(dataset_of(PLACE, *parts_of(PLACE, frame, test, columns)), standardize)
+        return found
 
     def __repr__(self) -> str:
         source = self.source

@@ -25,7 +25,7 @@ from fedopt.storage.files import replace_file
 from fedopt.storage.tensor_file import read_tensors, write_tensors
 
 MAY_CHANGE = {
-    "data": {"path", "download"},
+    "data": {"path", "test", "download"},
     "run": {"rounds", "target_accuracy", "stop_at_target", "device", "threads", "lanes", "workers", "backend"}
     | {"checkpoint_every", "min_replies", "deadline", "patience"},
     "metrics": {"drift", "drift_every", "clients_every"},

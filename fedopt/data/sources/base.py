@@ -46,6 +46,11 @@ class Source(Family, ABC):
         """
 
     @property
+    def standardizes(self) -> bool:
+        """Whether features are to be standardized over the training set; uint8 images are normalized in any case."""
+        return False
+
+    @property
     def title(self) -> str:
         """What it is called among data that differ."""
         return self.name

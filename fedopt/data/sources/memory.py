@@ -49,7 +49,7 @@ class Memory(Source):
         return given
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Self:
+    def of(cls, dataset: Dataset, standardize: bool = False) -> Self:
         """The source of these samples, which it finds as long as the data set exists."""
         found = cls(
             sha256=_sha256(dataset),
@@ -58,9 +58,13 @@ class Memory(Source):
             shape=dataset.sample_shape,
             class_names=dataset.class_names,
             own_clients=len(dataset.natural_clients or ()),
+            standardize=standardize,
         )
         _held[found.sha256] = dataset
         return found
+
+    standardize: bool = False
+    """Whether each feature is shifted and scaled to mean 0 and variance 1 over the training set."""
 
     @property
     def has_clients(self) -> bool:
@@ -80,6 +84,10 @@ class Memory(Source):
                 "example fedopt.resume(directory, data=fedopt.Data(...))"
             )
         return dataset
+
+    @property
+    def standardizes(self) -> bool:
+        return self.standardize
 
     @property
     def title(self) -> str:
