@@ -17,6 +17,7 @@ os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 if TYPE_CHECKING:
     from fedopt.data.own import Data as Data
+    from fedopt.errors import StopRun as StopRun
     from fedopt.experiment.experiment import Experiment as Experiment
     from fedopt.runs.api import resume as resume
     from fedopt.runs.api import run as run
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     from fedopt.runs.compare import compare as compare
     from fedopt.runs.history import History as History
 
-__all__ = ["Comparison", "Data", "Experiment", "History", "compare", "resume", "run"]
+__all__ = ["Comparison", "Data", "Experiment", "History", "StopRun", "compare", "resume", "run"]
 
 _PLACES = {
+    "Comparison": "fedopt.runs.compare:Comparison",
     "Data": "fedopt.data.own:Data",
     "Experiment": "fedopt.experiment.experiment:Experiment",
-    "Comparison": "fedopt.runs.compare:Comparison",
     "History": "fedopt.runs.history:History",
+    "StopRun": "fedopt.errors:StopRun",
     "compare": "fedopt.runs.compare:compare",
     "resume": "fedopt.runs.api:resume",
     "run": "fedopt.runs.api:run",

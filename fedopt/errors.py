@@ -40,3 +40,12 @@ class RunStopped(FedoptError):
 
 class Diverged(RunStopped):
     """Its numbers ran away: what the experiment asked for does not learn."""
+
+
+class StopRun(Exception):
+    """Raised by an observer in `round_done` to end the run after that round: the summary is written as usual.
+
+    >>> def patience(record):
+    ...     if record.test_accuracy is not None and record.test_accuracy > 0.9:
+    ...         raise StopRun
+    """

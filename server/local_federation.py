@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from fedopt.runs.directory import RunDirectory
 from fedopt.runs.history import History
-from fedopt.runs.runner import Observer
+from fedopt.runs.observers import AnyObserver
 from fedopt.runs.setup import Setup
 from server.deployment import run_deployed
 from server.local_clients import LocalClients
@@ -22,7 +22,7 @@ def run_locally(
     directory: RunDirectory,
     setup: Setup,
     report: Callable[[str], None],
-    observers: Sequence[Observer],
+    observers: Sequence[AnyObserver],
 ) -> History:
     """Starts the server and the clients, and completes the run."""
     with (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fedopt.runs.runner import Observer
+from fedopt.runs.observers import AnyObserver
 
 Report = Callable[[str], None]
 """Writes one line for the user."""
@@ -22,7 +22,7 @@ class DeploymentOptions:
     command: str
     """The command that continues the run, for messages."""
     report: Report
-    observers: Sequence[Observer] = ()
+    observers: Sequence[AnyObserver] = ()
     owners: Mapping[int, int] = field(default_factory=dict)
     """The client number of each node that registered with a client's key."""
     engine: str = "flower"

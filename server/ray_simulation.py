@@ -26,7 +26,7 @@ from fedopt.experiment.experiment import Experiment
 from fedopt.registry import load_attribute
 from fedopt.runs.directory import RunDirectory
 from fedopt.runs.history import History
-from fedopt.runs.runner import Observer
+from fedopt.runs.observers import AnyObserver
 from fedopt.runs.setup import Setup
 from server.deployment import open_run, run_deployed
 from server.links import PolledLink
@@ -40,14 +40,14 @@ GPU_SHARE = 0.25
 """The share of a GPU for each actor, on machines with a GPU."""
 
 
-def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Observer] = ()) -> History:
+def run(experiment: Experiment, out: Path | None = None, observers: Sequence[AnyObserver] = ()) -> History:
     """Runs the experiment into `out` (a new directory below runs/ by default)."""
     _check_ray()
     with open_run(experiment, out, None, []) as (directory, setup):
         return _simulate(directory, setup, observers)
 
 
-def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ()) -> History:
+def resume(path: Path, overrides: list[str], observers: Sequence[AnyObserver] = ()) -> History:
     """Continues the run at `path` from its last checkpoint."""
     _check_ray()
     with open_run(None, None, path, overrides) as (directory, setup):
@@ -59,7 +59,7 @@ def _check_ray() -> None:
         raise InvalidExperiment("--engine ray: Ray is not installed; install it with pip install 'fedopt[ray]'")
 
 
-def _simulate(directory: RunDirectory, setup: Setup, observers: Sequence[Observer]) -> History:
+def _simulate(directory: RunDirectory, setup: Setup, observers: Sequence[AnyObserver]) -> History:
     log_to(directory.path / "server.log")
     histories: list[History] = []
     server_app = ServerApp()

@@ -24,8 +24,9 @@ from fedopt.round.federation import Score
 from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory, check_unused, read_run_experiment
 from fedopt.runs.history import History
+from fedopt.runs.observers import AnyObserver
 from fedopt.runs.reference import Reference
-from fedopt.runs.runner import Listener, Observer, Run
+from fedopt.runs.runner import Run
 from fedopt.runs.setup import Problem, set_up
 from simulations.centralized import CentralRun
 from simulations.ranks import RankedFederation, Shard, is_first, launched, together
@@ -33,7 +34,7 @@ from simulations.sizing import choose_lanes, choose_recording, choose_workers
 from simulations.virtual import PersonalModels, Resources, VirtualFederation
 
 
-def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Observer] = ()) -> History:
+def run(experiment: Experiment, out: Path | None = None, observers: Sequence[AnyObserver] = ()) -> History:
     """Runs the experiment into `out` (a new directory below runs/ by default)."""
     if not is_first():
         serve_rank(experiment)
@@ -50,7 +51,7 @@ def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Obs
             directory.close()
 
 
-def resume(path: Path, overrides: list[str], observers: Sequence[Observer] = ()) -> History:
+def resume(path: Path, overrides: list[str], observers: Sequence[AnyObserver] = ()) -> History:
     """Continues the run at `path` from its last checkpoint; for a finished one it only writes the summary again."""
     if not is_first():
         serve_rank(read_run_experiment(path, overrides))
@@ -104,12 +105,11 @@ class Prepared:
     notes: Sequence[str] = ()
     """Sentences about properties of the data."""
 
-    def in_directory(self, directory: RunDirectory, observers: Sequence[Observer]) -> Run:
-        for observer in observers:
-            if isinstance(observer, Listener):
-                for sentence in (self.how, *(f"note: {sentence}" for sentence in self.notes)):
-                    observer.note(sentence)
-        return Run(directory, self.problem, self.federation, observers, reference=self.reference)
+    def in_directory(self, directory: RunDirectory, observers: Sequence[AnyObserver]) -> Run:
+        run = Run(directory, self.problem, self.federation, observers, reference=self.reference)
+        for sentence in (self.how, *(f"note: {sentence}" for sentence in self.notes)):
+            run.note(sentence)
+        return run
 
     def close(self) -> None:
         self.federation.close()

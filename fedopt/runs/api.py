@@ -16,8 +16,8 @@ from fedopt.experiment.experiment import Experiment
 from fedopt.registry import Registry, UnknownName
 from fedopt.runs.history import History
 from fedopt.runs.notebook import displays
+from fedopt.runs.observers import AnyObserver, Observers
 from fedopt.runs.own_data import check_resumed_data, with_data
-from fedopt.runs.runner import Observer
 
 ENGINES = Registry("engine", {"embedded": "simulations.embedded:run", "ray": "server.ray_simulation:run"})
 RESUMERS = Registry("engine", {"embedded": "simulations.embedded:resume", "ray": "server.ray_simulation:resume"})
@@ -26,7 +26,7 @@ RESUMERS = Registry("engine", {"embedded": "simulations.embedded:resume", "ray":
 def run(
     experiment: Experiment,
     out: str | os.PathLike[str] | None = None,
-    observers: Sequence[Observer] = (),
+    observers: Sequence[AnyObserver] = (),
     engine: str = "embedded",
     *,
     progress: bool | None = None,
@@ -39,15 +39,16 @@ def run(
     too; with False nowhere. `data` takes the place of the experiment's data set. FedoptError, with one sentence, if the
     experiment is wrong or the run fails.
     """
+    Observers(observers)  # says what is wrong with them before the data are read
     experiment = with_data(experiment, data, engine)
-    play = cast(Callable[[Experiment, Path | None, Sequence[Observer]], History], _load(ENGINES, engine))
+    play = cast(Callable[[Experiment, Path | None, Sequence[AnyObserver]], History], _load(ENGINES, engine))
     return play(experiment, None if out is None else Path(out), [*observers, *displays(progress)])
 
 
 def resume(
     directory: str | os.PathLike[str],
     overrides: Sequence[str] = (),
-    observers: Sequence[Observer] = (),
+    observers: Sequence[AnyObserver] = (),
     engine: str = "embedded",
     *,
     progress: bool | None = None,
@@ -57,8 +58,9 @@ def resume(
 
     A run that was begun with `data` needs the same data again.
     """
+    Observers(observers)
     check_resumed_data(Path(directory), data)
-    play = cast(Callable[[Path, list[str], Sequence[Observer]], History], _load(RESUMERS, engine))
+    play = cast(Callable[[Path, list[str], Sequence[AnyObserver]], History], _load(RESUMERS, engine))
     return play(Path(directory), list(overrides), [*observers, *displays(progress)])
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from fedopt.data.batches import local_steps
 from fedopt.data.fingerprint import Fingerprint
@@ -23,9 +22,12 @@ from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory
 from fedopt.runs.history import Final, History, RoundRecord, summarize
 from fedopt.runs.interruption import uninterrupted
+from fedopt.runs.observers import AnyObserver, Observers
+from fedopt.runs.observers import Observer as Observer
 from fedopt.runs.recorder import Draft, Recorder
 from fedopt.runs.reference import Reference
 from fedopt.runs.setup import Problem
+from fedopt.runs.view import RunView
 from fedopt.storage.files import storing
 from fedopt.vectors.layout import Layout, fingerprint, state_of
 
@@ -34,25 +36,6 @@ WORTH_GOING_AHEAD = 0.05
 
 CHECKPOINT_SHARE = 0.05
 """The share of the time that checkpoints may take with checkpoint_every = "auto"."""
-
-
-class Observer(Protocol):
-    """Follows a run: a progress display, a logger."""
-
-    def started(self, directory: Path, rounds_done: int, rounds: int) -> None: ...
-
-    def round_done(self, record: RoundRecord) -> None: ...
-
-    def ended(self) -> None:
-        """The run has ended, or has stopped with an error."""
-        ...
-
-
-@runtime_checkable
-class Listener(Protocol):
-    """An observer that also takes notes: which backend trains, what is unusual in the data."""
-
-    def note(self, sentence: str) -> None: ...
 
 
 class Interrupted(FedoptError):
@@ -69,7 +52,7 @@ class Run:
         directory: RunDirectory,
         problem: Problem,
         federation: Federation,
-        observers: Sequence[Observer] = (),
+        observers: Sequence[AnyObserver] = (),
         terms: Terms | None = None,
         command: str = "fedopt run",
         reference: Reference | None = None,
@@ -78,7 +61,7 @@ class Run:
         centralized run to measure the divergence from."""
         self._directory, self._experiment = directory, directory.experiment
         self._task, self._federation, self._evaluate = problem.task, federation, problem.evaluator
-        self._observers, self._command = observers, command
+        self._observers, self._command = Observers(observers), command
         self._terms = terms or _strict(self._experiment)
         self._layout = Layout.of(problem.task.module)
         self._checkpoints = Checkpoints(directory.path / "checkpoint", directory.experiment)
@@ -86,6 +69,8 @@ class Run:
         self._records: list[RoundRecord] = []
         self._draft: Draft | None = None
         """A round that is trained but does not count yet."""
+        self._stop = False
+        """Whether an observer has raised StopRun."""
         self._recorder = Recorder(self._experiment, self._layout, federation, problem.evaluator, reference)
         self._began, self._seconds_before = time.perf_counter(), 0.0
         self._saved_round, self._saved_at, self._save_cost = -1, self._began, 0.0
@@ -111,16 +96,52 @@ class Run:
         with self._writing():
             self._directory.keep_fingerprint(found)
 
+    def note(self, sentence: str) -> None:
+        """Tells the observers: which backend trains, what is unusual in the data."""
+        self._observers.note(sentence)
+
+    @property
+    def view(self) -> RunView:
+        """What may be read of the run while it is in progress."""
+        return RunView(self._experiment, self._directory.path, self._task.module, self._weights)
+
     def complete(self) -> History:
         """Runs the remaining rounds. If an error or Ctrl-C ends it early, the last good state is saved first."""
+        rounds = self.rounds()
+        while True:
+            try:
+                next(rounds)
+            except StopIteration as end:
+                history: History = end.value
+                return history
+
+    def rounds(self) -> Generator[RoundRecord, None, History]:
+        """As `complete`, pausing after each round with its record. Closed early, it saves the run."""
         if self._saved_round < 0:
             self._save()
+        try:
+            with self.resumable(), self._writing():
+                self._observers.begin(self.view)
+                self._observers.started(self._directory.path, self._state.round, self._experiment.run.rounds)
+            yield from self._saving_at_the_end()
+            history = self._finish()
+            with self._writing():
+                self._observers.finished(history)
+        except BaseException as error:
+            try:
+                self._observers.ended()
+            except Exception as another:  # of an observer; it does not hide why the run has stopped
+                error.add_note(str(another))
+            raise
         with self._writing():
-            for observer in self._observers:
-                observer.started(self._directory.path, self._state.round, self._experiment.run.rounds)
+            self._observers.ended()
+        return history
+
+    def _saving_at_the_end(self) -> Iterator[RoundRecord]:
+        """The remaining rounds. However they end, what has been committed is saved."""
         try:
             with self.resumable():
-                self._play()
+                yield from self._play()
         except KeyboardInterrupt:
             with uninterrupted(), self._saved_anyway():
                 self._commit_draft()
@@ -129,13 +150,11 @@ class Run:
             with self._saved_anyway():
                 self._commit_draft()
             raise
-        finally:
-            with self._writing():
-                for observer in self._observers:
-                    observer.ended()
-        return self._finish()
+        except GeneratorExit:
+            self._save()
+            raise
 
-    def _play(self) -> None:
+    def _play(self) -> Iterator[RoundRecord]:
         if self._is_over():
             return
         with self._writing():
@@ -151,13 +170,15 @@ class Run:
         rules = Rules(self._terms, experiment.run.seed, bounds)
         rounds = Rounds(experiment.method, self._federation, rules, self._recorder.plan)
         for state, work in rounds.play(self._state):
-            self._commit_draft(ahead=True)  # its model has been evaluated while this round was trained
+            yield from self._commit_draft(ahead=True)  # its model has been evaluated while this round was trained
+            if self._stop:
+                return
             if self._checkpoint_is_due():
                 self._save()
             self._draft = self._recorder.begin(state, work)
             if self._goes_ahead(state):
                 continue
-            self._commit_draft()
+            yield from self._commit_draft()
             if self._is_over():
                 return
             if self._checkpoint_is_due():
@@ -169,11 +190,14 @@ class Run:
         last = state.round >= run.rounds or run.stop_at_target
         return self._federation.trains_ahead and not last and self._recorder.share > WORTH_GOING_AHEAD
 
-    def _commit_draft(self, ahead: bool = False) -> None:
-        """Commits the round that was trained last, if that is still to do. `ahead`: the next one is trained."""
+    def _commit_draft(self, ahead: bool = False) -> list[RoundRecord]:
+        """Commits the round that was trained last, if that is still to do, and returns its record.
+
+        `ahead`: the next one is trained.
+        """
         draft = self._draft
         if draft is None:
-            return
+            return []
         try:
             record = self._recorder.finish(draft)
         except RunStopped:
@@ -186,8 +210,8 @@ class Run:
             self._records.append(record)
             self._federation.commit(draft.state.accepted, ahead)
         with self._writing():
-            for observer in self._observers:
-                observer.round_done(record)
+            self._stop = self._observers.round_done(record) or self._stop
+        return [record]
 
     @contextmanager
     def _saved_anyway(self) -> Iterator[None]:
@@ -198,7 +222,7 @@ class Run:
 
     def _is_over(self) -> bool:
         run = self._experiment.run
-        if self._state.round >= run.rounds:
+        if self._stop or self._state.round >= run.rounds:
             return True
         accuracy = self._records[-1].test_accuracy if self._records else None
         target = run.target_accuracy
