@@ -7,7 +7,7 @@ algorithm that keeps something of each client needs to know them before the firs
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from logging import getLogger
 
@@ -43,6 +43,8 @@ class Roster:
 
     timeout: float
     """Seconds that a node has for its answer."""
+    reasons: list[str] = field(default_factory=list)
+    """Of the nodes that answered with an error."""
     samples: list[int] = field(default_factory=list)
     """n_i of each client."""
     _numbers: dict[int, int] = field(default_factory=dict)
@@ -58,7 +60,10 @@ class Roster:
         answers = self._ask(grid, nodes)
         silent = [node for node in nodes if node not in answers]
         if silent:
-            raise RunStopped(f"{len(silent)} of {len(nodes)} nodes do not answer the strategy's hello; {REMEDY}")
+            reason = f" ({self.reasons[0]})" if self.reasons else ""
+            raise RunStopped(
+                f"{len(silent)} of {len(nodes)} nodes do not answer the strategy's hello{reason}; {REMEDY}"
+            )
         numbers = [number for _, number in answers.values()]
         by_number = len(set(numbers)) == len(numbers) and min(numbers) >= 0
         keys = {node: answers[node][1] if by_number else node for node in nodes}
@@ -78,8 +83,8 @@ class Roster:
                 log.warning("node %d joined after the first round and takes no part in this run", node)
                 client = None
             self._client_at[node] = client
-        found = {self._client_at.get(node): node for node in nodes}
-        return {client: node for client, node in found.items() if client is not None}
+        # Of two nodes of one client the one that came last: the other is not known to be gone yet.
+        return {client: node for node, client in self._client_at.items() if client is not None and node in nodes}
 
     def client_at(self, node: int) -> int | None:
         return self._client_at.get(node)
@@ -91,16 +96,13 @@ class Roster:
         questions = [
             Message(RecordDict(), dst_node_id=node, message_type=f"{MessageType.QUERY}.{HELLO}") for node in nodes
         ]
-        return dict(_answers(grid.send_and_receive(questions, timeout=self.timeout)))
-
-
-def _answers(replies: Iterable[Message]) -> Iterable[tuple[int, tuple[int, int]]]:
-    for reply in replies:
-        node = reply.metadata.src_node_id
-        if reply.has_error():
-            log.warning("node %d did not answer the hello: %s", node, plain(reply.error.reason))
-            continue
-        fields = reply.content.config_records.get(HELLO, ConfigRecord())
-        samples, number = fields.get("samples"), fields.get("number")
-        if isinstance(samples, int) and isinstance(number, int):
-            yield node, (samples, number)
+        answers: dict[int, tuple[int, int]] = {}
+        for reply in grid.send_and_receive(questions, timeout=self.timeout):
+            if reply.has_error():
+                self.reasons.append(plain(reply.error.reason))
+                continue
+            fields = reply.content.config_records.get(HELLO, ConfigRecord())
+            samples, number = fields.get("samples"), fields.get("number")
+            if isinstance(samples, int) and isinstance(number, int):
+                answers[reply.metadata.src_node_id] = (samples, number)
+        return answers

@@ -7,6 +7,7 @@ are exact whatever the order of arrival, and a client is told which of its updat
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Iterable, Mapping
 from logging import getLogger
 from typing import Any, ClassVar
@@ -22,13 +23,24 @@ from fedopt.flower.arrays import Entries, as_record
 from fedopt.flower.messages import DOWN, ORDER, Order
 from fedopt.flower.roster import Roster
 from fedopt.flower.rounds import Rounds, too_few
+from fedopt.registry import nearest
 from fedopt.round.gathering.base import Gathering
 from fedopt.round.gathering.mean import Mean
 from fedopt.round.method import Method
 from fedopt.round.selection import select_cohort
+from fedopt.round.state import ServerState
 from fedopt.seeding import Purpose, stream
 
 log = getLogger("flwr")
+
+
+NOT_USED = {
+    "weighted_by_key": 'set weighting="samples" or "uniform" of the algorithm',
+    "train_metrics_aggr_fn": "clients' metrics are averaged as their updates are",
+}
+"""Parameters of Flower's FedAvg that would have no effect here, each with what to do instead."""
+
+OF_FLOWER = [name for name in inspect.signature(strategy.FedAvg).parameters if name not in NOT_USED]
 
 
 class AlgorithmStrategy(strategy.FedAvg):
@@ -53,8 +65,7 @@ class AlgorithmStrategy(strategy.FedAvg):
     **flower : Any
         The parameters of Flower's FedAvg: fraction_train, min_train_nodes, min_available_nodes, fraction_evaluate,
         evaluate_metrics_aggr_fn and so on. All nodes that are connected in the first round are the clients of the run:
-        set min_available_nodes to their number. weighted_by_key is not used in training: `weighting` of the algorithm
-        says how clients count.
+        set min_available_nodes to their number. How clients count in training is the algorithm's `weighting`.
     """
 
     def __init__(
@@ -68,15 +79,30 @@ class AlgorithmStrategy(strategy.FedAvg):
         hello_timeout: float = 600.0,
         **flower: Any,
     ) -> None:
-        for name in ("weighted_by_key", "train_metrics_aggr_fn"):
-            if name in flower:
-                raise InvalidExperiment(f"{name} is not used by fedopt's strategies; set weighting of the algorithm")
+        for name in flower:
+            if name in NOT_USED:
+                raise InvalidExperiment(f"{name} is not used by fedopt's strategies; {NOT_USED[name]}")
+            if name not in OF_FLOWER:
+                raise InvalidExperiment(f"unknown parameter {name}; {nearest(name, [*self._own_names(), *OF_FLOWER])}")
         super().__init__(**flower)
         self.algorithm, self.seed, self.min_replies = algorithm, seed, min_replies
         self._entries = None if model is None else Entries.of(model)
         self._gathering = gathering or Mean()
         self._hello_timeout = hello_timeout
         self._run: Rounds | None = None
+
+    @property
+    def state(self) -> ServerState:
+        """What the server knows after the last round: x, the algorithm's own vectors, the accepted rounds."""
+        if self._run is None:
+            raise RunStopped("the strategy has no state before its first round")
+        return self._run.state
+
+    @classmethod
+    def _own_names(cls) -> list[str]:
+        """Parameters beside Flower's, for the message about a misspelled one."""
+        names = inspect.signature(AlgorithmStrategy.__init__).parameters
+        return [name for name in names if name not in ("self", "flower")]
 
     def summary(self) -> None:
         settings = self.algorithm.model_dump(exclude={"name"})
@@ -167,6 +193,10 @@ class NamedStrategy(AlgorithmStrategy):
     """A strategy of one algorithm, whose settings are keywords beside those of `AlgorithmStrategy`."""
 
     kind: ClassVar[type[Algorithm]]
+
+    @classmethod
+    def _own_names(cls) -> list[str]:
+        return [*cls.kind.model_fields, *(name for name in super()._own_names() if name != "algorithm")]
 
     def __init__(self, model: nn.Module | None = None, **options: Any) -> None:
         own = {key: options.pop(key) for key in list(options) if key in self.kind.model_fields}

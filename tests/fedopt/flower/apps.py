@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
@@ -50,7 +51,7 @@ class Training:
     clients: list[Samples]
     model: Callable[[], nn.Module]
     optimizer: Callable[[nn.Module], torch.optim.Optimizer]
-    batch_size: int = 16
+    batch_size: int | Literal["full"] = 16
     epochs: int | None = 2
     steps_of: Callable[[int], int | None] = lambda client: None
     clip: float | None = None
