@@ -52,6 +52,11 @@ SOURCES = Registry(
         "table": Entry(
             "fedopt.data.sources.table:Table", "your own table: CSV, Parquet or Arrow, with columns label and client"
         ),
+        "leaf": Entry(
+            "fedopt.data.sources.leaf:Leaf",
+            "JSON files of LEAF, as FEMNIST and Shakespeare, with clients of their own",
+            "Caldas et al. 2018, arXiv:1812.01097",
+        ),
         "memory": Entry(
             "fedopt.data.sources.memory:Memory",
             "your own arrays in Python: fedopt.run(experiment, data=fedopt.Data(...))",
