@@ -37,7 +37,7 @@ LOOK = 1.0
 REFUSED = 1001
 """The error code of a reply that was refused. Flower's own codes are below 100."""
 
-log = logging.getLogger("fedopt")
+log = logging.getLogger("fedopt.server")
 
 
 class DirectGrid(Grid):

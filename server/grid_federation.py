@@ -41,7 +41,7 @@ LOST = {ErrorCode.NODE_UNAVAILABLE, ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REP
 
 LOST_CONNECTION = "its connection was lost"
 
-log = logging.getLogger("fedopt")
+log = logging.getLogger("fedopt.server")
 
 ATTEMPTS = 3
 """How often a client that reconnects gets the same order."""

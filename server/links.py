@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from fedopt.text import plain
 from server.grid import DirectGrid
 
-log = logging.getLogger("fedopt")
+log = logging.getLogger("fedopt.server")
 
 POLL = 0.1
 """Seconds between polls of a Grid that has no way to wait for messages."""

@@ -11,7 +11,7 @@ from fedopt.runs.setup import Setup
 from server.deployment import run_deployed
 from server.local_clients import LocalClients
 from server.options import DeploymentOptions
-from server.server_log import LeftOut, journal
+from server.server_log import journal
 from server.superlink import SuperLink
 
 HOST = "127.0.0.1"
@@ -30,7 +30,5 @@ def run_locally(
         SuperLink(f"{HOST}:0", None, None, report, setup.vector_bytes) as superlink,
     ):
         local_clients.start(directory, f"{HOST}:{superlink.port}")
-        options = DeploymentOptions(
-            "fedopt federation", report, observers=[*observers, LeftOut()], check=local_clients.check
-        )
+        options = DeploymentOptions("fedopt federation", report, observers=observers, check=local_clients.check)
         return run_deployed(directory, setup, superlink.link, options)

@@ -23,6 +23,7 @@ from flwr.simulation import run_simulation
 
 from fedopt.errors import InvalidExperiment, RunStopped
 from fedopt.experiment.experiment import Experiment
+from fedopt.logs import log_to
 from fedopt.registry import load_attribute
 from fedopt.runs.directory import RunDirectory
 from fedopt.runs.history import History
@@ -31,7 +32,6 @@ from fedopt.runs.setup import Setup
 from server.deployment import open_run, run_deployed
 from server.links import PolledLink
 from server.options import DeploymentOptions
-from server.server_log import LeftOut, log_to
 
 CLIENT_APP = "clients.app:make_app"
 """Loaded by name, as in pyproject.toml, because server/ does not import clients/."""
@@ -71,7 +71,7 @@ def _simulate(directory: RunDirectory, setup: Setup, observers: Sequence[AnyObse
             options = DeploymentOptions(
                 "fedopt run --engine ray",
                 lambda line: None,
-                observers=[*observers, LeftOut()],
+                observers=observers,
                 engine="ray",
                 check=check,
             )

@@ -25,6 +25,7 @@ method and not to server/ or clients/, because it is a strategy over the algorit
 LAYERS = [
     {"__init__", "__main__"},
     {"commands"},
+    {"tracking"},
     {"runs", "flower"},
     {"wire"},
     {"experiment"},
@@ -38,6 +39,7 @@ LAYERS = [
         "family",
         "imports",
         "errors",
+        "logs",
         "flower_version",
         "seeding",
         "device",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from fedopt.errors import InvalidExperiment
 
 ExperimentFile = Annotated[
     Path | None,
@@ -23,10 +26,44 @@ Resume = Annotated[
     Path | None,
     typer.Option("--resume", metavar="DIR", help="Continue the run in DIR from its last checkpoint."),
 ]
-TensorBoardFiles = Annotated[
-    bool, typer.Option("--tensorboard", help="Also write TensorBoard event files into DIR/tensorboard.")
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--track", metavar="NAME", help="Also log to tensorboard, mlflow or wandb (needs that extra); may be repeated."
+    ),
+]
+
+
+def _renamed(wanted: bool) -> None:
+    if wanted:
+        raise InvalidExperiment("--tensorboard is called --track tensorboard now")
+
+
+TensorBoardFiles = Annotated[bool, typer.Option("--tensorboard", hidden=True, callback=_renamed)]
+"""The option that --track has replaced."""
+
+
+class ProgressStyle(StrEnum):
+    AUTO = "auto"
+    BAR = "bar"
+    PLAIN = "plain"
+    OFF = "off"
+
+
+Progress = Annotated[
+    ProgressStyle,
+    typer.Option(
+        "--progress", help="A bar that is redrawn, plain lines, or nothing. auto: a bar where a person looks at it."
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, show_default=False, metavar="", help="Print what happens; -vv: every round."
+    ),
+]
+LogFile = Annotated[Path | None, typer.Option("--log-file", metavar="FILE", help="Also append a detailed log to FILE.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON on standard output.")]
 
 

@@ -1,25 +1,23 @@
-"""What the commands that run an experiment share: read it, print what will run, print the result."""
+"""What the commands that run an experiment share: read it, print what will run, print the result.
+
+Imports that load torch are inside the functions, so that `--help` does not wait for it.
+"""
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from fedopt.commands.options import ProgressStyle
+from fedopt.commands.output import Output
 from fedopt.errors import InvalidExperiment
-from fedopt.experiment.experiment import Experiment
-from fedopt.experiment.file import read_experiment
-from fedopt.runs.checkpoint import Checkpoints
-from fedopt.runs.directory import read_run_experiment
-from fedopt.runs.history import History
-from fedopt.runs.progress import progress
-from fedopt.runs.runner import Observer
-from fedopt.runs.tensorboard import TensorBoard
 
-log = logging.getLogger("fedopt")
+if TYPE_CHECKING:
+    from fedopt.experiment.experiment import Experiment
+    from fedopt.runs.history import History
+    from fedopt.runs.runner import Observer
 
 
 def chosen_experiment(
@@ -27,6 +25,10 @@ def chosen_experiment(
 ) -> Experiment:
     """The experiment in the file or, with `resume`, that of the run; InvalidExperiment for an override that a resumed
     run may not have."""
+    from fedopt.experiment.file import read_experiment
+    from fedopt.runs.checkpoint import Checkpoints
+    from fedopt.runs.directory import read_run_experiment
+
     if resume is None:
         return read_experiment(experiment, overrides)
     if experiment is not None or out is not None:
@@ -37,38 +39,47 @@ def chosen_experiment(
 
 
 def introduce(
-    experiment: Experiment, console: Console, quiet: bool, tensorboard: bool = False, *, deployed: bool = False
+    experiment: Experiment, output: Output, track: Sequence[str] | None, *, deployed: bool = False
 ) -> list[Observer]:
-    """Prints the experiment and notes about it, and returns the observers that show its progress.
+    """Prints the experiment and notes about it, and returns the observers that log it and show its progress.
 
     `deployed` adds the notes that are about a federation of machines.
     """
-    writers: list[Observer] = [TensorBoard()] if tensorboard else []
-    if quiet:
-        return writers
+    from fedopt.runs.round_log import RoundLog
+    from fedopt.tracking import trackers
+
+    tracked = trackers(track or ())  # before anything is printed: a missing package is the user's to mend
     for note in experiment.notes(deployed):
-        console.print(f"note: {note}", style="yellow", highlight=False, soft_wrap=True)
-    console.print(describe_experiment(experiment), highlight=False, soft_wrap=True)
-    return [progress(console), *writers]
+        output.note(note)
+    output.say(describe_experiment(experiment))
+    return [RoundLog(), *_progress(output), *tracked]
 
 
-def reporter(console: Console, quiet: bool) -> Callable[[str], None]:
-    """A function that logs a line and, unless `quiet`, prints it."""
+def _progress(output: Output) -> list[Observer]:
+    from rich.console import Console
 
-    def report(line: str) -> None:
-        log.info("%s", line)
-        if not quiet:
-            console.print(line, highlight=False, soft_wrap=True, markup=False)
+    from fedopt.runs.progress import LiveProgress, PlainProgress
 
-    return report
+    match output.progress:
+        case ProgressStyle.BAR:
+            is_terminal = output.console.is_terminal  # a bar that was asked for is drawn into a pipe as well
+            return [LiveProgress(output.console if is_terminal else Console(stderr=True, force_terminal=True))]
+        case ProgressStyle.PLAIN:
+            return [PlainProgress(output.console)]
+    return []
 
 
-def conclude(history: History, console: Console, quiet: bool, as_json: bool) -> None:
+def conclude(history: History, output: Output, observers: Sequence[Observer], as_json: bool) -> None:
     """Prints the result: two lines for people on the console, with `as_json` the summary on standard output."""
     if as_json:
         sys.stdout.write(history.summary.model_dump_json() + "\n")
-    if not quiet:
-        console.print(describe_result(history), highlight=False, soft_wrap=True)
+    from fedopt.tracking.base import Tracker
+
+    for line in describe_result(history).splitlines():
+        output.say(line)
+    for observer in observers:
+        if isinstance(observer, Tracker) and observer.see:
+            output.say(f"{observer.name}: {observer.see}")
 
 
 def describe_experiment(experiment: Experiment) -> str:

@@ -1,4 +1,4 @@
-"""A run's progress: a bar that is redrawn in a terminal, plain lines elsewhere."""
+"""A run's progress: a bar that is redrawn, or plain lines for logs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fedopt.runs.history import RoundRecord
-from fedopt.runs.runner import Observer
 
 PLAIN_LINES = 20
-"""About how many lines a run prints where standard error is no terminal."""
+"""About how many plain lines a run prints."""
+
+LONGEST_SILENCE = 60.0
+"""Seconds after which a plain line is printed anyway, because rounds take long."""
 
 SHORTEST_BAR, LONGEST_BAR = 4, 40
 """Width of the bar in characters."""
@@ -48,7 +50,6 @@ class LiveProgress:
         self._progress.console.print(sentence, highlight=False, soft_wrap=True, markup=False)
 
     def round_done(self, record: RoundRecord) -> None:
-        _print_left_out(self._progress.console, record)
         self._accuracy = _accuracy(record) or self._accuracy
         parts = [part for part in (self._accuracy, _loss(record), _speed(record)) if part]
         text, self._bar.bar_width = fit(parts, self._progress.console.width, self._rounds)
@@ -59,42 +60,31 @@ class LiveProgress:
 
 
 class PlainProgress:
-    """About PLAIN_LINES lines for the whole run, for logs."""
+    """About PLAIN_LINES lines for the whole run, and one a minute if rounds take longer. No line is ever redrawn."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._rounds, self._began, self._first = 1, time.perf_counter(), 0
+        self._rounds, self._first = 1, 0
+        self._began = self._printed = time.perf_counter()
 
     def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
-        self._rounds, self._first, self._began = rounds, rounds_done, time.perf_counter()
+        self._rounds, self._first = rounds, rounds_done
+        self._began = self._printed = time.perf_counter()
 
     def note(self, sentence: str) -> None:
         self._console.print(sentence, highlight=False, soft_wrap=True, markup=False)
 
     def round_done(self, record: RoundRecord) -> None:
-        _print_left_out(self._console, record)
-        every = max(1, self._rounds // PLAIN_LINES)
-        if record.round % every and record.round != self._rounds:
+        now, every = time.perf_counter(), max(1, self._rounds // PLAIN_LINES)
+        if record.round % every and record.round != self._rounds and now - self._printed < LONGEST_SILENCE:
             return
-        passed = time.perf_counter() - self._began
+        self._printed, passed = now, now - self._began
         left = passed / (record.round - self._first) * (self._rounds - record.round)
         parts = [part for part in (_accuracy(record), _loss(record), _speed(record), f"{left:.0f} s left") if part]
         self._console.print(f"round {record.round}/{self._rounds}  {', '.join(parts)}", highlight=False, soft_wrap=True)
 
     def ended(self) -> None:
         pass
-
-
-def progress(console: Console) -> Observer:
-    """LiveProgress on a terminal, else PlainProgress."""
-    return LiveProgress(console) if console.is_terminal else PlainProgress(console)
-
-
-def _print_left_out(console: Console, record: RoundRecord) -> None:
-    for client, reason in record.left_out.items():
-        console.print(
-            f"round {record.round}: without client {client}: {reason}", highlight=False, soft_wrap=True, markup=False
-        )
 
 
 def fit(parts: Sequence[str], width: int, rounds: int) -> tuple[str, int]:

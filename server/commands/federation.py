@@ -5,10 +5,24 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, TensorBoardFiles, command
-from fedopt.commands.reporting import chosen_experiment, conclude, introduce, reporter
+from fedopt.commands.options import (
+    AsJson,
+    ExperimentFile,
+    LogFile,
+    Out,
+    Overrides,
+    Progress,
+    ProgressStyle,
+    Quiet,
+    Resume,
+    TensorBoardFiles,
+    Track,
+    Verbose,
+    command,
+)
+from fedopt.commands.output import set_up_output
+from fedopt.commands.reporting import chosen_experiment, conclude, introduce
 
 app = command("federation")
 
@@ -27,8 +41,12 @@ def federation(
     overrides: Overrides = None,
     out: Out = None,
     resume: Resume = None,
+    track: Track = None,
     tensorboard: TensorBoardFiles = False,
+    progress: Progress = ProgressStyle.AUTO,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
+    log_file: LogFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a real federation on this machine: a server, and a process for each client, over gRPC.
@@ -45,9 +63,8 @@ def federation(
     if experiment is None and resume is None and not any(text.startswith(PARTICIPATION) for text in changes):
         changes.append("run.participation=1.0")
     settings = chosen_experiment(experiment, changes, out, resume)
-    console = Console(stderr=True)
-    observers = introduce(settings, console, quiet, tensorboard, deployed=True)
-    report = reporter(console, quiet)
+    output = set_up_output(quiet, verbose, log_file, progress)
+    observers = introduce(settings, output, track, deployed=True)
 
     from server.local_clients import LocalClients
 
@@ -56,5 +73,5 @@ def federation(
         from server.local_federation import run_locally
 
         with open_run(settings, out, resume, changes) as (directory, setup):
-            history = run_locally(local_clients, directory, setup, report, observers)
-    conclude(history, console, quiet, as_json)
+            history = run_locally(local_clients, directory, setup, output.say, observers)
+    conclude(history, output, observers, as_json)

@@ -7,11 +7,25 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from fedopt.addresses import is_loopback, split_address
-from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, TensorBoardFiles, command
-from fedopt.commands.reporting import chosen_experiment, conclude, introduce, reporter
+from fedopt.commands.options import (
+    AsJson,
+    ExperimentFile,
+    LogFile,
+    Out,
+    Overrides,
+    Progress,
+    ProgressStyle,
+    Quiet,
+    Resume,
+    TensorBoardFiles,
+    Track,
+    Verbose,
+    command,
+)
+from fedopt.commands.output import set_up_output
+from fedopt.commands.reporting import chosen_experiment, conclude, introduce
 from fedopt.errors import InvalidExperiment
 
 app = command("server")
@@ -56,8 +70,12 @@ def server(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Send everything in plaintext, even to other machines.")
     ] = False,
+    track: Track = None,
     tensorboard: TensorBoardFiles = False,
+    progress: Progress = ProgressStyle.AUTO,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
+    log_file: LogFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Serve a federation: wait for its clients, train with them, and dismiss them.
@@ -75,13 +93,12 @@ def server(
     _check_security(listen, (tls_cert, tls_key, ca), client_keys, insecure)
     changes = [*(overrides or []), *([f"data.clients={clients}"] if clients is not None else [])]
     settings = chosen_experiment(experiment, changes, out, resume)
-    console = Console(stderr=True)
-    observers = introduce(settings, console, quiet, tensorboard, deployed=True)
-    report = reporter(console, quiet)
+    output = set_up_output(quiet, verbose, log_file, progress)
+    observers = introduce(settings, output, track, deployed=True)
 
     from server.deployment import open_run, run_deployed
     from server.options import DeploymentOptions
-    from server.server_log import LeftOut, journal
+    from server.server_log import journal
     from server.superlink import SuperLink, check_free
     from server.tls import read_client_keys, read_identity
 
@@ -91,17 +108,17 @@ def server(
     with (
         open_run(settings, out, resume, changes) as (directory, setup),
         journal(directory.path / "server.log"),
-        SuperLink(listen, identity, known, report, setup.vector_bytes) as superlink,
+        SuperLink(listen, identity, known, output.say, setup.vector_bytes) as superlink,
     ):
-        report(f"listening on {listen}, {_protection(identity is not None, known is not None)}")
+        output.say(f"listening on {listen}, {_protection(identity is not None, known is not None)}")
         options = DeploymentOptions(
             command,
-            report,
-            observers=[*observers, LeftOut()],
+            output.say,
+            observers=observers,
             owners=superlink.owners,
         )
         history = run_deployed(directory, setup, superlink.link, options)
-    conclude(history, console, quiet, as_json)
+    conclude(history, output, observers, as_json)
 
 
 def resuming_command(listen: str, insecure: bool, **security: Path | None) -> str:

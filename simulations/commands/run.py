@@ -6,9 +6,23 @@ import os
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from fedopt.commands.options import AsJson, ExperimentFile, Out, Overrides, Quiet, Resume, TensorBoardFiles, command
+from fedopt.commands.options import (
+    AsJson,
+    ExperimentFile,
+    LogFile,
+    Out,
+    Overrides,
+    Progress,
+    ProgressStyle,
+    Quiet,
+    Resume,
+    TensorBoardFiles,
+    Track,
+    Verbose,
+    command,
+)
+from fedopt.commands.output import set_up_output
 from fedopt.commands.reporting import chosen_experiment, conclude, introduce
 
 app = command("run")
@@ -24,8 +38,12 @@ def run(
         str,
         typer.Option("--engine", metavar="NAME", help="embedded, on this machine, or ray, Flower's simulation."),
     ] = "embedded",
+    track: Track = None,
     tensorboard: TensorBoardFiles = False,
+    progress: Progress = ProgressStyle.AUTO,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
+    log_file: LogFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Run one experiment as virtual clients on this machine.
@@ -33,10 +51,10 @@ def run(
     Writes experiment.toml, metrics.jsonl, model.safetensors, summary.json and checkpoint/ into the run's
     directory. Ctrl-C saves a checkpoint before it stops. --resume continues a run that was stopped or killed.
     """
-    quiet = quiet or os.environ.get("RANK", "0") != "0"  # of torchrun's processes, only rank 0 prints
+    is_first = os.environ.get("RANK", "0") == "0"  # of torchrun's processes, only rank 0 prints and logs
     settings = chosen_experiment(experiment, overrides or [], out, resume)
-    console = Console(stderr=True)
-    observers = introduce(settings, console, quiet, tensorboard)
+    output = set_up_output(quiet, verbose, log_file, progress) if is_first else set_up_output(quiet=True)
+    observers = introduce(settings, output, track)
 
     from fedopt.runs import api
 
@@ -44,4 +62,4 @@ def run(
         history = api.resume(resume, overrides or [], observers, engine)
     else:
         history = api.run(settings, out, observers, engine)
-    conclude(history, console, quiet, as_json)
+    conclude(history, output, observers, as_json)

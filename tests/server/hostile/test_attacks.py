@@ -93,7 +93,7 @@ def forged(log: str) -> list[str]:
 def test_a_log_line_is_one_line(tmp_path: Path) -> None:
     from logging import getLogger
 
-    from server.server_log import LOGGERS, log_to
+    from fedopt.logs import LOGGERS, log_to
 
     before = {name: (list(getLogger(name).handlers), getLogger(name).propagate) for name in LOGGERS}
     try:

@@ -13,9 +13,11 @@ from flwr.app import RecordDict
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from rich.console import Console
 
+from fedopt.logs import Terminal
 from fedopt.round.loop import RoundWork
 from fedopt.runs.history import RoundRecord
 from fedopt.runs.progress import LiveProgress, PlainProgress
+from fedopt.runs.round_log import RoundLog, log
 from fedopt.text import LONGEST
 from tests.server.hostile.at_hand import HOSTILE, START, AtHand, displacement, honest
 from tests.server.hostile.cases import Case, as_declared, content, npy
@@ -34,8 +36,13 @@ def shown(work: RoundWork) -> str:
         test_loss=None,
         test_accuracy=None,
     )
-    for display in (PlainProgress(console), LiveProgress(console)):
-        display.round_done(record)
+    terminal = Terminal(console, 0, quiet=False)
+    log.addHandler(terminal)
+    try:
+        for observer in (PlainProgress(console), LiveProgress(console), RoundLog()):
+            observer.round_done(record)
+    finally:
+        log.removeHandler(terminal)
     json.loads(record.model_dump_json())
     return stream.getvalue()
 
