@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,6 +98,11 @@ def set_up_logging(console: Console, verbosity: int = 0, quiet: bool = False, fi
             logger.addHandler(handler)
             logger.setLevel(logging.DEBUG if name == "fedopt" else logging.INFO)
         _ours.append(handler)
+
+
+def is_watched() -> bool:
+    """Whether standard error is a terminal that can redraw a line, and no log of a CI service."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")
 
 
 def log_to(file: Path) -> None:

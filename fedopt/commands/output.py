@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from rich.console import Console
 
 from fedopt.commands.options import ProgressStyle
 from fedopt.errors import InvalidExperiment
-from fedopt.logs import SHOWN, set_up_logging
+from fedopt.logs import SHOWN, is_watched, set_up_logging
 
 log = logging.getLogger("fedopt")
 
@@ -32,7 +30,7 @@ class Output:
             return ProgressStyle.OFF
         if self.style is not ProgressStyle.AUTO:
             return self.style
-        return ProgressStyle.BAR if _is_watched() else ProgressStyle.PLAIN
+        return ProgressStyle.BAR if is_watched() else ProgressStyle.PLAIN
 
     def say(self, line: str) -> None:
         """Prints a line unless -q is given, and logs it."""
@@ -62,8 +60,3 @@ def set_up_output(
     except OSError as error:
         raise InvalidExperiment(f"--log-file {log_file} cannot be written: {error.strerror}") from error
     return output
-
-
-def _is_watched() -> bool:
-    """Whether standard error is a terminal that can redraw a line, and no log of a CI service."""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("CI")

@@ -9,7 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fedopt.logs import is_watched
 from fedopt.runs.history import RoundRecord
+from fedopt.runs.runner import Observer
 
 PLAIN_LINES = 20
 """About how many plain lines a run prints."""
@@ -85,6 +87,11 @@ class PlainProgress:
 
     def ended(self) -> None:
         pass
+
+
+def progress(console: Console) -> Observer:
+    """LiveProgress where a person looks at a terminal, else PlainProgress."""
+    return LiveProgress(console) if is_watched() else PlainProgress(console)
 
 
 def fit(parts: Sequence[str], width: int, rounds: int) -> tuple[str, int]:
