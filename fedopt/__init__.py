@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Flower sends telemetry and checks for updates by default. A user who wants that sets these variables.
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from fedopt.runs.history import History as History
 
 __all__ = ["Comparison", "Data", "Experiment", "History", "StopRun", "compare", "resume", "run"]
+
+_MODULES = {"tracking"}
+"""Packages that are imported when they are first used, as in `fedopt.tracking.MLflow`."""
 
 _MODULES = {"tracking"}
 """Packages that are imported when they are first used, as in `fedopt.tracking.MLflow`."""
@@ -49,6 +53,8 @@ def __getattr__(name: str) -> Any:
 
     if name in _PLACES:
         return load_attribute(_PLACES[name])
+    if name in _MODULES:
+        return import_module(f"fedopt.{name}")
     if name in _MODULES:
         return import_module(f"fedopt.{name}")
     raise AttributeError(f"module 'fedopt' has no attribute {name!r}")

@@ -30,10 +30,6 @@ REPORT = ("simulations.results:read_results", "simulations.report.page:page")
 """How the HTML report is made. Strings, because this package does not import the simulations."""
 
 
-class NotTracked(RunStopped):
-    """A tracker could not be opened at the start of a run."""
-
-
 @dataclass(frozen=True)
 class Tracked:
     """The run that a tracker follows."""
@@ -112,7 +108,7 @@ class Tracker:
         except FedoptError:
             raise
         except Exception as error:  # whatever the tool's package may raise
-            raise NotTracked(f"tracking with {self.name} cannot start: {type(error).__name__}: {error}") from error
+            raise RunStopped(f"tracking with {self.name} cannot start: {type(error).__name__}: {error}") from error
         self._last = self._entry.round
         self._delivery = Delivery(self.name, self._send)
         if self._last < rounds_done:  # made before this tracker was chosen, or lost by it
