@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 # Flower sends telemetry and checks for updates by default. A user who wants that sets these variables.

@@ -202,21 +202,3 @@ def test_watch_shows_curves_of_a_run_and_of_a_study(study: Path) -> None:
     many = command("watch", study, "--once")
     assert many.returncode == 0
     assert "12 of 12 runs have ended" in many.stdout
-
-
-def test_tensorboard_gets_the_numbers_of_the_metrics(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    run = tmp_path / "run"
-    done = command("run", "--set", "run.rounds=3", "--tensorboard", "--out", run, "--quiet")
-    assert done.returncode == 0, done.stderr
-    events = EventAccumulator(str(run / "tensorboard"))
-    events.Reload()
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    for tag, values in {
-        "test_accuracy": [record["test_accuracy"] for record in records],
-        "drift/ratio": [record["drift"]["ratio"] for record in records],
-        "drift/layers/1/cosine": [record["drift"]["layers"]["1"]["cosine"] for record in records],
-    }.items():
-        assert [event.step for event in events.Scalars(tag)] == [1, 2, 3]
-        assert [event.value for event in events.Scalars(tag)] == pytest.approx(values, rel=1e-6)
