@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from fedopt.runs.compare import Comparison as Comparison
     from fedopt.runs.compare import compare as compare
     from fedopt.runs.history import History as History
+    from fedopt.runs.load import load as load
 
-__all__ = ["Comparison", "Data", "Experiment", "History", "StopRun", "compare", "resume", "run"]
+__all__ = ["Comparison", "Data", "Experiment", "History", "StopRun", "compare", "load", "resume", "run"]
 
 _MODULES = {"tracking"}
 """Packages that are imported when they are first used, as in `fedopt.tracking.MLflow`."""
@@ -41,6 +42,7 @@ _PLACES = {
     "History": "fedopt.runs.history:History",
     "StopRun": "fedopt.errors:StopRun",
     "compare": "fedopt.runs.compare:compare",
+    "load": "fedopt.runs.load:load",
     "resume": "fedopt.runs.api:resume",
     "run": "fedopt.runs.api:run",
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
@@ -15,8 +17,10 @@ from fedopt.channel.settings import ChannelSettings
 from fedopt.data.settings import DataSettings
 from fedopt.drift.settings import MetricSettings
 from fedopt.errors import InvalidExperiment
+from fedopt.experiment.changes import merged
 from fedopt.explain import explain
 from fedopt.family import Composite, as_member
+from fedopt.imports import load_attribute
 from fedopt.models import MODELS
 from fedopt.models.base import ModelFamily
 from fedopt.models.dense import Mlp
@@ -109,8 +113,16 @@ class RunSettings(Section):
 class Experiment(Section):
     """Data, model, algorithm, local work and run. Missing keys use the digits default.
 
-    >>> Experiment(algorithm={"name": "scaffold"}, run={"rounds": 10}).algorithm.name
-    'scaffold'
+    Each section is given by its keys, as in TOML, or as an object. An experiment is never changed: `replace` makes a
+    changed copy. InvalidExperiment, with one sentence for each mistake, if something is wrong.
+
+    >>> experiment = Experiment(algorithm={"name": "scaffold"}, run={"rounds": 10})
+    >>> experiment.algorithm.name, experiment.run.rounds, experiment.data.source.name
+    ('scaffold', 10, 'digits')
+    >>> Experiment(run={"rounds": -1})
+    Traceback (most recent call last):
+    ...
+    fedopt.errors.InvalidExperiment: run.rounds: must be greater than or equal to 1, not -1
     """
 
     data: DataSettings = DataSettings()
@@ -128,6 +140,43 @@ class Experiment(Section):
             super().__init__(**sections)
         except ValidationError as error:
             raise InvalidExperiment(explain(error)) from error
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], *overrides: str) -> Self:
+        """The experiment in a TOML file, with `section.key=value` overrides as of `fedopt run --set`.
+
+        >>> Experiment.from_toml("mnist.toml", "run.rounds=20", "algorithm.name=scaffold")   # doctest: +SKIP
+        """
+        read = cast(Callable[[Path, Sequence[str]], Self], load_attribute("fedopt.experiment.file:read_experiment"))
+        return read(Path(path), overrides)
+
+    def to_toml(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The whole experiment as TOML, defaults included; `path` is a file to write it to.
+
+        >>> print(Experiment().to_toml())   # doctest: +ELLIPSIS
+        [data]
+        name = "digits"
+        ...
+        """
+        text = cast(Callable[[Experiment], str], load_attribute("fedopt.experiment.file:to_toml"))(self)
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
+
+    def replace(self, **sections: Any) -> Self:
+        """A changed copy, checked like a new experiment.
+
+        A mapping changes keys of a section and leaves its others, a string names another algorithm, model or gathering
+        rule, and an object takes the section's place. Keys that only a replaced member reads are dropped.
+
+        >>> experiment = Experiment(run={"rounds": 10, "seed": 1})
+        >>> changed = experiment.replace(algorithm="scaffold", run={"rounds": 5})
+        >>> changed.algorithm.name, changed.run.rounds, changed.run.seed
+        ('scaffold', 5, 1)
+        """
+        given = self.given()
+        changes = {name: merged(name, getattr(self, name, None), change) for name, change in sections.items()}
+        return type(self)(**{**given, **changes})
 
     @model_validator(mode="after")
     def _cohort_fits(self) -> Self:

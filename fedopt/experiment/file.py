@@ -12,19 +12,12 @@ from typing import Any, cast
 import tomli_w
 
 from fedopt.errors import InvalidExperiment
+from fedopt.experiment.changes import INSTEAD_OF
 from fedopt.experiment.experiment import Experiment
 from fedopt.family import Composite, Family, flat_keys
 from fedopt.imports import search_in
 from fedopt.registry import Registry, UnknownName
 from fedopt.section import Section
-
-INSTEAD_OF = {
-    "local.steps": "local.epochs",
-    "local.epochs": "local.steps",
-    "run.cohort": "run.participation",
-    "run.participation": "run.cohort",
-}
-"""An override with one of these displaces what the file says by the other."""
 
 SECTIONS = {name: cast(type[Section], field.annotation) for name, field in Experiment.model_fields.items()}
 """The base class of each section."""

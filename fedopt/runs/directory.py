@@ -36,6 +36,7 @@ from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import override, to_toml
 from fedopt.family import outside_names
 from fedopt.runs.history import RoundRecord, Summary
+from fedopt.runs.model_file import ModelFacts
 from fedopt.runs.modules import recall_modules, record_modules
 from fedopt.storage.files import NO_ROOM, replace_file
 
@@ -103,8 +104,8 @@ class RunDirectory:
     def write_experiment(self) -> None:
         replace_file(self.path / "experiment.toml", to_toml(self.experiment).encode())
 
-    def write_model(self, state: dict[str, Tensor]) -> None:
-        replace_file(self.path / "model.safetensors", safetensors.torch.save(state))
+    def write_model(self, state: dict[str, Tensor], about: ModelFacts) -> None:
+        replace_file(self.path / "model.safetensors", safetensors.torch.save(state, about.as_metadata()))
 
     def write_partition(self, labels: LabelSpread) -> None:
         replace_file(self.path / "partition.json", (labels.model_dump_json() + "\n").encode())

@@ -44,6 +44,14 @@ class Evaluator:
     def samples(self) -> int:
         return len(self._y)
 
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return tuple(self._x.shape[1:])
+
+    @property
+    def classes(self) -> int:
+        return len(self._of_class)
+
     def __call__(self, x: Tensor) -> Evaluation:
         losses, correct = self._outcomes(x)
         right = torch.bincount(self._y[correct], minlength=len(self._of_class)).tolist()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from pydantic import AliasChoices, Field
-from safetensors.torch import load_file
-from torch import Tensor
+from pydantic import AliasChoices, BaseModel, Field
+from torch import Tensor, nn
 
 from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift
 from fedopt.experiment.experiment import Experiment
 from fedopt.imports import load_attribute
+from fedopt.runs.model_file import read_model
+from fedopt.runs.table import Table, Value
 from fedopt.storage.record import Line
 
 
@@ -60,6 +62,10 @@ class RoundRecord(Line):
     """|x - x_central| / |x_central|, x_central a centralized run on as many samples; with metrics.divergence."""
 
 
+OBJECTS = ("drift", "gradients", "algorithm", "clients", "classes")
+"""Fields of a record that are null or hold further measures."""
+
+
 class Final(Line):
     test_accuracy: float
     test_loss: float
@@ -87,17 +93,55 @@ class Summary(Line):
 
 @dataclass(frozen=True)
 class History:
-    """A finished run, as `fedopt.run` returns it."""
+    """A run: what `fedopt.run` returns, and `fedopt.load` for a run that was made before. A notebook shows a table.
+
+    >>> history = fedopt.run(fedopt.Experiment())                              # doctest: +SKIP
+    >>> history.summary.final.test_accuracy, history.records[0].train_loss     # doctest: +SKIP
+    >>> history.model()(x).argmax(1), history.to_pandas(), history.plot()      # doctest: +SKIP
+    """
 
     experiment: Experiment
+    """What was run."""
     directory: Path
+    """Where the run's files are."""
     records: tuple[RoundRecord, ...]
+    """One record for each round: the lines of metrics.jsonl."""
     summary: Summary
+    """summary.json."""
+    finished: bool = True
+    """Whether the run has ended; False only from `fedopt.load`."""
 
     @property
     def weights(self) -> dict[str, Tensor]:
         """The final model's state_dict, for `module.load_state_dict`."""
-        return load_file(self.directory / "model.safetensors")
+        return read_model(self.directory)[0]
+
+    def model(self) -> nn.Module:
+        """The plain torch module with the final weights, on the CPU, in eval mode.
+
+        It takes samples as the run's data source prepares them, [B, *sample_shape], and returns logits [B, classes]. A
+        model of your own is built by your own code, which is looked for where the run found it.
+        """
+        return cast(Callable[[History], nn.Module], load_attribute("fedopt.runs.final_model:final_model"))(self)
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame with a row for each round.
+
+        Its columns are the numbers in metrics.jsonl by their dotted names, for example `test_accuracy`, `drift.ratio`
+        and `drift.layers.1.ratio`; see `fedopt list metrics`. Lists and texts are in `records` alone.
+        InvalidExperiment if pandas is not installed.
+        """
+        rows = [numbers_by_name(record) for record in self.records]
+        known = {name for row in rows for name, value in row.items() if value is not None}
+        return Table([{name: row[name] for name in row if name in known} for row in rows]).to_pandas()
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """A matplotlib Figure of accuracy, loss and drift over the rounds; `path` is a .pdf, .svg or .png to write.
+
+        `fedopt.compare` draws several runs.
+        """
+        draw = cast(Callable[[History, Path | None], Any], load_attribute("simulations.report.one_run:plot"))
+        return draw(self, None if path is None else Path(path))
 
     def __repr__(self) -> str:
         return cast(Callable[[History], str], load_attribute("fedopt.runs.display:history_text"))(self)
@@ -146,3 +190,21 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"  # run from its source tree
+
+
+def numbers_by_name(record: BaseModel, prefix: str = "") -> dict[str, Value]:
+    """Every number of a record by its dotted name; None for one that it does not have."""
+    found: dict[str, Value] = {}
+    for name in type(record).model_fields:
+        value = getattr(record, name)
+        if isinstance(value, BaseModel):
+            found |= numbers_by_name(value, f"{prefix}{name}.")
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                if isinstance(inner, BaseModel):
+                    found |= numbers_by_name(inner, f"{prefix}{name}.{key}.")
+                elif inner is None or isinstance(inner, int | float):
+                    found[f"{prefix}{name}.{key}"] = inner
+        elif isinstance(value, int | float) or (value is None and name not in OBJECTS):
+            found[prefix + name] = value
+    return found

@@ -74,13 +74,20 @@ def read_run(path: Path) -> PastRun:
 
 
 def past_run_of(history: History) -> PastRun:
-    """A finished run in memory, with what its directory says of its data."""
+    """A run in memory, with what its directory says of its data."""
     path = history.directory
     warnings: list[str] = []
     partition = _read(path / "partition.json", LabelSpread, warnings)
     fingerprint = _read(path / "fingerprint.json", Fingerprint, warnings)
     return PastRun(
-        path, history.experiment, history.records, history.summary, partition, fingerprint, None, tuple(warnings)
+        path,
+        history.experiment,
+        history.records,
+        history.summary if history.finished else None,
+        partition,
+        fingerprint,
+        None,
+        tuple(warnings),
     )
 
 

@@ -22,6 +22,7 @@ from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory
 from fedopt.runs.history import Final, History, RoundRecord, summarize
 from fedopt.runs.interruption import uninterrupted
+from fedopt.runs.model_file import ModelFacts
 from fedopt.runs.observers import AnyObserver, Observers
 from fedopt.runs.observers import Observer as Observer
 from fedopt.runs.recorder import Draft, Recorder
@@ -241,7 +242,7 @@ class Run:
         with self._writing():
             self._recorder.save(self._directory.path / "checkpoint", self._state.round)
             self._checkpoints.save(self._state, self._federation, self._seconds())
-            self._directory.write_model(self._weights())
+            self._directory.write_model(self._weights(), self._about_model())
         self._saved_round, self._saved_at = self._state.round, time.perf_counter()
         self._save_cost = self._saved_at - start
 
@@ -249,7 +250,7 @@ class Run:
         self._save()
         weights = self._weights()
         with self._writing():
-            self._directory.write_model(weights)
+            self._directory.write_model(weights, self._about_model())
         last = self._records[-1]
         if last.test_accuracy is None or last.test_loss is None:  # stopped here, and resumed to no further round
             evaluation = self._evaluate(self._state.x)
@@ -271,6 +272,11 @@ class Run:
 
     def _weights(self) -> dict[str, Any]:
         return state_of(self._task.module, self._layout, self._state.x)
+
+    def _about_model(self) -> ModelFacts:
+        return ModelFacts(
+            round=self._state.round, sample_shape=self._evaluate.sample_shape, classes=self._evaluate.classes
+        )
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._began

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedopt.errors import InvalidExperiment
+from fedopt.experiment.changes import INSTEAD_OF
 from fedopt.experiment.experiment import Experiment
-from fedopt.experiment.file import INSTEAD_OF
 from fedopt.family import Composite
 from fedopt.registry import nearest
 from simulations.study.file import SEED, Study

@@ -38,8 +38,9 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fedopt.errors import InvalidExperiment
+from fedopt.experiment.changes import INSTEAD_OF
 from fedopt.experiment.experiment import Experiment
-from fedopt.experiment.file import INSTEAD_OF, override, read_toml
+from fedopt.experiment.file import override, read_toml
 from fedopt.explain import explain
 from fedopt.imports import search_in
 from fedopt.registry import nearest
