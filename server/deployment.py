@@ -76,7 +76,7 @@ def run_deployed(directory: RunDirectory, setup: Setup, link: Link, options: Dep
     roster = Roster(link, hello, clients, options.owners, options.report, experiment.admission)
     roster.samples |= samples
     federation = GridFederation(link, roster, experiment, options, least=terms.least, federation=federation_name)
-    for sentence in dataset.notes:
+    for sentence in setup.notes:
         options.report(f"note: {sentence}")
     if experiment.metrics.divergence:
         options.report("note: metrics.divergence is left out: it needs a centralized run, which only fedopt run has")

@@ -161,4 +161,4 @@ def prepare(experiment: Experiment) -> Prepared:
     exactness = "" if settings.products == "full" else f"; products in {settings.products}"
     how = f"training in {processes} of up to {federation.lanes} clients; backend: {choice.backend}, {choice.why}"
     fingerprint = Fingerprint(data=setup.data_sha256, partition=fingerprint_partition(parts))
-    return Prepared(setup.problem, federation, labels, fingerprint, reference, how + exactness, dataset.notes)
+    return Prepared(setup.problem, federation, labels, fingerprint, reference, how + exactness, setup.notes)

@@ -32,11 +32,10 @@ from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import override
 from fedopt.imports import allowing
-from fedopt.models.behavior import draws_in_training
 from fedopt.models.build import build_model
+from fedopt.models.tasks import make_task
 from fedopt.round.federation import Numbers, Score
 from fedopt.runs.evaluation import Evaluator
-from fedopt.task import Task
 from fedopt.vectors.layout import Layout, largest_magnitude
 from fedopt.wire import Hello, Malformed, Order
 
@@ -84,7 +83,7 @@ class FederationClient:
         module = build_model(experiment.model, hello.sample_shape, len(hello.class_names), settings.seed)
         samples, targets = samples.to(device, dtype), targets.to(device)
         module = module.to(device, dtype)
-        task = Task(module, draws=draws_in_training(module, samples, experiment.model.name))
+        task = make_task(experiment.model, module, samples, targets)
         layout = Layout.of(task.module)
         self.client, self.samples, self._indices = config.client, len(indices), indices
         self.like = layout.flatten(task.module)

@@ -58,7 +58,7 @@ class StackedLanes:
         if task.draws or draws is not None:
             raise NotStackable("it draws random numbers in training")
         if task.loss is not F.cross_entropy:
-            raise NotStackable("its loss is not cross_entropy")
+            raise NotStackable("its loss is not cross_entropy, or has label_smoothing")
         if any(parameter.dtype != like.dtype for parameter in task.module.parameters()):
             raise NotStackable("its parameters are of several types")
         self._steps = recognize(task.module, layout)

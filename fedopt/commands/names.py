@@ -16,7 +16,7 @@ from fedopt.channel import STAGES
 from fedopt.commands.options import command
 from fedopt.data import PARTITIONS, SOURCES
 from fedopt.errors import InvalidExperiment
-from fedopt.models import MODELS
+from fedopt.models import LOSSES, MODELS
 from fedopt.optimizers import OPTIMIZERS
 from fedopt.registry import Registry, load_attribute, nearest
 from fedopt.round.gathering import GATHERINGS
@@ -45,6 +45,7 @@ KINDS = {
     "models": Kind(
         "model.name", MODELS, ("package.module:function", "your own function that returns a torch.nn.Module")
     ),
+    "losses": Kind("model.loss", LOSSES, ("package.module:function", "your own function of outputs and targets")),
     "algorithms": Kind("algorithm.name", ALGORITHMS),
     "optimizers": Kind("local.optimizer", OPTIMIZERS),
     "schedules": Kind("local.schedule", SCHEDULES),

@@ -48,3 +48,13 @@ MODELS = Registry(
         ),
     },
 )
+
+LOSSES = Registry(
+    "loss",
+    {
+        "cross_entropy": Entry("torch.nn.functional:cross_entropy", "of logits; label_smoothing is a key"),
+        "nll_loss": Entry("torch.nn.functional:nll_loss", "for models that end in log_softmax"),
+        "multi_margin_loss": Entry("torch.nn.functional:multi_margin_loss", "a hinge loss over the classes"),
+    },
+)
+"""The losses of torch.nn.functional whose targets are class indices."""

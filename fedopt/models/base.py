@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+from pydantic import Field, model_validator
 from torch import nn
 
 from fedopt.errors import InvalidExperiment
 from fedopt.family import Family
-from fedopt.models import MODELS
-from fedopt.registry import Registry
+from fedopt.imports import CannotImport, is_reading_only, load_outside
+from fedopt.models import LOSSES, MODELS
+from fedopt.registry import Registry, UnknownName
+from fedopt.section import wrong
 
 Shape = tuple[int, ...]
 
@@ -19,6 +22,31 @@ class ModelFamily(Family, ABC):
     """Base of all families; its fields are the keys of the experiment's [model] section."""
 
     registry: ClassVar[Registry] = MODELS
+
+    loss: str | None = None
+    """cross_entropy by default, nll_loss, multi_margin_loss, or your own function as package.module:function, of logits
+    [B, classes] and class indices [B]. A LightningModule brings its own."""
+    label_smoothing: float | None = Field(None, ge=0, lt=1)
+    """Of cross_entropy: the share of a target's weight that is spread over all classes; 0 by default."""
+
+    @model_validator(mode="after")
+    def _loss_exists(self) -> ModelFamily:
+        if self.label_smoothing is not None and self.loss not in (None, "cross_entropy"):
+            raise wrong("label_smoothing", f"is a key of cross_entropy, not of {self.loss}")
+        if self.loss is None:
+            return self
+        try:
+            if not LOSSES.is_outside(self.loss):
+                LOSSES.check(self.loss)
+            elif not is_reading_only():
+                load_outside(self.loss)
+        except (UnknownName, CannotImport) as error:
+            raise wrong("loss", str(error)) from error
+        return self
+
+    def outside_names(self) -> set[str]:
+        names = super().outside_names()
+        return names if self.loss is None or not LOSSES.is_outside(self.loss) else {*names, self.loss}
 
     @abstractmethod
     def build(self, sample_shape: Shape, classes: int) -> nn.Module:

@@ -11,8 +11,8 @@ from fedopt.data.fingerprint import fingerprint_data
 from fedopt.data.loading import load_dataset
 from fedopt.device import choose_device
 from fedopt.experiment.experiment import Experiment
-from fedopt.models.behavior import draws_in_training
 from fedopt.models.build import build_model
+from fedopt.models.tasks import make_task, task_notes
 from fedopt.runs.evaluation import Evaluator
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
@@ -32,6 +32,8 @@ class Setup:
     problem: Problem
     data_sha256: str
     """The data set's fingerprint, taken before it was moved and cast."""
+    notes: tuple[str, ...] = ()
+    """Sentences about the data and the model that the user may not know."""
 
     @property
     def vector_bytes(self) -> int:
@@ -48,6 +50,7 @@ def set_up(experiment: Experiment) -> Setup:
     data_sha256 = fingerprint_data(dataset)
     dataset = dataset.to(device, dtype)
     module = module.to(device, dtype)
-    task = Task(module, draws=draws_in_training(module, dataset.x_train, experiment.model.name))
+    task = make_task(experiment.model, module, dataset.x_train, dataset.y_train)
     evaluator = Evaluator(task, Layout.of(task.module), dataset.x_test, dataset.y_test, dataset.classes)
-    return Setup(dataset, Problem(task, evaluator), data_sha256)
+    notes = (*dataset.notes, *task_notes(experiment.model, module))
+    return Setup(dataset, Problem(task, evaluator), data_sha256, notes)

@@ -1,0 +1,41 @@
+"""The task of an experiment: its model with its loss, tried on a few samples."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from fedopt.models.base import ModelFamily
+from fedopt.models.behavior import draws_in_training
+from fedopt.models.lightning import lightning_notes, own_loss
+from fedopt.models.losses import as_loss, check_loss, loss_named
+from fedopt.task import Loss, Task
+
+
+def make_task(family: ModelFamily, module: nn.Module, x: Tensor, y: Tensor) -> Task:
+    """The module, which `family` has built, with its loss; `x` and `y` are real samples [n, ...] and targets [n].
+
+    InvalidExperiment if the module or the loss cannot be federated.
+    """
+    draws = draws_in_training(module, x, family.name)
+    loss, name = loss_of(family, module)
+    if name != "cross_entropy":
+        check_loss(loss, module, x, y, name)
+    return Task(module, loss, draws)
+
+
+def loss_of(family: ModelFamily, module: nn.Module) -> tuple[Loss, str]:
+    """The loss with its name: model.loss, that of a LightningModule, or cross_entropy."""
+    says_so = family.loss is not None or family.label_smoothing is not None
+    found = None if says_so else own_loss(module)
+    if found is not None:
+        name, loss = found
+        return as_loss(loss, name), name
+    name = family.loss or "cross_entropy"
+    return loss_named(name, family.label_smoothing or 0.0), name
+
+
+def task_notes(family: ModelFamily, module: nn.Module) -> list[str]:
+    """Sentences about the task that the user may not know."""
+    notes = list(lightning_notes(module))
+    own, (_, used) = own_loss(module), loss_of(family, module)
+    return [*notes, f"the loss is {used}"] if own is not None and used == own[0] else notes
