@@ -68,27 +68,41 @@ OBJECTS = ("drift", "gradients", "algorithm", "clients", "classes")
 
 class Final(Line):
     test_accuracy: float
+    """Accuracy of the final model on the test set."""
     test_loss: float
+    """Mean loss of the final model on the test set."""
 
 
 class Best(Line):
     round: int
+    """The first round of the best test accuracy."""
     test_accuracy: float
+    """The best accuracy on the test set in any evaluated round."""
 
 
 class Summary(Line):
     """summary.json."""
 
     final: Final
+    """The final model."""
     best: Best
+    """The best round."""
     rounds: int
+    """The number of rounds of the run."""
     rounds_to_target: int | None
+    """The first round that reached run.target_accuracy; null if none did, or without a target."""
     seconds: float
+    """Wall time of the whole run, without the time between a stop and --resume."""
     seed: int
+    """The run's seed."""
     device: str
+    """The device of the server's vectors, for example cpu."""
     engine: str
+    """What ran the clients, for example embedded."""
     versions: dict[str, str]
+    """Versions of python, fedopt, torch and numpy."""
     weights_sha256: str
+    """sha256 over the final weights: equal for two runs that ended with the same bits."""
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
-import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
 from typing import cast
 
 from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import Algorithm
+from fedopt.data.fingerprint import Fingerprint
+from fedopt.data.label_skew import LabelSpread
 from fedopt.experiment.keys import Group, Key, key_groups
 from fedopt.optimizers import OPTIMIZERS
 from fedopt.optimizers.base import Optimizer
 from fedopt.registry import Registry
 from fedopt.runs.catalog import NOTATION, READING, algorithm_records, metrics
+from fedopt.runs.checkpoint import MAY_CHANGE
+from fedopt.runs.history import RoundRecord, Summary
+from fedopt.runs.modules import Modules
+from fedopt.storage.record import Line
 from tests.docs.blocks import ROOT
+from tests.docs.markdown import code, formula, listed, plain, table, wrapped
 
 BY_HAND = "<!-- Written by `make docs` from the code: edit the docstrings there. -->"
-
-Row = Sequence[str]
 
 
 def experiment_page() -> str:
@@ -130,7 +134,7 @@ def algorithms_page() -> str:
         lines += ["", f"## {name}", "", *_about(ALGORITHMS, name), ""]
         many = len(kind.sends_up) > 1
         vectors = "vectors of the model's size" if many else "a vector of the model's size"
-        lines += [f"A client sends {_list(map(code, kind.sends_up))}, {vectors}."]
+        lines += [f"A client sends {listed(map(code, kind.sends_up))}, {vectors}."]
         lines += _own_keys(name, keys)
         if name in records:
             fields = records[name].model_fields.items()
@@ -161,8 +165,125 @@ def optimizers_page() -> str:
         kind = cast(type[Optimizer], OPTIMIZERS.load(name))
         moments = kind().moment_names
         if moments:
-            lines += ["", f"Moments: {_list(map(code, moments))}."]
+            lines += ["", f"Moments: {listed(map(code, moments))}."]
     return _page("Optimizers", lines)
+
+
+def run_directory_page() -> str:
+    lines = [
+        *wrapped(
+            "A run writes one directory: the experiment, a line of numbers for each round, the model, and what a "
+            "stopped run needs to continue. The names of files and fields are stable, because scripts read them."
+        ),
+        "",
+        "```sh",
+        "fedopt run --set algorithm.name=scaffold --set run.rounds=3 --out runs/a --quiet",
+        "ls runs/a",
+        "```",
+        "",
+        "<!-- checked -->",
+        "```text",
+        *("checkpoint", "experiment.toml", "fingerprint.json", "metrics.jsonl"),
+        *("model.safetensors", "partition.json", "summary.json"),
+        "```",
+        "",
+        "```python",
+        "import json",
+        "from pathlib import Path",
+        "",
+        "from safetensors.torch import load_file",
+        "",
+        'records = [json.loads(line) for line in Path("runs/a/metrics.jsonl").read_text().splitlines()]',
+        'print([record["round"] for record in records], records[-1]["drift"]["ratio"] >= 1)',
+        'weights = load_file("runs/a/model.safetensors")',
+        "print(sorted(weights))",
+        "```",
+        "",
+        "<!-- checked -->",
+        "```text",
+        "[1, 2, 3] True",
+        "['1.bias', '1.weight', '3.bias', '3.weight']",
+        "```",
+        "",
+        "## Files",
+        "",
+        *table(("file", "content"), ([f"`{name}`", about] for name, about in FILES.items())),
+        "",
+        *wrapped(
+            "Every file but `metrics.jsonl` is replaced atomically: a reader sees the old one or the new one. "
+            "`metrics.jsonl` grows by a line after each round. A process that runs or resumes a run locks its "
+            "directory; a second one is refused."
+        ),
+        "",
+        "## metrics.jsonl",
+        "",
+        "One JSON object a round. [Drift measures](drift.md) explains the fields of the nested objects.",
+        "",
+        *_fields(RoundRecord),
+        "",
+        "## summary.json",
+        "",
+        "Written when the run has ended, and removed when it is continued.",
+        "",
+        *_fields(Summary),
+        "",
+        "## partition.json",
+        "",
+        "The samples of each client, by its number, and how its labels differ from those of all clients.",
+        "",
+        *_fields(LabelSpread),
+        "",
+        "## fingerprint.json",
+        "",
+        "`--resume` refuses other data, and `fedopt report` compares only runs on the same data.",
+        "",
+        *_fields(Fingerprint),
+        "",
+        "## modules.json",
+        "",
+        *_fields(Modules),
+        "",
+        "## checkpoint/",
+        "",
+        *wrapped(
+            "What `--resume` reads. `checkpoint.json` names the round and has a checksum over its entries; the vectors "
+            "lie in files that are named by round and never changed, so a run that is killed at any moment leaves its "
+            "last checkpoint intact. Nothing is pickled."
+        ),
+        "",
+        *table(
+            ("file", "content"),
+            [
+                ["`checkpoint.json`", "round, experiment, seconds so far, and which clients were accepted when"],
+                ["`server-round-000012.safetensors`", "the global model and the algorithm's vectors beside it"],
+                ["`clients/`", "each client's state; of a deployed run `federation.json`, because clients keep theirs"],
+            ],
+        ),
+        "",
+        *wrapped(
+            "A resumed run may change only keys that do not change the rounds so far: "
+            + listed(code(f"{section}.{key}") for section, keys in MAY_CHANGE.items() for key in sorted(keys))
+            + "."
+        ),
+    ]
+    return _page("Run directory", lines)
+
+
+FILES: Mapping[str, str] = {
+    "experiment.toml": "the experiment with all keys, defaults included; `fedopt run` on it repeats the run",
+    "metrics.jsonl": "a line for each round",
+    "partition.json": "the samples of each client",
+    "fingerprint.json": "hashes of the data and of their partition",
+    "summary.json": "final and best accuracy, time, versions; there when the run has ended",
+    "model.safetensors": "the latest global model under its state_dict names, for `module.load_state_dict`",
+    "checkpoint/": "what `--resume` reads",
+    "modules.json": "where code from outside was found, so that `--resume` works from any folder",
+    "tensorboard/": "event files, with TensorBoard as a tracker",
+    "server.log": "of a deployed run: clients that joined, left, were refused or late, and how it ended",
+    "clients.log": "of `fedopt federation`: what its clients print",
+    "client-state/": "of `fedopt federation`: what its clients store",
+}
+"""Every file that may be in a run's directory."""
 
 
 PAGES: Mapping[str, Callable[[], str]] = {
@@ -170,11 +291,20 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "drift.md": drift_page,
     "algorithms.md": algorithms_page,
     "optimizers.md": optimizers_page,
+    "run-directory.md": run_directory_page,
 }
 
 
-def wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False)
+def _fields(record: type[Line]) -> list[str]:
+    """A table of the fields of a record, those of objects in it below them."""
+    rows: list[list[str]] = []
+    for name, field in record.model_fields.items():
+        rows.append([code(name), formula(field.description or "")])
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Line):
+            below = inner.model_fields.items()
+            rows += [[code(f"{name}.{under}"), formula(one.description or "")] for under, one in below]
+    return table(("field", "meaning"), rows)
 
 
 def _page(title: str, lines: Iterable[str]) -> str:
@@ -182,7 +312,7 @@ def _page(title: str, lines: Iterable[str]) -> str:
 
 
 def _heading(group: Group) -> str:
-    names = _list((code(f'"{name}"') for name in group.members), "or")
+    names = listed((code(f'"{name}"') for name in group.members), "or")
     return f"{code(group.chosen_by)} = {names}"
 
 
@@ -216,36 +346,6 @@ def _key_table(keys: Iterable[Key]) -> list[str]:
         for key in keys
     )
     return table(("key", "values", "default", "meaning"), rows)
-
-
-def table(head: Row, rows: Iterable[Row]) -> list[str]:
-    """A Markdown table."""
-    return [_line(head), _line(["---"] * len(head)), *map(_line, rows)]
-
-
-def _line(cells: Row) -> str:
-    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
-
-
-def _list(words: Iterable[str], last: str = "and") -> str:
-    *first, end = words
-    return f"{', '.join(first)} {last} {end}" if first else end
-
-
-def code(text: str) -> str:
-    return f"`{text}`" if text else ""
-
-
-def plain(text: str) -> str:
-    """Text for a cell, where a bar would begin another one."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
-
-
-def formula(text: str) -> str:
-    """A docstring with its mathematics: sum w_i |d_i|^2 becomes Σ w_i |d_i|² with lowered indices."""
-    text = re.sub(r"\bsum(_[a-z]+)? (?=[\w|\\])", r"Σ\1 ", plain(text))
-    text = text.replace("zeta", "ζ").replace("^2", "²")
-    return re.sub(r"\b([A-Za-zΣ])_([a-z]{1,2}|central)(?![a-z_])", r"\1<sub>\2</sub>", text)
 
 
 def main() -> None:

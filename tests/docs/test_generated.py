@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
+import fedopt
 from fedopt.algorithms import ALGORITHMS
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import as_sections
@@ -13,7 +17,8 @@ from fedopt.experiment.keys import key_groups
 from fedopt.family import flat_keys
 from fedopt.optimizers import OPTIMIZERS
 from tests.docs.blocks import ROOT
-from tests.docs.generate import PAGES, formula
+from tests.docs.generate import PAGES
+from tests.docs.markdown import formula
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -61,3 +66,15 @@ def test_formulas_are_typeset() -> None:
     assert formula("sum w_i |d_i|^2 / |d|^2") == ("Σ w<sub>i</sub> \\|d<sub>i</sub>\\|² / \\|d\\|²")
     assert formula("1/2 sum_k |q_ik - q_k|") == "1/2 Σ<sub>k</sub> \\|q<sub>ik</sub> - q<sub>k</sub>\\|"
     assert formula("metrics.drift_every, left_out") == "metrics.drift_every, left_out"
+
+
+def test_every_file_of_a_run_and_every_field_is_explained(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "run-directory.md").read_text(encoding="utf-8")
+    history = fedopt.run(fedopt.Experiment(run={"rounds": 1}), tmp_path / "run")
+    for file in history.directory.iterdir():
+        assert f"| `{file.name}{'/' * file.is_dir()}` |" in page, file.name
+    meaning = re.compile(r"^\| `([a-z_0-9]+)` \| \S", re.MULTILINE)
+    for name in ("metrics.jsonl", "summary.json", "partition.json", "fingerprint.json"):
+        _, part = page.split(f"\n## {name}\n")
+        written = json.loads((history.directory / name).read_text())
+        assert written.keys() <= set(meaning.findall(part.partition("\n## ")[0])), name

@@ -1,0 +1,44 @@
+"""Pieces of Markdown: tables, code, formulas."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+
+Row = Sequence[str]
+
+
+def wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def table(head: Row, rows: Iterable[Row]) -> list[str]:
+    """A Markdown table."""
+    return [_line(head), _line(["---"] * len(head)), *map(_line, rows)]
+
+
+def _line(cells: Row) -> str:
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+
+
+def listed(words: Iterable[str], last: str = "and") -> str:
+    """Words in a sentence."""
+    *first, end = words
+    return f"{', '.join(first)} {last} {end}" if first else end
+
+
+def code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def plain(text: str) -> str:
+    """Text for a cell, where a bar would begin another one."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
+def formula(text: str) -> str:
+    """A docstring with its mathematics: sum w_i |d_i|^2 becomes Σ w_i |d_i|² with lowered indices."""
+    text = re.sub(r"\bsum(_[a-z]+)? (?=[\w|\\])", r"Σ\1 ", plain(text))
+    text = text.replace("zeta", "ζ").replace("^2", "²")
+    return re.sub(r"\b([A-Za-zΣ])_([a-z]{1,2}|central)(?![a-z_])", r"\1<sub>\2</sub>", text)
