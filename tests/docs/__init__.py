@@ -8,7 +8,8 @@ The blocks of a page run in one folder, which is empty at first:
     ```toml                      must be valid TOML and, if it has an experiment's sections, a valid experiment
     ```json                      must be valid JSON
     ```text                      is output; after the line <!-- checked --> it must be that of the block before it,
-                                 where a line of three dots stands for any lines, and three dots in a line for any text
+                                 where a line of three dots stands for any lines, and three dots in a line for any
+                                 text; after <!-- checked but for numbers --> every number stands for any other
     <!-- not run: reason -->     on the line before a block that cannot run in a test
 
 `python -m tests.docs` counts them.

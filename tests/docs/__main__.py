@@ -6,7 +6,7 @@ from collections import Counter
 
 from tests.docs.blocks import ROOT, Kind, pages, read_page
 
-RUN = (Kind.PYTHON, Kind.SHELL, Kind.FILE, Kind.PARSED, Kind.CHECKED)
+RUN = (Kind.PYTHON, Kind.SHELL, Kind.FILE, Kind.PARSED, Kind.CHECKED, Kind.LIKE)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,})(?P<info>[^`]*)$")
 TITLE = re.compile(r'title="(?P<title>[^"]+)"')
 NOT_RUN = re.compile(r"^<!-- not run: (?P<reason>.+) -->$")
 CHECKED = "<!-- checked -->"
+LIKE = "<!-- checked but for numbers -->"
 
 
 class Kind(Enum):
@@ -25,6 +26,7 @@ class Kind(Enum):
     FILE = "file written"
     PARSED = "parsed"
     CHECKED = "output checked"
+    LIKE = "output checked but for numbers"
     OUTPUT = "output shown"
     NOT_RUN = "not run"
 
@@ -102,10 +104,10 @@ def _block(page: Path, line: int, info: str, text: str, before: str) -> Block:
     elif title:
         kind = Kind.FILE
     elif language in WITHOUT_TITLE:
-        kind = Kind.CHECKED if before == CHECKED else WITHOUT_TITLE[language]
+        kind = {CHECKED: Kind.CHECKED, LIKE: Kind.LIKE}.get(before, WITHOUT_TITLE[language])
     else:
         known = ", ".join(WITHOUT_TITLE)
         raise PageError(f"{page}:{line}: the language {language!r} is none of {known}, and the block has no title")
-    if before == CHECKED and language != "text":
+    if before in (CHECKED, LIKE) and language != "text":
         raise PageError(f"{page}:{line}: only a text block can be checked, not {language}")
     return Block(page, line, language, title, text, kind, reason)

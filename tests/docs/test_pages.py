@@ -28,7 +28,10 @@ def test_blocks_share_a_folder_and_a_namespace(run_page: Runner, tmp_path: Path)
     lines += ["```sh", "fedopt run a/e.toml --quiet --out r", "cat a/e.toml", "```"]
     lines += ["<!-- checked -->", "```text", "[run]", "rounds = ...", "```"]
     lines += ["```python", "import json", "print(x, json.load(open('r/summary.json'))['rounds'])", "```"]
-    lines += ["<!-- checked -->", "```text", "3 2", "```", "<!-- not run: it never ends -->", "```sh", "yes", "```"]
+    lines += ["<!-- checked -->", "```text", "3 2", "```"]
+    lines += ["```python", "print('x 12.5 s')", "```"]
+    lines += ["<!-- checked but for numbers -->", "```text", "x 3 s", "```"]
+    lines += ["<!-- not run: it never ends -->", "```sh", "yes", "```"]
     done = run_page(page_of(tmp_path, *lines), tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -43,6 +46,10 @@ def test_blocks_share_a_folder_and_a_namespace(run_page: Runner, tmp_path: Path)
         (["```toml", "[run", "```"], "page.md:1: toml: "),
         (["```json", "{", "```"], "page.md:1: json: "),
         (["```python", "print(1)", "```", "<!-- checked -->", "```text", "2", "```"], "page.md:5: the block before"),
+        (
+            ["```python", "print('a 1')", "```", "<!-- checked but for numbers -->", "```text", "b 2", "```"],
+            "page.md:5: the block before",
+        ),
         (["```console", "ls", "```"], "the language 'console' is none of"),
         (["```sh", "ls"], "page.md:1: this block is not closed"),
         (["<!-- checked -->", "```sh", "ls", "```"], "page.md:2: only a text block can be checked"),

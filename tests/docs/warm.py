@@ -14,6 +14,7 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 
 from tests.docs.shim import receive
 
@@ -101,6 +102,7 @@ def _become(asked: dict[str, object], files: list[int]) -> None:
         os.environ.clear()
         os.environ.update(asked["environment"])
         os.chdir(str(asked["folder"]))
+        sys.modules["__main__"] = ModuleType("__main__")  # not this file, whose name would stand in messages
         command, *rest = asked["arguments"]
         if command == "page":
             from tests.docs.page import run
