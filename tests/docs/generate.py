@@ -278,7 +278,9 @@ FILES: Mapping[str, str] = {
     "model.safetensors": "the latest global model under its state_dict names, for `module.load_state_dict`",
     "checkpoint/": "what `--resume` reads",
     "modules.json": "where code from outside was found, so that `--resume` works from any folder",
-    "tensorboard/": "event files, with TensorBoard as a tracker",
+    "tracking.json": "which tracker has which rounds, and the id of its run, so that a resumed run goes on there",
+    "tensorboard/": "event files, with `--track tensorboard`",
+    "wandb/": "of W&B, with `--track wandb`",
     "server.log": "of a deployed run: clients that joined, left, were refused or late, and how it ended",
     "clients.log": "of `fedopt federation`: what its clients print",
     "client-state/": "of `fedopt federation`: what its clients store",
@@ -340,7 +342,7 @@ def _key_table(keys: Iterable[Key]) -> list[str]:
         [
             code(key.name),
             re.sub(r'"[^"]*"', lambda found: code(found[0]), key.kind),
-            code(key.default),
+            key.default if key.default == "required" else code(key.default),
             plain(key.meaning),
         ]
         for key in keys
