@@ -26,11 +26,9 @@ if TYPE_CHECKING:
     from fedopt.runs.compare import compare as compare
     from fedopt.runs.history import History as History
     from fedopt.runs.load import load as load
+    from fedopt.runs.study import Study as Study
 
-__all__ = ["Comparison", "Data", "Experiment", "History", "StopRun", "compare", "load", "resume", "run"]
-
-_MODULES = {"tracking"}
-"""Packages that are imported when they are first used, as in `fedopt.tracking.MLflow`."""
+__all__ = ["Comparison", "Data", "Experiment", "History", "StopRun", "Study", "compare", "load", "resume", "run"]
 
 _MODULES = {"tracking"}
 """Packages that are imported when they are first used, as in `fedopt.tracking.MLflow`."""
@@ -41,6 +39,7 @@ _PLACES = {
     "Experiment": "fedopt.experiment.experiment:Experiment",
     "History": "fedopt.runs.history:History",
     "StopRun": "fedopt.errors:StopRun",
+    "Study": "fedopt.runs.study:Study",
     "compare": "fedopt.runs.compare:compare",
     "load": "fedopt.runs.load:load",
     "resume": "fedopt.runs.api:resume",
@@ -54,8 +53,6 @@ def __getattr__(name: str) -> Any:
 
     if name in _PLACES:
         return load_attribute(_PLACES[name])
-    if name in _MODULES:
-        return import_module(f"fedopt.{name}")
     if name in _MODULES:
         return import_module(f"fedopt.{name}")
     raise AttributeError(f"module 'fedopt' has no attribute {name!r}")

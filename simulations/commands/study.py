@@ -15,15 +15,13 @@ from fedopt.commands.tables import Column, show
 from fedopt.errors import FedoptError, NotStored
 from fedopt.runs.past_runs import DIVERGED
 from fedopt.runs.runner import Interrupted
-from fedopt.storage.files import replace_file, storing
 from simulations.comparison import columns, headers, is_winner, labels, paired
-from simulations.report.page import page
-from simulations.results import Results, read_results
+from simulations.results import Results
 from simulations.study.checks import Checked, checked
 from simulations.study.conduct import Outcome, conduct
 from simulations.study.display import display
 from simulations.study.file import read_study
-from simulations.study.tables import results_csv, summary_md
+from simulations.study.tables import write_results
 from simulations.study.workers import cores
 
 app = command("study")
@@ -84,11 +82,7 @@ def study(
         outcome = conduct(requested, name, out, jobs or cores(), retry, display(stderr))
         if outcome.interrupted:
             raise Interrupted(f"stopped; {how}")
-        results = read_results([out])
-        with storing(out):
-            replace_file(out / "results.csv", results_csv(results).encode())
-            replace_file(out / "summary.md", summary_md(results).encode())
-            replace_file(out / "report.html", page(results).encode())
+        results = write_results(out)
     except NotStored as error:
         raise NotStored(error.reason, how) from error
     print_table(console, results)

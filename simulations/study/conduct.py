@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -22,11 +23,15 @@ from simulations.results import PLAN, Plan, PlannedLabels
 from simulations.study.checks import checked
 from simulations.study.file import Study
 from simulations.study.plan import Combination, PlannedRun, planned_runs
-from simulations.study.workers import Ended, Progress, Report, Task, Workers
+from simulations.study.workers import Ended, Progress, Report, Task, ThisProcess, Workers
 
 
 class Watcher(Protocol):
     """Receives the events of a study while it runs."""
+
+    def note(self, sentence: str) -> None:
+        """What is unusual in the study, before it is run."""
+        ...
 
     def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int) -> None: ...
 
@@ -52,15 +57,17 @@ class Outcome:
 
 
 def conduct(study: Study, name: str, out: Path, jobs: int, retry: bool, watcher: Watcher) -> Outcome:
-    """Runs what is left of the study, with results in `out`. Raises InvalidExperiment before anything is run if the
-    study is invalid."""
+    """Runs what is left of the study, with results in `out`, in `jobs` worker processes or, if that is 0, in this one.
+
+    Raises InvalidExperiment before anything is run if the study is invalid.
+    """
     plan = checked(study)  # before anything is written or run
     points, searches = plan.combinations, plan.searches
     _check_directory(out)
     _check_same(plan.first, out)
     _write_study(out, study)
     outcome = Outcome()
-    with Workers(jobs) as workers:
+    with Workers(jobs) if jobs else nullcontext(ThisProcess()) as workers:
         if searches:
             _run_all("search", plan.first, out, workers, retry, watcher, outcome)
             if outcome.interrupted:
@@ -87,9 +94,9 @@ def _plan(study: Study, name: str, runs: Sequence[PlannedRun]) -> Plan:
 def _check_directory(out: Path) -> None:
     """Raises InvalidExperiment unless `out` is new, empty or a study's directory."""
     if out.exists() and not out.is_dir():
-        raise InvalidExperiment(f"--out {out} is a file; name a new directory")
+        raise InvalidExperiment(f"{out} is a file; name a new directory")
     if out.is_dir() and any(out.iterdir()) and not (out / "study.toml").exists():
-        raise InvalidExperiment(f"--out {out} is not empty, and holds no study; name a new directory")
+        raise InvalidExperiment(f"{out} is not empty, and holds no study; name a new directory")
 
 
 def _check_same(runs: Sequence[PlannedRun], out: Path) -> None:
@@ -107,7 +114,7 @@ def _write_study(out: Path, study: Study) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InvalidExperiment(f"--out {out} cannot be made: {error.strerror}") from error
+        raise InvalidExperiment(f"{out} cannot be made: {error.strerror}") from error
     with storing(out):
         replace_file(out / "study.toml", tomli_w.dumps(study.model_dump(mode="json", exclude_none=True)).encode())
 
@@ -116,7 +123,7 @@ def _run_all(
     what: str,
     runs: Sequence[PlannedRun],
     out: Path,
-    workers: Workers,
+    workers: Workers | ThisProcess,
     retry: bool,
     watcher: Watcher,
     outcome: Outcome,

@@ -1,4 +1,7 @@
-"""A study's progress: a bar for the whole study with the time left, a line for each run that ends."""
+"""A study's progress: a bar for the whole study with the time left, a line for each run that ends.
+
+The displays implement `simulations.study.conduct.Watcher`.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,42 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from fedopt.runs.notebook import Canvas, bar
 from simulations.study.conduct import Watcher
 
 
+class Count:
+    """Runs and rounds that are done, and the time left."""
+
+    def __init__(self, rounds_done: int, rounds: int, runs_done: int, runs: int) -> None:
+        self._began = time.perf_counter()
+        self._rounds_before = self.rounds_done = rounds_done
+        self.rounds, self.runs_done, self.runs = rounds, runs_done, runs
+        self._of_run: dict[str, int] = {}
+
+    def round_done(self, name: str, rounds_done: int) -> None:
+        if name not in self._of_run:  # rounds that were done before the run was resumed took no time in this call
+            self._rounds_before += rounds_done
+            self.rounds_done += rounds_done
+        else:
+            self.rounds_done += rounds_done - self._of_run[name]
+        self._of_run[name] = rounds_done
+
+    @property
+    def left(self) -> str:
+        done = self.rounds_done - self._rounds_before
+        if done <= 0:
+            return "time left unknown"
+        seconds = (time.perf_counter() - self._began) / done * (self.rounds - self.rounds_done)
+        return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
+
+    @property
+    def text(self) -> str:
+        return f"{self.runs_done}/{self.runs} runs, {self.left}"
+
+
 class Display:
-    """In a terminal a bar that is redrawn, elsewhere a line for each run. Implements `Watcher`."""
+    """In a terminal a bar that is redrawn, elsewhere a line for each run."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -25,30 +59,25 @@ class Display:
         )
         self._task = self._bar.add_task("", text="", total=None)
 
+    def note(self, sentence: str) -> None:
+        self._console.print(f"note: {sentence}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+
     def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int) -> None:
-        self._what, self._began = what, time.perf_counter()
-        self._rounds_before = self._rounds_done = rounds_done
-        self._rounds, self._runs_done, self._runs = rounds, runs_done, runs
-        self._of_run: dict[str, int] = {}
-        self._resumed_at: dict[str, int] = {}
+        self._what, self._count = what, Count(rounds_done, rounds, runs_done, runs)
         if runs_done:
             self._console.print(f"{what}: {runs_done} of {runs} were done before", highlight=False)
         self._bar.start()
         self._redraw()
 
     def round_done(self, name: str, rounds_done: int) -> None:
-        if name not in self._of_run:  # rounds that were done before the run was resumed took no time in this call
-            self._rounds_before += rounds_done
-            self._rounds_done += rounds_done
-        else:
-            self._rounds_done += rounds_done - self._of_run[name]
-        self._of_run[name] = rounds_done
+        self._count.round_done(name, rounds_done)
         self._redraw()
 
     def run_done(self, name: str, failure: str | None) -> None:
-        self._runs_done += 1
+        count = self._count
+        count.runs_done += 1
         outcome = "done" if failure is None else f"failed: {failure.splitlines()[0]}"
-        line = f"[{self._runs_done}/{self._runs}] {name}: {outcome}; {self._left()}"
+        line = f"[{count.runs_done}/{count.runs}] {name}: {outcome}; {count.left}"
         if failure is not None or not self._console.is_terminal:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
         self._redraw()
@@ -57,15 +86,60 @@ class Display:
         self._bar.stop()
 
     def _redraw(self) -> None:
-        text = f"{self._runs_done}/{self._runs} runs, {self._left()}"
-        self._bar.update(self._task, description=self._what, completed=self._rounds_done, total=self._rounds, text=text)
+        done, rounds = self._count.rounds_done, self._count.rounds
+        self._bar.update(self._task, description=self._what, completed=done, total=rounds, text=self._count.text)
 
-    def _left(self) -> str:
-        done = self._rounds_done - self._rounds_before
-        if done <= 0:
-            return "time left unknown"
-        seconds = (time.perf_counter() - self._began) / done * (self._rounds - self._rounds_done)
-        return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
+
+class NotebookDisplay:
+    """A bar below the notebook's cell; notes and runs that failed are listed."""
+
+    def __init__(self) -> None:
+        self._notes: list[str] = []
+        self._canvas = Canvas()
+
+    def note(self, sentence: str) -> None:
+        self._notes.append(sentence)
+
+    def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int) -> None:
+        self._what, self._count = what, Count(rounds_done, rounds, runs_done, runs)
+        self._canvas = Canvas()  # the search has a bar of its own
+        self._draw(self._count.text)
+
+    def round_done(self, name: str, rounds_done: int) -> None:
+        self._count.round_done(name, rounds_done)
+        if self._canvas.is_due:
+            self._draw(self._count.text)
+
+    def run_done(self, name: str, failure: str | None) -> None:
+        self._count.runs_done += 1
+        if failure is not None:
+            self._notes.append(f"{name} failed: {failure.splitlines()[0]}")
+
+    def ended(self) -> None:
+        self._draw(f"{self._count.runs_done} of {self._count.runs} runs are done")
+
+    def _draw(self, text: str) -> None:
+        share = self._count.rounds_done / self._count.rounds
+        self._canvas.draw(bar(share, f"{self._what}: {text}", notes=self._notes), text)
+
+
+class Silent:
+    """Shows nothing."""
+
+    def note(self, sentence: str) -> None:
+        pass
+
+    def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int) -> None:
+        pass
+
+    def round_done(self, name: str, rounds_done: int) -> None:
+        pass
+
+    def run_done(self, name: str, failure: str | None) -> None:
+        pass
+
+    def ended(self) -> None:
+        pass
 
 
 def display(console: Console) -> Watcher:

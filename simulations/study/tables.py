@@ -6,11 +6,24 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from datetime import date
+from pathlib import Path
 
 from fedopt.runs.table import Value
+from fedopt.storage.files import replace_file, storing
 from simulations.benchmarks.engine import machine
 from simulations.comparison import columns, headers, is_winner, labels, not_finished, paired
-from simulations.results import MEASURES, SEARCHED, Group, Results, Row, axis_title, last, mean
+from simulations.report.page import page
+from simulations.results import MEASURES, SEARCHED, Group, Results, Row, axis_title, last, mean, read_results
+
+
+def write_results(out: Path) -> Results:
+    """Reads the study's runs, writes results.csv, summary.md and report.html beside them, and returns the results."""
+    results = read_results([out])
+    with storing(out):
+        replace_file(out / "results.csv", results_csv(results).encode())
+        replace_file(out / "summary.md", summary_md(results).encode())
+        replace_file(out / "report.html", page(results).encode())
+    return results
 
 
 def results_csv(results: Results) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,12 +17,13 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import ModuleType
 
 from fedopt.errors import Diverged, FedoptError, NotStored
 from fedopt.experiment.experiment import Experiment
 from fedopt.runs.history import RoundRecord
 from fedopt.runs.past_runs import DIVERGED
-from fedopt.runs.runner import Interrupted
+from fedopt.runs.runner import Interrupted, Observer
 from simulations import embedded
 
 
@@ -124,10 +126,34 @@ class Workers:
     def _start_worker(self) -> Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs,), daemon=True)
-        with _blocking_ctrl_c():
+        with _blocking_ctrl_c(), _without_main():
             process.start()
         theirs.close()
         return Worker(process, ours)
+
+
+class ThisProcess:
+    """Stands in for `Workers` where runs need what only this process has: it carries them out one after the other."""
+
+    def carry_out(self, tasks: Sequence[Task], on_report: OnReport) -> None:
+        for task in tasks:
+            on_report(task, carry_out(task, Forwarder(task, on_report)))
+
+
+class Forwarder:
+    """Reports each round to a function. Implements `fedopt.runs.runner.Observer`."""
+
+    def __init__(self, task: Task, on_report: OnReport) -> None:
+        self._task, self._on_report = task, on_report
+
+    def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
+        self._on_report(self._task, Progress(rounds_done))
+
+    def round_done(self, record: RoundRecord) -> None:
+        self._on_report(self._task, Progress(record.round))
+
+    def ended(self) -> None:
+        pass
 
 
 class Reporter:
@@ -173,7 +199,18 @@ def _blocking_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def carry_out(task: Task, reporter: Reporter) -> Ended:
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes started in this block do not import the user's script again, which would start the study again."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def carry_out(task: Task, reporter: Observer) -> Ended:
     """Starts or resumes the run and returns how it ended; no exception leaves it."""
     try:
         if task.resume:
