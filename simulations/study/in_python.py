@@ -12,8 +12,8 @@ from rich.console import Console
 
 from fedopt.data.own import Data
 from fedopt.errors import InvalidExperiment
-from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.changes import INSTEAD_OF
+from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import as_sections
 from fedopt.explain import explain
 from fedopt.family import Family
