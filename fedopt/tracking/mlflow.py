@@ -58,7 +58,7 @@ class MLflow(Tracker):
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:
             logging.getLogger("mlflow").setLevel(logging.WARNING)
         beside = run.directory.absolute().parent
-        is_set = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
+        is_set = mlflow.is_tracking_uri_set()
         uri = self._uri or (mlflow.get_tracking_uri() if is_set else f"sqlite:///{beside}/mlflow.db")
         self._client: Any = MlflowClient(tracking_uri=uri)
         known = run.known if run.known is not None and run.known.where == uri and self._exists(run.known.id) else None

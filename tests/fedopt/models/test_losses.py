@@ -34,7 +34,7 @@ def log_linear(sample_shape: tuple[int, ...], classes: int) -> nn.Module:
     return nn.Sequential(linear(sample_shape, classes), nn.LogSoftmax(dim=-1))
 
 
-class Lit(lightning.LightningModule):
+class Lit(lightning.LightningModule):  # type: ignore[misc]
     """With everything that a LightningModule for a Trainer has."""
 
     def __init__(self, classes: int) -> None:
@@ -55,7 +55,7 @@ class Lit(lightning.LightningModule):
         return torch.optim.Adam(self.parameters())
 
 
-class Bare(lightning.LightningModule):
+class Bare(lightning.LightningModule):  # type: ignore[misc]
     """Without a loss."""
 
     def __init__(self, classes: int) -> None:
