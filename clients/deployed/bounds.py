@@ -51,6 +51,10 @@ def check_before_data(experiment: Experiment, hello: Hello, has_own_data: bool) 
     data = experiment.data
     if data.clients > MOST_CLIENTS:
         raise InvalidExperiment(f"the server has {data.clients} clients; a client takes part among {MOST_CLIENTS}")
+    if data.source.names_a_folder:
+        raise InvalidExperiment(
+            f"the server's data.name is a folder of this machine, {data.source.name}; a client reads what --data names"
+        )
     if not has_own_data:
         size = data.source.generated_bytes(data.clients)
         _check_size(f"{data.source.name} data of all clients", size, DATA_SHARE)

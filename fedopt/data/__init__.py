@@ -64,6 +64,13 @@ SOURCES = Registry(
     },
     base="fedopt.data.sources.base:Source",
     plugins="source",
+    prefixes={
+        "hf": Entry(
+            "fedopt.data.sources.hugging_face:HuggingFace",
+            "a data set of the Hugging Face Hub, as hf:ylecun/mnist, or a local one, as hf:./FOLDER",
+            "Lhoest et al. 2021, arXiv:2109.02846",
+        )
+    },
 )
 
 PARTITIONS = Registry(
@@ -98,4 +105,11 @@ PARTITIONS = Registry(
         "natural": Entry("fedopt.data.partitions.natural:Natural", "the clients that the data come with"),
     },
     base="fedopt.data.partitions.base:Partition",
+    prefixes={
+        "flwr": Entry(
+            "fedopt.data.partitions.flower:FlowerPartition",
+            "a partitioner of Flower Datasets, as flwr:PathologicalPartitioner",
+            "flwr-datasets",
+        )
+    },
 )

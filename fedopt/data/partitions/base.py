@@ -29,8 +29,10 @@ class Partition(Family, ABC):
 
     registry: ClassVar[Registry] = PARTITIONS
 
-    needs_clients: ClassVar[bool] = False
-    """Whether it applies only to data that come with clients of their own."""
+    @property
+    def needs_clients(self) -> bool:
+        """Whether it applies only to data that come with clients of their own."""
+        return False
 
     @abstractmethod
     def draw(self, samples: TrainingSet, clients: int, rng: np.random.Generator) -> list[np.ndarray]:

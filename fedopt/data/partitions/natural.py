@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
 from fedopt.data.partitions.base import Partition, TrainingSet
@@ -11,7 +9,9 @@ from fedopt.errors import PartitionImpossible
 
 
 class Natural(Partition):
-    needs_clients: ClassVar[bool] = True
+    @property
+    def needs_clients(self) -> bool:
+        return True
 
     def draw(self, samples: TrainingSet, clients: int, rng: np.random.Generator) -> list[np.ndarray]:
         own = samples.natural_clients

@@ -46,6 +46,11 @@ class Source(Family, ABC):
         """
 
     @property
+    def names_a_folder(self) -> bool:
+        """Whether its name is that of a folder on this machine, which a server may not choose for its clients."""
+        return False
+
+    @property
     def standardizes(self) -> bool:
         """Whether features are to be standardized over the training set; uint8 images are normalized in any case."""
         return False

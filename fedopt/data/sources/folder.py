@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import Field
 
 from fedopt.data.dataset import Dataset, from_images
+from fedopt.data.pictures import check_size, pixels, stacked
 from fedopt.data.sources.base import OwnFiles
 from fedopt.errors import DataUnavailable
 
@@ -64,25 +65,15 @@ def read_images(part: Path, names: Sequence[str], side: int | None, key: str) ->
     files = [(file, label) for label, name in enumerate(names) for file in images_below(part / name)]
     if not files:
         raise DataUnavailable(f"{key}: no images below {part.absolute()}")
-    pixels: list[np.ndarray] = []
+    images: list[np.ndarray] = []
     for file, _ in files:
         try:
             with Image.open(file) as image:
-                plain = image if image.mode in ("L", "RGB") else image.convert("RGB")
-                pixels.append(np.asarray(plain.resize((side, side)) if side else plain))
+                images.append(pixels(image, side))
         except (UnidentifiedImageError, OSError) as error:
             raise DataUnavailable(f"{key}: {file} is not an image that can be read") from error
-        if pixels[-1].shape[:2] != pixels[0].shape[:2]:
-            raise DataUnavailable(
-                f"{key}: {file} is {pixels[-1].shape[1]} x {pixels[-1].shape[0]} pixels, the first image "
-                f"{pixels[0].shape[1]} x {pixels[0].shape[0]}; set data.image_size to resize them"
-            )
-    if any(image.ndim == 3 for image in pixels):
-        pixels = [image if image.ndim == 3 else np.stack([image] * 3, axis=-1) for image in pixels]
-        stacked = np.stack(pixels).transpose(0, 3, 1, 2)
-    else:
-        stacked = np.stack(pixels)[:, None]
-    return np.ascontiguousarray(stacked), np.array([label for _, label in files])
+        check_size(f"{key}: {file}", images[-1], images[0])
+    return stacked(images), np.array([label for _, label in files])
 
 
 def images_below(folder: Path) -> Iterator[Path]:

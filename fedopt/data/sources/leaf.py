@@ -52,13 +52,9 @@ class Leaf(OwnFiles):
         known = {user: samples for user, samples in test.items() if user in train}
         # LEAF splits each user's samples, or the users themselves, whose test samples then are nobody's.
         owned = bool(known)
-        parts = [
-            self._part(train, True, "train"),
-            self._part(known if owned else test, owned, "test") if test else None,
-        ]
-        names = tuple(SPELLED.get(character, character) for character in self.alphabet) if _is_text(train) else ()
-        assert parts[0] is not None
-        return dataset_of(f"data.path: {self.path.name}", parts[0], parts[1], names)
+        tests = self._part(known if owned else test, owned, "test") if test else None
+        names = tuple(SPELLED.get(character, character) for character in self.alphabet) if _has_text(train) else ()
+        return dataset_of(f"data.path: {self.path.name}", self._part(train, True, "train"), tests, names)
 
     def _part(self, users: Mapping[str, UserData], owned: bool, part: str) -> Part:
         x = [self._features(f"data.path: {self.path.name}/{part}, user {user}", xs) for user, (xs, _) in users.items()]
@@ -148,5 +144,6 @@ def _users_of(file: Path) -> list[tuple[str, UserData]]:
     return users
 
 
-def _is_text(users: Mapping[str, UserData]) -> bool:
+def _has_text(users: Mapping[str, UserData]) -> bool:
+    """Whether labels are characters."""
     return isinstance(next(iter(users.values()))[1][0], str)
