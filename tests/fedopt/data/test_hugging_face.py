@@ -247,5 +247,5 @@ def test_what_a_partitioner_cannot_do_is_said(keys: dict[str, Any], complaint: s
 def test_partitioners_that_do_not_apply_are_refused_with_the_experiment() -> None:
     with pytest.raises(InvalidExperiment, match="divides features, not samples"):
         fedopt.Experiment(data={"partition": "flwr:VerticalEvenPartitioner"})
-    with pytest.raises(InvalidExperiment, match="digits comes without clients .*flwr:NaturalIdPartitioner"):
+    with pytest.raises(InvalidExperiment, match=r"digits comes without clients .*flwr:NaturalIdPartitioner"):
         fedopt.Experiment(data={"partition": "flwr:NaturalIdPartitioner"})
