@@ -101,12 +101,12 @@ def _of_section(section: str) -> Iterator[Group]:
 def _of_members(section: str, chosen_by: str, registry: Registry, base: type[Section]) -> Iterator[Group]:
     """One group for all members with the same keys."""
     found: dict[tuple[Key, ...], list[str]] = {}
-    for name in registry:
+    for name in _all_names(registry):
         keys = tuple(_own(section, registry.resolve(name), without=base.model_fields))
         if keys:
             found.setdefault(keys, []).append(name)
     for keys, names in found.items():
-        about = registry.entry(names[0]).about if len(names) == 1 else ""
+        about = _about(registry, names[0]) if len(names) == 1 else ""
         about = f"{about[:1].upper()}{about[1:]}." if about else ""
         yield Group(section, tuple(names), chosen_by, about, keys)
 
@@ -146,7 +146,17 @@ def _meanings(kind: type[Section]) -> dict[str, str]:
 def _names(registry: Registry) -> str:
     if not len(registry):
         return '"package.module:Class"'
-    return _either([json.dumps(name) for name in registry])
+    return _either([json.dumps(name) for name in _all_names(registry)])
+
+
+def _all_names(registry: Registry) -> list[str]:
+    """Also `prefix:NAME` for the names of a library."""
+    return [*registry, *(f"{prefix}:NAME" for prefix in registry.prefixes)]
+
+
+def _about(registry: Registry, name: str) -> str:
+    prefix, colon, _ = name.partition(":")
+    return (registry.prefixes[prefix] if colon else registry.entry(name)).about
 
 
 def _either(words: Sequence[str]) -> str:
