@@ -58,7 +58,7 @@ class PackedArray(Protocol):
     data: bytes
 
 
-OWN = {"data": {"path", "test", "download"}, "run": {"device", "threads", "lanes", "workers"}}
+OWN = {"data": {"path", "test", "download"}, "model": {"weights"}, "run": {"device", "threads", "lanes", "workers"}}
 """Keys that belong to each machine. They are not sent, are dropped if they arrive, and may be set by a client."""
 
 MOST_TEXT, MOST_NAMES = 2**16, 2**16

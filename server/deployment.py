@@ -11,7 +11,9 @@ from pathlib import Path
 from fedopt.data.fingerprint import Fingerprint
 from fedopt.data.label_skew import LabelSpread
 from fedopt.device import threads
+from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
+from fedopt.models.weights import untrained
 from fedopt.round.selection import Terms
 from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory, check_unused
@@ -61,9 +63,20 @@ def open_run(
             directory.close()
 
 
+def _refuse_weights_that_do_not_travel(experiment: Experiment, setup: Setup) -> None:
+    """Clients build the model without the file and get what is trained from the server, and nothing else."""
+    name = untrained(setup.problem.task.module)
+    if experiment.model.weights is not None and name is not None:
+        raise InvalidExperiment(
+            f"model.weights: {name} is not trained, so that clients would never get it from the file; build the model "
+            "with it on every machine, by a function of your own as model.name, or train it"
+        )
+
+
 def run_deployed(directory: RunDirectory, setup: Setup, link: Link, options: DeploymentOptions) -> History:
     """Waits for the clients, runs the remaining rounds, and dismisses the clients."""
     experiment = directory.experiment
+    _refuse_weights_that_do_not_travel(experiment, setup)
     clients, terms = experiment.data.clients, terms_of(experiment)
     federation_name, samples = secrets.token_hex(8), dict[int, int]()
     resumes = Checkpoints(directory.path / "checkpoint", experiment).exists

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from pathlib import Path
+from typing import Annotated, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from torch import nn
 
 from fedopt.errors import InvalidExperiment
@@ -28,6 +29,10 @@ class ModelFamily(Family, ABC):
     [B, classes] and class indices [B]. A LightningModule brings its own."""
     label_smoothing: float | None = Field(None, ge=0, lt=1)
     """Of cross_entropy: the share of a target's weight that is spread over all classes; 0 by default."""
+
+    weights: Annotated[Path, AfterValidator(Path.absolute)] | None = Field(None, strict=False)
+    """A .safetensors file with a state_dict to start from; random by default. The last layer may have another shape: it
+    then starts at random."""
 
     @model_validator(mode="after")
     def _loss_exists(self) -> ModelFamily:

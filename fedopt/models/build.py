@@ -8,15 +8,25 @@ from torch import nn
 from fedopt.errors import InvalidExperiment
 from fedopt.models.base import ModelFamily, Shape
 from fedopt.models.factory import FactoryModel
+from fedopt.models.weights import load_weights
 from fedopt.seeding import Purpose, isolated
 
 
-def build_model(family: ModelFamily, sample_shape: Shape, classes: int, seed: int) -> nn.Module:
-    """The module with its initial weights, a pure function of the settings, the shapes and the seed."""
+def build_model(
+    family: ModelFamily, sample_shape: Shape, classes: int, seed: int, notes: list[str] | None = None
+) -> nn.Module:
+    """The module with its initial weights, a pure function of the settings, the shapes, the seed and model.weights.
+
+    Sentences about what the user may not know are added to `notes`.
+    """
     with isolated(seed, Purpose.WEIGHTS):
         module = family.build(sample_shape, classes)
         _refuse_what_cannot_be_federated(module, family)
         _try_out(module, family.name, sample_shape, classes)
+    if family.weights is not None:
+        not_loaded = load_weights(module, family.weights, family.name)
+        if notes is not None:
+            notes += not_loaded
     return module
 
 

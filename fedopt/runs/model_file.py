@@ -49,6 +49,7 @@ def module_of(run: Path, experiment: Experiment) -> nn.Module:
     if facts is None:
         dataset = load_dataset(experiment.data, experiment.run.seed)
         facts = ModelFacts(round=0, sample_shape=dataset.sample_shape, classes=dataset.classes)
-    module = build_model(experiment.model, facts.sample_shape, facts.classes, experiment.run.seed)
+    model = experiment.model.model_copy(update={"weights": None})  # the run's own are loaded instead
+    module = build_model(model, facts.sample_shape, facts.classes, experiment.run.seed)
     module.to(getattr(torch, experiment.run.dtype)).load_state_dict(weights)
     return module.eval()
