@@ -18,6 +18,15 @@ ABOVE = {
     "simulations": {"server"},
 }
 
+TEMPLATES = ROOT / "fedopt" / "templates"
+"""What `fedopt new` copies: files of a user's project, to which none of the rules below applies."""
+
+
+def files_of(package: str) -> list[Path]:
+    """The package's own files."""
+    return [file for file in sorted((ROOT / package).rglob("*.py")) if TEMPLATES not in file.parents]
+
+
 IN_A_FLOWER_APP = ROOT / "fedopt" / "flower"
 """The one folder of fedopt/ that imports Flower: what a Flower App uses, so Flower is loaded already. It belongs to the
 method and not to server/ or clients/, because it is a strategy over the algorithms and needs neither."""
@@ -67,14 +76,14 @@ def imported(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", ABOVE)
 def test_no_package_imports_one_above_it(package: str) -> None:
-    for file in (ROOT / package).rglob("*.py"):
+    for file in files_of(package):
         tops = {name.partition(".")[0] for name in imported(file)}
         above = ABOVE[package] - ({"flwr"} if IN_A_FLOWER_APP in file.parents else set())
         assert not tops & above, file
 
 
 def test_nothing_else_in_fedopt_imports_what_needs_flower() -> None:
-    for file in (ROOT / "fedopt").rglob("*.py"):
+    for file in files_of("fedopt"):
         if IN_A_FLOWER_APP not in file.parents:
             assert not any(_is_of("fedopt.flower", name) for name in imported(file)), file
 
@@ -87,7 +96,7 @@ def test_every_file_of_fedopt_has_a_layer() -> None:
 def test_no_import_inside_fedopt_goes_back_up() -> None:
     """Strings do not count: a registry may name a file of any layer."""
     upward: list[str] = []
-    for file in sorted((ROOT / "fedopt").rglob("*.py")):
+    for file in files_of("fedopt"):
         place = file.relative_to(ROOT / "fedopt")
         rank = RANK[place.parts[0].removesuffix(".py")]
         used = {name.split(".")[1] if "." in name else "__init__" for name in imported(file) if _is_of("fedopt", name)}
@@ -105,7 +114,7 @@ PURE = {"all", "any", "callable", "hasattr", "isinstance", "issubclass", "len", 
 
 @pytest.mark.parametrize("package", ABOVE)
 def test_no_assert_has_an_effect(package: str) -> None:
-    for file in (ROOT / package).rglob("*.py"):
+    for file in files_of(package):
         for statement in ast.walk(ast.parse(file.read_text())):
             if not isinstance(statement, ast.Assert):
                 continue
@@ -121,7 +130,7 @@ def test_no_two_files_import_each_other() -> None:
     modules = {
         ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
         for package in ABOVE
-        for file in (ROOT / package).rglob("*.py")
+        for file in files_of(package)
     }
     uses = {name: imported(file) & modules.keys() - {name} for name, file in modules.items()}
     # A file in a package imports that package's __init__; only what an __init__ names itself counts.

@@ -49,6 +49,8 @@ def test_a_wheel_runs_the_digits_where_there_is_no_compiler(tmp_path: Path) -> N
     assert wheel.name == "fedopt-0.1.0-py3-none-any.whl"
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {*PACKAGES, "fedopt-0.1.0.dist-info"}
+    for template in (ROOT / "fedopt" / "templates").glob("*/*.*"):
+        assert template.relative_to(ROOT).as_posix() in names
     assert {"fedopt/py.typed", "simulations/report/page.html", "simulations/studies/mnist-alpha.toml"} <= set(names)
 
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "fresh")
