@@ -26,9 +26,22 @@ if TYPE_CHECKING:
     from fedopt.runs.compare import compare as compare
     from fedopt.runs.history import History as History
     from fedopt.runs.load import load as load
+    from fedopt.runs.stepping import rounds as rounds
     from fedopt.runs.study import Study as Study
 
-__all__ = ["Comparison", "Data", "Experiment", "History", "StopRun", "Study", "compare", "load", "resume", "run"]
+__all__ = [
+    "Comparison",
+    "Data",
+    "Experiment",
+    "History",
+    "StopRun",
+    "Study",
+    "compare",
+    "load",
+    "resume",
+    "rounds",
+    "run",
+]
 
 _MODULES = {"tracking"}
 """Packages that are imported when they are first used, as in `fedopt.tracking.MLflow`."""
@@ -43,6 +56,7 @@ _PLACES = {
     "compare": "fedopt.runs.compare:compare",
     "load": "fedopt.runs.load:load",
     "resume": "fedopt.runs.api:resume",
+    "rounds": "fedopt.runs.stepping:rounds",
     "run": "fedopt.runs.api:run",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +23,12 @@ from fedopt.experiment.experiment import Experiment
 from fedopt.round.federation import Score
 from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory, check_unused, read_run_experiment
-from fedopt.runs.history import History
+from fedopt.runs.history import History, RoundRecord
 from fedopt.runs.observers import AnyObserver
 from fedopt.runs.reference import Reference
 from fedopt.runs.runner import Run
 from fedopt.runs.setup import Problem, set_up
+from fedopt.runs.view import RunView
 from simulations.centralized import CentralRun
 from simulations.ranks import RankedFederation, Shard, is_first, launched, together
 from simulations.sizing import choose_lanes, choose_recording, choose_workers
@@ -36,6 +37,30 @@ from simulations.virtual import PersonalModels, Resources, VirtualFederation
 
 def run(experiment: Experiment, out: Path | None = None, observers: Sequence[AnyObserver] = ()) -> History:
     """Runs the experiment into `out` (a new directory below runs/ by default)."""
+    with _begun(experiment, out, observers) as run:
+        return run.complete()
+
+
+def rounds(
+    experiment: Experiment, out: Path | None = None, observers: Sequence[AnyObserver] = ()
+) -> Generator[tuple[RunView, RoundRecord | None], None, History]:
+    """As `run`, pausing before the first round, without a record, and after each round. Closed early, it saves the
+    run."""
+    with _begun(experiment, out, observers) as run:
+        yield run.view, None
+        with closing(run.rounds()) as playing:
+            while True:
+                try:
+                    record = next(playing)
+                except StopIteration as end:
+                    history: History = end.value
+                    return history
+                yield run.view, record
+
+
+@contextmanager
+def _begun(experiment: Experiment, out: Path | None, observers: Sequence[AnyObserver]) -> Iterator[Run]:
+    """A new run in its directory, before its first round."""
     if not is_first():
         serve_rank(experiment)
     if out is not None:
@@ -46,7 +71,7 @@ def run(experiment: Experiment, out: Path | None = None, observers: Sequence[Any
             run = prepared.in_directory(directory, observers)
             run.keep_fingerprint(prepared.fingerprint)
             run.write_partition(prepared.labels)
-            return run.complete()
+            yield run
         finally:
             directory.close()
 
