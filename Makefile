@@ -50,8 +50,8 @@ bench: $(DEV)  ## this engine against the plain loop, interleaved; a federation 
 
 docs: $(DEV)  ## site/: the documentation, with its reference pages generated anew
 	$(BIN)/python -m tests.docs.generate
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "open site/index.html"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html, or with its search: $(BIN)/python -m http.server --directory site"
 
 wheel: $(DEV)  ## dist/: the source distribution and the wheel
 	$(BIN)/python -m build

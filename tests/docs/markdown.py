@@ -6,6 +6,8 @@ import re
 import textwrap
 from collections.abc import Iterable, Sequence
 
+BY_HAND = "<!-- Written by `make docs` from the code: edit the docstrings there. -->"
+
 Row = Sequence[str]
 
 
@@ -42,3 +44,7 @@ def formula(text: str) -> str:
     text = re.sub(r"\bsum(_[a-z]+)? (?=[\w|\\])", r"Σ\1 ", plain(text))
     text = text.replace("zeta", "ζ").replace("^2", "²")
     return re.sub(r"\b([A-Za-zΣ])_([a-z]{1,2}|central)(?![a-z_])", r"\1<sub>\2</sub>", text)
+
+
+def page(title: str, lines: Iterable[str]) -> str:
+    return "\n".join([f"# {title}", "", BY_HAND, "", *lines]) + "\n"
