@@ -20,6 +20,7 @@ from fedopt.flower import AlgorithmStrategy, InProcessGrid, hello, local_work
 from fedopt.flower.client_state import PREFIX
 from fedopt.round.selection import select_cohort
 from tests.fedopt.flower.apps import Samples, Training
+from tests.fedopt.flower.own import OwnModels
 
 LR, STEPS = 0.1, (3, 1, 5, 2)
 """Unequal local steps of four clients."""
@@ -328,3 +329,46 @@ def test_the_models_are_evaluated_on_the_clients() -> None:
     right = sum(int((model(x).argmax(1) == y).sum()) for x, y in some_data())
     total = sum(len(y) for _, y in some_data())
     assert result.evaluate_metrics_clientapp[2]["accuracy"] == pytest.approx(right / total)
+
+
+def test_personal_models_are_evaluated_where_the_algorithm_has_them() -> None:
+    """After one round client i uses x + (y_i - x_0), with y_i from plain SGD."""
+    work = training(algorithms=[OwnModels])
+    strategy = AlgorithmStrategy(OwnModels(), linear(), fraction_evaluate=1.0)
+    result = strategy.start(InProcessGrid(work.app(), 4), ArrayRecord(linear().state_dict()), num_rounds=1)
+    right = 0
+    for client, (x, y) in enumerate(work.clients):
+        model = linear()
+        optimizer = sgd(model)
+        for _ in range(STEPS[client]):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        own = {
+            name: result.arrays.to_torch_state_dict()[name] + value - linear().state_dict()[name]
+            for name, value in model.state_dict().items()
+        }
+        model.load_state_dict(own)
+        right += int((model(x).argmax(1) == y).sum())
+    total = sum(len(y) for _, y in work.clients)
+    assert result.evaluate_metrics_clientapp[1]["accuracy"] == pytest.approx(right / total)
+
+
+def test_a_client_may_come_back_at_another_node_and_a_stranger_takes_no_part() -> None:
+    def weights(moves: bool) -> tuple[dict[str, Tensor], set[int]]:
+        def move(client: int, round_: int) -> None:
+            if moves and (client, round_) == (3, 2):
+                grid.contexts[2001] = grid.contexts.pop(1001)  # with its state
+                grid.contexts[2002] = copy.deepcopy(grid.contexts[1002])
+                grid.contexts[2002].node_config["partition-id"] = 7
+
+        work = training(data=some_data(8), before_reply=move, steps_of=lambda client: STEPS[client % 4])
+        grid = InProcessGrid(work.app(), 4)
+        strategy = fedopt.flower.Scaffold(linear(), fraction_evaluate=0.0)
+        result = strategy.start(grid, ArrayRecord(linear().state_dict()), num_rounds=4)
+        return dict(result.arrays.to_torch_state_dict()), {client for _, client in work.seen}
+
+    moved, clients = weights(True)
+    stayed, _ = weights(False)
+    assert clients == {0, 1, 2, 3}
+    assert all(torch.equal(moved[name], stayed[name]) for name in stayed)

@@ -12,8 +12,10 @@ from torch import nn
 
 import fedopt
 import fedopt.flower
+from fedopt.algorithms.base import Algorithm
 from fedopt.flower import AlgorithmStrategy, InProcessGrid
 from tests.fedopt.flower.apps import Digits, Training
+from tests.fedopt.flower.own import OwnModels
 from tests.outside.algorithm import Nudged
 
 OptimizerOf = Callable[[nn.Module], torch.optim.Optimizer]
@@ -41,8 +43,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], OptimizerOf]] = {
     ),
     "Scaffold with Adam": ({"name": "scaffold"}, {"lr": 0.01, "optimizer": "adam"}, adam),
     "Nudged": ({"name": "tests.outside.algorithm:Nudged", "pull": 0.2}, {"lr": 0.05}, sgd),
+    "OwnModels": ({"name": "tests.fedopt.flower.own:OwnModels"}, {"lr": 0.05}, sgd),
     "Scaffold, full gradients": ({"name": "scaffold", "variant": "full-gradient"}, {"lr": 0.05}, sgd),
 }
+
+
+OWN: dict[str, type[Algorithm]] = {"Nudged": Nudged, "OwnModels": OwnModels}
+"""From outside: the one uses vectors and numbers both ways, states and randomness on the server; the other begins
+elsewhere than at x."""
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -59,12 +67,14 @@ def test_a_flower_app_and_fedopt_run_end_with_the_same_weights(case: str, tmp_pa
     history = fedopt.run(experiment, tmp_path / "run")
 
     digits = Digits.of(experiment)
-    training = Training(digits.clients, digits.model, optimizer, 32, clip=local.get("clip"), algorithms=[Nudged])
+    training = Training(
+        digits.clients, digits.model, optimizer, 32, clip=local.get("clip"), algorithms=list(OWN.values())
+    )
     settings = {key: value for key, value in algorithm.items() if key != "name"}
     options: dict[str, Any] = {"fraction_train": 0.5, "fraction_evaluate": 0.0, "seed": 3}
     strategy: AlgorithmStrategy
-    if case == "Nudged":  # uses the whole contract: vectors and numbers both ways, states, randomness on the server
-        strategy = AlgorithmStrategy(Nudged(**settings), digits.model(), **options)
+    if case in OWN:
+        strategy = AlgorithmStrategy(OWN[case](**settings), digits.model(), **options)
     else:
         kind = getattr(fedopt.flower, case.partition(" ")[0].rstrip(","))
         strategy = kind(digits.model(), **settings, **options)
