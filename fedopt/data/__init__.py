@@ -109,7 +109,7 @@ PARTITIONS = Registry(
         "flwr": Entry(
             "fedopt.data.partitions.flower:FlowerPartition",
             "a partitioner of Flower Datasets, as flwr:PathologicalPartitioner",
-            "flwr-datasets",
+            "Beutel et al. 2020, arXiv:2007.14390",
         )
     },
 )
