@@ -13,7 +13,7 @@ QUICK = ["--set", "run.rounds=3"]
 
 
 SUBCOMMANDS = ["run", "server", "client", "federation", "keys", "study", "report", "watch"]
-SUBCOMMANDS += ["partition", "bench", "list"]
+SUBCOMMANDS += ["partition", "export", "bench", "list"]
 
 
 @pytest.mark.parametrize(

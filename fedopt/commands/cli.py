@@ -23,6 +23,7 @@ COMMANDS = {
     "report": Entry("simulations.commands.report:app", "Make an HTML page and figures from runs and studies."),
     "watch": Entry("simulations.commands.watch:app", "Plot a run's curves in the terminal while it runs."),
     "partition": Entry("fedopt.commands.partition:app", "Show how an experiment spreads its data over clients."),
+    "export": Entry("fedopt.commands.export:app", "Write the final model of a run as an ONNX file."),
     "bench": Entry("fedopt.commands.bench:app", "Measure speed: virtual clients, memory, a deployed federation."),
     "new": Entry("fedopt.commands.new:app", "Write a small project to start from, or a Flower App."),
     "list": Entry("fedopt.commands.names:app", "List the names that an experiment may use, and the measures of a run."),

@@ -157,6 +157,15 @@ class History:
         draw = cast(Callable[[History, Path | None], Any], load_attribute("simulations.report.one_run:plot"))
         return draw(self, None if path is None else Path(path))
 
+    def to_onnx(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the final model as an ONNX file and returns its path; needs the extra onnx.
+
+        The input is named x, [batch, *sample_shape], the output logits, [batch, classes]; `batch` is any number.
+        Samples are as the run's data source prepares them, as for `model`.
+        """
+        write = cast(Callable[[History, Path], Path], load_attribute("fedopt.runs.onnx_export:to_onnx"))
+        return write(self, Path(path))
+
     def __repr__(self) -> str:
         return cast(Callable[[History], str], load_attribute("fedopt.runs.display:history_text"))(self)
 

@@ -43,12 +43,18 @@ def read_model(run: Path) -> tuple[dict[str, Tensor], ModelFacts | None]:
     return weights, ModelFacts.model_validate_json(metadata["fedopt"]) if "fedopt" in metadata else None
 
 
+def facts_of(run: Path, experiment: Experiment) -> ModelFacts:
+    """The header, or what it would be if the file has none."""
+    facts = read_model(run)[1]
+    if facts is not None:
+        return facts
+    dataset = load_dataset(experiment.data, experiment.run.seed)
+    return ModelFacts(round=0, sample_shape=dataset.sample_shape, classes=dataset.classes)
+
+
 def module_of(run: Path, experiment: Experiment) -> nn.Module:
     """The experiment's module with the weights of the run, on the CPU, in eval mode."""
-    weights, facts = read_model(run)
-    if facts is None:
-        dataset = load_dataset(experiment.data, experiment.run.seed)
-        facts = ModelFacts(round=0, sample_shape=dataset.sample_shape, classes=dataset.classes)
+    weights, facts = read_model(run)[0], facts_of(run, experiment)
     model = experiment.model.model_copy(update={"weights": None})  # the run's own are loaded instead
     module = build_model(model, facts.sample_shape, facts.classes, experiment.run.seed)
     module.to(getattr(torch, experiment.run.dtype)).load_state_dict(weights)
