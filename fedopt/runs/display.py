@@ -44,9 +44,10 @@ def history_html(history: History) -> str:
 
 def _headline(history: History) -> str:
     experiment, summary = history.experiment, history.summary
+    rounds = f"{summary.rounds} rounds" if history.finished else f"{summary.rounds} of {experiment.run.rounds} rounds"
     return (
         f"{experiment.algorithm.name} on {experiment.data.source.title}, seed {experiment.run.seed}: "
-        f"{summary.rounds} rounds in {summary.seconds:.1f} s, test accuracy {summary.final.test_accuracy:.2%}, "
+        f"{rounds} in {summary.seconds:.1f} s, test accuracy {summary.final.test_accuracy:.2%}, "
         f"at best {summary.best.test_accuracy:.2%} in round {summary.best.round}"
     )
 

@@ -74,20 +74,15 @@ def read_run(path: Path) -> PastRun:
 
 
 def past_run_of(history: History) -> PastRun:
-    """A run in memory, with what its directory says of its data."""
+    """A run in memory, with what its directory says of its data. One that has not ended is read anew."""
     path = history.directory
+    if not history.finished:
+        return read_run(path)
     warnings: list[str] = []
     partition = _read(path / "partition.json", LabelSpread, warnings)
     fingerprint = _read(path / "fingerprint.json", Fingerprint, warnings)
     return PastRun(
-        path,
-        history.experiment,
-        history.records,
-        history.summary if history.finished else None,
-        partition,
-        fingerprint,
-        None,
-        tuple(warnings),
+        path, history.experiment, history.records, history.summary, partition, fingerprint, None, tuple(warnings)
     )
 
 

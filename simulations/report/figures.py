@@ -238,6 +238,7 @@ def _partition(title: str, labels: LabelSpread) -> Figure | None:
     if labels.counts is None:
         return None
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(min(12.0, 3.0 + 0.09 * len(labels.sizes)), 5.0), layout="constrained")
     bars, spots = figure.subplots(2, 1, sharex=True)
@@ -260,6 +261,7 @@ def _partition(title: str, labels: LabelSpread) -> Figure | None:
     )
     if len(labels.classes) <= 30:
         spots.set_yticks(range(len(labels.classes)), labels.classes)
+    spots.xaxis.set_major_locator(MaxNLocator(integer=True))
     spots.set_ylabel("class")
     spots.set_xlabel("client")
     return figure
