@@ -25,7 +25,8 @@ test-slow: $(DEV)  ## what takes minutes: MNIST, CIFAR-10, ResNet-18, 1,000 clie
 	$(BIN)/python -m pytest -n 2 -q -rP -m slow
 
 test-flower: $(FLOWER)/.ready  ## the deployment tests with another Flower: VERSION=1.39.0
-	PYTHONPATH="$(CURDIR)" $(FLOWER)/bin/python -m pytest -n auto --dist worksteal -q -m "not slow" tests/server tests/clients/deployed
+	PYTHONPATH="$(CURDIR)" $(FLOWER)/bin/python -m pytest -n auto --dist worksteal -q -m "not slow" \
+		tests/server tests/clients/deployed tests/fedopt/flower
 	PYTHONPATH="$(CURDIR)" $(FLOWER)/bin/python -m pytest -n auto --dist worksteal -q -m "deployment and not slow" tests \
 		--ignore tests/server --ignore tests/clients/deployed
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fedopt.flower.local import Local as Local
     from fedopt.flower.local import load_model as load_model
     from fedopt.flower.local import local_work as local_work
+    from fedopt.flower.ready import Training as Training
+    from fedopt.flower.ready import client_app as client_app
     from fedopt.flower.roster import hello as hello
     from fedopt.flower.strategy import AlgorithmStrategy as AlgorithmStrategy
 
@@ -35,6 +37,8 @@ _PLACES = {
     "InProcessGrid": "fedopt.flower.grid:InProcessGrid",
     "Local": "fedopt.flower.local:Local",
     "MeasureDrift": "fedopt.flower.drift:MeasureDrift",
+    "Training": "fedopt.flower.ready:Training",
+    "client_app": "fedopt.flower.ready:client_app",
     "hello": "fedopt.flower.roster:hello",
     "load_model": "fedopt.flower.local:load_model",
     "local_work": "fedopt.flower.local:local_work",
