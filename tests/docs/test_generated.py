@@ -16,6 +16,7 @@ from fedopt.experiment.file import as_sections
 from fedopt.experiment.keys import key_groups
 from fedopt.family import flat_keys
 from fedopt.optimizers import OPTIMIZERS
+from tests.commands import fedopt_here
 from tests.docs.blocks import ROOT
 from tests.docs.generate import PAGES
 from tests.docs.markdown import formula
@@ -60,6 +61,12 @@ def test_the_keys_of_sections_are_all_there_with_the_defaults_of_an_experiment()
 def test_no_key_is_missing(section: str) -> None:
     shown = {key.name.partition(".")[2] for group in key_groups() if group.section == section for key in group.keys}
     assert shown == flat_keys(type(getattr(Experiment(), section)))
+
+
+def test_the_terminal_lists_every_key(tmp_path: Path) -> None:
+    done = fedopt_here("list", "keys", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {key.name for group in key_groups() for key in group.keys} <= set(done.stdout.split())
 
 
 def test_formulas_are_typeset() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.__main__ import main
 from tests.docs.blocks import ROOT, Kind, PageError, pages, read_page
 from tests.docs.conftest import Runner
 from tests.docs.page import matches
@@ -77,6 +78,15 @@ def test_a_block_in_a_list_or_a_tab_is_found_too(tmp_path: Path) -> None:
 def test_a_block_without_a_language_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PageError, match="the language '' is none of"):
         read_page(page_of(tmp_path, "```", "ls", "```"))
+
+
+def test_blocks_are_counted_and_those_that_do_not_run_have_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    main()
+    output = capsys.readouterr().out
+    run = sum(block.kind not in (Kind.OUTPUT, Kind.NOT_RUN) for page in pages() for block in read_page(page))
+    assert f"{run} blocks run" in output
+    assert "README.md:" in output
+    assert output.splitlines()[-1].count(": ") >= 1
 
 
 def test_pages_name_no_path_of_one_machine() -> None:
