@@ -21,29 +21,15 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 import fedopt
-from fedopt.commands.cli import COMMANDS
-from fedopt.commands.lazy import LazyCommand
 from fedopt.experiment.file import read_experiment
 from server.keys import make_keys
 from tests.commands import environment
+from tests.docs.commands import commands_in, parse
 from tests.processes import PATIENCE, free_port
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "deployment"
 UNITS = sorted(FOLDER.glob("*.service"))
-COMMAND = re.compile(r"(?:^|[\s;&/`])(fedopt (?:server|client|federation|keys|watch|report|run)\b[^\n`#&;)]*)")
-
-
-def commands_in(text: str) -> list[list[str]]:
-    """The words of every `fedopt COMMAND ...` in a text, with shell variables replaced by 0."""
-    joined = re.sub(r"\\\n\s*", "", text)
-    found = [re.sub(r"\$\{?\w+(:-[^}]*\})?|\$\([^)]*\)|%i", "0", line) for line in COMMAND.findall(joined)]
-    return [shlex.split(line)[1:] for line in found]
-
-
-def parse(words: list[str]) -> click.Context:
-    """What the real command line makes of the words; raises for an option that it does not have."""
-    return LazyCommand(words[0], COMMANDS[words[0]]).make_context(words[0], words[1:])
 
 
 @pytest.mark.parametrize(
