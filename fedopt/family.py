@@ -31,7 +31,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from fedopt.imports import place_of
+from fedopt.imports import place_of, remember
 from fedopt.registry import Registry, UnknownName, nearest
 from fedopt.section import Section, wrong
 
@@ -60,6 +60,7 @@ class Family(Section):
             if len(names) > 1:
                 raise wrong("name", f"{type(self).__name__} has more than one name; give one of {', '.join(names)}")
             object.__setattr__(self, "name", names[0] if names else place_of(type(self)))
+            remember(type(self))
         return self
 
     @property

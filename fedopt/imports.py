@@ -19,6 +19,11 @@ from fedopt.errors import InvalidExperiment
 _allowed: ContextVar[frozenset[str] | None] = ContextVar("allowed", default=None)
 _reading_only: ContextVar[bool] = ContextVar("reading only", default=False)
 
+LOCAL = "<locals>"
+"""In the qualified name of what was defined inside a function."""
+
+_local: dict[str, type[object]] = {}
+
 
 class CannotImport(ValueError):
     """The module is not there, fails, or has no such attribute."""
@@ -46,10 +51,20 @@ def load_attribute(place: str) -> object:
     return found
 
 
-def place_of(kind: type[object]) -> str:
-    """`package.module:Class`, also of a class in the script that Python was started with."""
-    module = kind.__module__
-    return f"{_main() or module if module == '__main__' else module}:{kind.__qualname__}"
+def place_of(kind: object) -> str:
+    """`package.module:Name` of a class or function, also of one in the script that Python was started with.
+
+    Of any other object, it is that of its class.
+    """
+    named = kind if hasattr(kind, "__qualname__") else type(kind)
+    module = named.__module__
+    return f"{_main() or module if module == '__main__' else module}:{named.__qualname__}"
+
+
+def remember(kind: type[object]) -> None:
+    """Lets this process find a class by its name that was defined inside a function, where no import finds it."""
+    if LOCAL in kind.__qualname__:
+        _local[place_of(kind)] = kind
 
 
 def _main() -> str | None:
@@ -97,11 +112,18 @@ def load_outside(name: str) -> object:
             f"the server wants this machine to run {name}; if you trust it, start the client with --allow-code {name} "
             f"(a stock SuperNode with allow-code='{name}' in its --node-config)"
         )
+    if name in _local:
+        return _local[name]
     search_in(Path.cwd())  # a console script does not look where the user stands
     module, colon, attribute = name.partition(":")
     try:  # a script's own classes are there already, and would be others after a second import
         return load_attribute(f"{'__main__' if module == _main() else module}{colon}{attribute}")
     except (ImportError, AttributeError, ValueError) as error:
+        if module == "__main__" or LOCAL in attribute:
+            raise CannotImport(
+                f"{name} was defined in a notebook, a session or a function; define it there again, or move it to a "
+                "module"
+            ) from error
         raise CannotImport(f"{name} cannot be imported: {error}") from error
     except Exception as error:  # whatever a user's own module may raise while it is executed
         raise CannotImport(f"{name} cannot be imported: {type(error).__name__}: {error}") from error

@@ -34,6 +34,9 @@ MODELS = Registry(
             "residual network with GroupNorm, 11.2M parameters",
             "He et al. 2016, arXiv:1512.03385; Hsieh et al. 2020, arXiv:1910.00189",
         ),
+        "object": Entry(
+            "fedopt.models.own:OwnModel", "a module or function of Python code: fedopt.run(..., model=...)"
+        ),
     },
     base="fedopt.models.base:ModelFamily",
     other="fedopt.models.custom:CustomModel",

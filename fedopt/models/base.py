@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from fedopt.errors import InvalidExperiment
 from fedopt.family import Family
@@ -56,6 +56,10 @@ class ModelFamily(Family, ABC):
     @abstractmethod
     def build(self, sample_shape: Shape, classes: int) -> nn.Module:
         """A module from samples [B, *sample_shape] to logits [B, classes]. Initialized by torch's defaults."""
+
+    def initial_state(self) -> dict[str, Tensor] | None:
+        """A state_dict that a run has to store, because the settings and the seed do not give it."""
+        return None
 
     def image_shape(self, sample_shape: Shape, smallest: int) -> tuple[int, int, int]:
         """(channels, height, width), for families that work on images of at least smallest x smallest."""

@@ -18,6 +18,7 @@ from fedopt.runs.history import History
 from fedopt.runs.notebook import displays
 from fedopt.runs.observers import AnyObserver, Observers
 from fedopt.runs.own_data import check_resumed_data, with_data
+from fedopt.runs.own_model import Model, resuming_with, with_model
 
 ENGINES = Registry("engine", {"embedded": "simulations.embedded:run", "ray": "server.ray_simulation:run"})
 RESUMERS = Registry("engine", {"embedded": "simulations.embedded:resume", "ray": "server.ray_simulation:resume"})
@@ -31,16 +32,31 @@ def run(
     *,
     progress: bool | None = None,
     data: Data | None = None,
+    model: Model | None = None,
 ) -> History:
     """Runs the experiment as virtual clients and writes its directory.
 
-    `out` is a new directory; by default one below runs/, named by time, data and algorithm. `engine` is "embedded",
-    in this process, or "ray". `progress` shows a bar: by default only in a notebook; with True elsewhere,
-    too; with False nowhere. `data` takes the place of the experiment's data set. FedoptError, with one sentence, if the
-    experiment is wrong or the run fails.
+    Args:
+        experiment: what to run.
+        out: a new directory for the run; by default one below runs/, named by time, data and algorithm.
+        observers: functions `f(record)` or `f(record, run)`, called after each round, or objects with any of the
+            methods `begin`, `note`, `started`, `round_done`, `finished` and `ended`.
+        engine: "embedded", in this process and its workers, or "ray", Flower's simulation.
+        progress: whether a bar is shown; by default only in a notebook.
+        data: takes the place of the experiment's data set.
+        model: a torch module, or a function of `sample_shape` and `classes` that returns one. It takes the place of
+            the experiment's model. Training starts from the weights of the module, which itself is not changed.
+
+    Returns:
+        The run's history: its records, its summary and its final model.
+
+    Raises:
+        FedoptError: with one sentence, if the experiment is wrong or the run fails.
+
+    >>> history = fedopt.run(fedopt.Experiment(run={"rounds": 20}), "runs/first", [print])    # doctest: +SKIP
     """
     Observers(observers)  # says what is wrong with them before the data are read
-    experiment = with_data(experiment, data, engine)
+    experiment = with_model(with_data(experiment, data, engine), model, engine)
     play = cast(Callable[[Experiment, Path | None, Sequence[AnyObserver]], History], _load(ENGINES, engine))
     return play(experiment, None if out is None else Path(out), [*observers, *displays(progress)])
 
@@ -53,15 +69,21 @@ def resume(
     *,
     progress: bool | None = None,
     data: Data | None = None,
+    model: Model | None = None,
 ) -> History:
-    """Continues a run that was stopped or killed. It ends as if it had never stopped.
+    """Continues a run that was stopped or killed. It ends as if it had never stopped, with the same bits.
 
-    A run that was begun with `data` needs the same data again.
+    `overrides` are `section.key=value`, as of `fedopt run --set`: a resumed run may change `run.rounds` and other keys
+    on which its results so far do not depend. A run that was begun with `data` or `model` needs the same again; a
+    module may have other weights by now. The other arguments are those of `fedopt.run`.
+
+    >>> fedopt.resume("runs/first", ["run.rounds=200"])    # doctest: +SKIP
     """
     Observers(observers)
     check_resumed_data(Path(directory), data)
     play = cast(Callable[[Path, list[str], Sequence[AnyObserver]], History], _load(RESUMERS, engine))
-    return play(Path(directory), list(overrides), [*observers, *displays(progress)])
+    with resuming_with(Path(directory), model):
+        return play(Path(directory), list(overrides), [*observers, *displays(progress)])
 
 
 def _load(registry: Registry, engine: str) -> object:

@@ -7,6 +7,7 @@ fingerprint.json     hashes of the data and of their partition
 model.safetensors    the latest global model, under its state_dict names
 summary.json         written when the run has ended
 checkpoint/          what --resume reads
+initial.safetensors  the initial weights of a model that was passed as a Python object
 modules.json         where the modules of the user's own code were found
 """
 
@@ -39,6 +40,9 @@ from fedopt.runs.history import RoundRecord, Summary
 from fedopt.runs.model_file import ModelFacts
 from fedopt.runs.modules import recall_modules, record_modules
 from fedopt.storage.files import NO_ROOM, replace_file
+from fedopt.storage.tensor_file import write_tensors
+
+INITIAL = "initial.safetensors"
 
 
 class RunDirectory:
@@ -182,6 +186,9 @@ def _make(path: Path, experiment: Experiment) -> None:
         draft.mkdir(parents=True)
         replace_file(draft / "experiment.toml", to_toml(experiment).encode())
         record_modules(outside_names(experiment), draft)
+        initial = experiment.model.initial_state()
+        if initial is not None:
+            write_tensors(draft / INITIAL, initial, {})
         draft.replace(path)
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)

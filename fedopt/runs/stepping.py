@@ -17,6 +17,7 @@ from fedopt.runs.history import History, RoundRecord
 from fedopt.runs.load import load
 from fedopt.runs.observers import AnyObserver, Observers
 from fedopt.runs.own_data import with_data
+from fedopt.runs.own_model import Model, with_model
 from fedopt.runs.view import RunView
 
 Playing = Generator[tuple[RunView, RoundRecord | None], None, History]
@@ -29,6 +30,7 @@ def rounds(
     observers: Sequence[AnyObserver] = (),
     *,
     data: Data | None = None,
+    model: Model | None = None,
 ) -> Rounds:
     """Runs the experiment round by round, in this process: each step is `(record, model)`.
 
@@ -42,7 +44,8 @@ def rounds(
     ...             break
     """
     Observers(observers)  # says what is wrong with them before the data are read
-    return Rounds(with_data(experiment, data), None if out is None else Path(out), observers)
+    experiment = with_model(with_data(experiment, data), model)
+    return Rounds(experiment, None if out is None else Path(out), observers)
 
 
 class Rounds(Iterator[tuple[RoundRecord, nn.Module]]):

@@ -90,6 +90,11 @@ def state_of(module: nn.Module, layout: Layout, flat: Tensor) -> dict[str, Tenso
     return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()}
 
 
+def state_of_module(module: nn.Module) -> dict[str, Tensor]:
+    """The module's state_dict as plain CPU copies."""
+    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in module.state_dict().items()}
+
+
 def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """sha256 over names, types, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()

@@ -1,0 +1,66 @@
+"""An experiment with a model that Python code passes: `fedopt.run(experiment, model=...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+
+from torch import nn
+
+from fedopt.errors import BrokenRun, InvalidExperiment
+from fedopt.experiment.experiment import Experiment
+from fedopt.models.own import OwnModel
+from fedopt.runs.directory import INITIAL, read_run_experiment
+from fedopt.storage.tensor_file import read_tensors
+from fedopt.vectors.layout import state_of_module
+
+Model = nn.Module | Callable[..., nn.Module]
+"""A module, or a function of `sample_shape` and `classes` that returns one."""
+
+KEYS = ("loss", "label_smoothing", "weights")
+"""Keys of [model] that belong to any model."""
+
+
+def with_model(experiment: Experiment, model: Model | None, engine: str = "embedded") -> Experiment:
+    """The experiment with this module or function as its model; unchanged where `model` is None."""
+    if model is None:
+        return experiment
+    keys = {key: value for key in KEYS if (value := getattr(experiment.model, key)) is not None}
+    own = OwnModel.of(model, **keys)
+    if engine != "embedded":
+        raise InvalidExperiment(
+            f"engine: {engine} trains in processes that do not see the objects of this one; leave out engine, or put "
+            'the model into a module and name it in the experiment: model={"name": "my_module:make"}'
+        )
+    return experiment.replace(model=own)
+
+
+@contextmanager
+def resuming_with(directory: Path, model: Model | None) -> Iterator[None]:
+    """While this lasts, the run in this directory finds its model: the same module or function, or one like it.
+
+    A module may have other weights than at the start: those of the run are used. InvalidExperiment if the run was begun
+    with another model.
+    """
+    found = None if model is None else _begun_with(directory, model)
+    yield
+    del found  # experiments that were read meanwhile hold it, too
+
+
+def _begun_with(directory: Path, model: Model) -> OwnModel:
+    begun = read_run_experiment(directory, []).model
+    if not isinstance(begun, OwnModel):
+        raise InvalidExperiment(f"{directory} was begun with {begun.name}, which it builds itself; leave out model=")
+    given = OwnModel.of(model)
+    if given.kind != begun.kind or bool(given.sha256) != bool(begun.sha256):
+        raise InvalidExperiment(f"{directory} was begun with {begun.kind}, and model= is {given.kind}; pass the former")
+    if not isinstance(model, nn.Module) or given.sha256 == begun.sha256:
+        return given
+    module = deepcopy(model)
+    try:
+        module.load_state_dict(read_tensors(directory / INITIAL, state_of_module(module), {}))
+    except BrokenRun as error:
+        raise InvalidExperiment(f"model=: it is not the {begun.kind} that the run began with: {error}") from error
+    return OwnModel.of(module)
