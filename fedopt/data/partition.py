@@ -61,7 +61,7 @@ def _draw(samples: TrainingSet, settings: DataSettings, seed: int, attempt: int)
 def _remedies(samples: TrainingSet, settings: DataSettings, seed: int, best: int) -> list[str]:
     """Changes of one key each that were tried and did meet `min_samples`."""
     if settings.partition.needs_clients:
-        return [f"data.min_samples = {best}", "data.partition = iid"]
+        return [*([f"data.min_samples = {best}"] if best >= 1 else []), "data.partition = iid"]
     fewer = ({"clients": settings.clients >> k} for k in range(1, settings.clients.bit_length()))
     remedies: list[str] = []
     for changes in (settings.partition.milder(), fewer):
@@ -76,7 +76,10 @@ def _remedies(samples: TrainingSet, settings: DataSettings, seed: int, best: int
 
 def _works(samples: TrainingSet, settings: DataSettings, seed: int) -> bool:
     for attempt in range(SEARCH_DRAWS):
-        parts = _draw(samples, settings, seed, attempt)
+        try:
+            parts = _draw(samples, settings, seed, attempt)
+        except PartitionImpossible:  # so many clients, say, as there are not labels for
+            return False
         if min(len(part) for part in parts) >= settings.min_samples:
             return True
     return False

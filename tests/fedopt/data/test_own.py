@@ -154,12 +154,15 @@ def test_a_run_learns_from_passed_arrays_and_resumes_on_the_same_alone(tmp_path:
         fedopt.run(experiment(), tmp_path / "whole", data=data)
     fedopt.run(experiment(run={"rounds": 2}), tmp_path / "half", data=data)
     source = whole.experiment.data.source
+    weights = whole.weights
     del whole
     with pytest.raises(DataUnavailable, match=f"arrays with the fingerprint {data.source.sha256[:12]}, and data= has"):
         fedopt.resume(tmp_path / "half", ["run.rounds=4"], data=fedopt.Data(x + 1, y, x, y, clients=WHO))
     del data
     with pytest.raises(DataUnavailable, match=r"pass the same again.*fedopt\.resume\(directory, data="):
         fedopt.resume(tmp_path / "half", ["run.rounds=4"])
+    model = fedopt.load(tmp_path / "whole").model()  # without the data
+    assert all(value.equal(weights[name]) for name, value in model.state_dict().items())
     again = fedopt.Data(x, y, x, y, clients=WHO)
     assert again.source == source
     resumed = fedopt.resume(tmp_path / "half", ["run.rounds=4", "run.workers=2"], data=again)
@@ -222,3 +225,17 @@ def test_a_partition_that_is_named_wins_over_the_clients_of_the_data() -> None:
     assert (settings.partition.name, settings.clients) == ("iid", 20)
     assert isinstance(settings.source, Memory)
     assert settings.model_copy(update={"clients": 4}).source == data.source
+
+
+def test_a_client_that_loses_its_only_sample_is_explained() -> None:
+    data = fedopt.Data(X, Y, clients=["only", *["other"] * 59])
+    asked = [fedopt.Experiment(data={"validation": 0.5}, run={"seed": seed}) for seed in range(9)]
+    complaints = []
+    for one in asked:
+        settings = with_data(one, data).data
+        try:
+            partition(load_dataset(settings, one.run.seed), settings, one.run.seed)
+        except PartitionImpossible as error:
+            complaints.append(str(error))
+    assert 0 < len(complaints) < 9
+    assert complaints[0].endswith("what would work: data.partition = iid")
