@@ -28,7 +28,7 @@ def client(
         typer.Option(
             "--data",
             metavar="FILE|FOLDER",
-            help="This client's own data: an .npz with x_train and y_train, or a folder CLASS/*.png. "
+            help="This client's own data: an .npz with x_train and y_train, a table, or a folder CLASS/*.png. "
             "By default, client N of the experiment's partition.",
         ),
     ] = None,

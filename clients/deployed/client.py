@@ -150,7 +150,7 @@ def _client_data(
 ) -> tuple[Tensor, Tensor, np.ndarray, Samples]:
     """Samples, targets, the indices of this client's samples, and its own test share."""
     if config.data is not None:
-        samples, targets = read_own_data(config.data, hello.class_names, experiment.data.source.resized_to)
+        samples, targets = read_own_data(config.data, hello.class_names, experiment.data.source)
         return samples, targets, np.arange(len(targets)), (samples[:0], targets[:0])
     data = read(experiment.data, experiment.run.seed)
     dataset, indices = data.dataset, data.parts[config.client]

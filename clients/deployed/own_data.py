@@ -1,6 +1,7 @@
 """A deployed client's own data: a file or a folder on its machine, which never leaves it.
 
 FILE.npz    x_train [n, ...] floats and y_train [n] integer labels, used unchanged (x and y are accepted too)
+FILE.csv    a table (also .parquet, .feather, .arrow) with the columns data.label and data.features of the experiment
 FOLDER      CLASS/*.png, or train/CLASS/*.png, also in subfolders; CLASS is a class name of the experiment
 """
 
@@ -13,17 +14,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedopt.data.arrays import as_tensor, check_arrays, features
-from fedopt.data.dataset import scaled, scaling_of
+from fedopt.data.arrays import as_tensor, check_arrays, check_rows, features
+from fedopt.data.dataset import moments_of, scaled, scaling_of
+from fedopt.data.frames import Columns, parts_of
+from fedopt.data.sources.base import Source
 from fedopt.data.sources.folder import empty_class, images_below, read_images
 from fedopt.data.sources.npz import read_archive
+from fedopt.data.sources.table import Table, read_frame
 from fedopt.errors import DataUnavailable
 
 
-def read_own_data(path: Path, class_names: Sequence[str], image_size: int | None) -> tuple[Tensor, Tensor]:
-    """Samples and labels. Raises DataUnavailable with the reason if they cannot be used."""
+def read_own_data(path: Path, class_names: Sequence[str], source: Source) -> tuple[Tensor, Tensor]:
+    """Samples and labels for an experiment whose data have this source and these classes.
+
+    DataUnavailable says why they cannot be used.
+    """
     if path.is_dir():
-        samples, labels = _folder(path, class_names, image_size)
+        samples, labels = _folder(path, class_names, source.resized_to)
+    elif isinstance(source, Table) and path.suffix != ".npz":
+        samples, labels = _table(path, class_names, source)
     elif path.is_file():
         samples, labels = _archive(path)
     else:
@@ -33,6 +42,26 @@ def read_own_data(path: Path, class_names: Sequence[str], image_size: int | None
             f"--data: {path} has label {int(labels.max())}; the experiment's {len(class_names)} classes count from 0"
         )
     return samples, labels
+
+
+def _table(file: Path, class_names: Sequence[str], source: Table) -> tuple[Tensor, Tensor]:
+    """The experiment's columns of the file, standardized over this client's own samples if the experiment says so."""
+    if not source.features:
+        raise DataUnavailable(
+            "--data: the server's experiment does not say which columns are features, and so in which order they come; "
+            "its data.features must name them"
+        )
+    place = f"--data: {file.name}"
+    part, _, found = parts_of(place, read_frame(file, "--data"), None, Columns(source.label, features=source.features))
+    check_rows(place, part.names, part.x, part.y)
+    strangers = [name for name in found if name not in class_names]
+    if strangers:
+        raise DataUnavailable(f"{place} has a label {strangers[0]}; the classes are {', '.join(class_names[:10])}")
+    x, y = as_tensor(part.x), np.array([class_names.index(name) for name in found], dtype=np.int64)[part.y]
+    if source.standardizes:
+        shift, scale = moments_of(x)
+        x = (x - shift) / scale
+    return x, torch.from_numpy(y)
 
 
 def _archive(file: Path) -> tuple[Tensor, Tensor]:

@@ -101,16 +101,18 @@ def normalised(dataset: Dataset) -> Dataset:
 
 
 def standardised(dataset: Dataset) -> Dataset:
-    """Features [n, ...], each shifted and scaled to mean 0 and variance 1 over the training set.
-
-    A feature without variance is only shifted.
-    """
-    wide = dataset.x_train.double()
-    mean, deviation = wide.mean(0), wide.std(0, correction=0)
-    # Rounding leaves a constant column a deviation that is tiny beside its value.
-    scale = torch.where(deviation > 1e-12 * (mean.abs() + deviation), deviation, torch.ones_like(deviation))
-    x_train, x_test = (((x.double() - mean) / scale).to(x.dtype) for x in (dataset.x_train, dataset.x_test))
+    """Features [n, ...], each shifted and scaled to mean 0 and variance 1 over the training set."""
+    shift, scale = moments_of(dataset.x_train)
+    x_train, x_test = (((x.double() - shift) / scale).to(x.dtype) for x in (dataset.x_train, dataset.x_test))
     return replace(dataset, x_train=x_train, x_test=x_test)
+
+
+def moments_of(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature of x [n, ...], in float64; a constant one has a deviation of 1."""
+    wide = x.double()
+    mean, deviation = wide.mean(0), wide.std(0, correction=0)
+    # Rounding leaves a constant feature a deviation that is tiny beside its value.
+    return mean, torch.where(deviation > 1e-12 * (mean.abs() + deviation), deviation, torch.ones_like(deviation))
 
 
 def scaling_of(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from clients.deployed.own_data import read_own_data
+from fedopt.data.sources.folder import Folder
+from fedopt.data.sources.table import Table
 from fedopt.errors import DataUnavailable
 from tests.processes import Processes
 
@@ -21,7 +23,7 @@ def test_an_archive_is_used_as_it_is(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=x, y_train=y)
     np.savez(tmp_path / "b.npz", x=x, y=y)
     for file in ("a.npz", "b.npz"):
-        samples, labels = read_own_data(tmp_path / file, NAMES, None)
+        samples, labels = read_own_data(tmp_path / file, NAMES, Folder(path=tmp_path))
         assert samples.numpy().tolist() == x.tolist()
         assert labels.tolist() == [0, 1, 1]
 
@@ -30,7 +32,7 @@ def test_a_folder_takes_its_labels_from_the_experiments_classes(tmp_path: Path) 
     (tmp_path / "dog").mkdir()
     for number, grey in enumerate((0, 255)):
         Image.new("L", (4, 4), grey).save(tmp_path / "dog" / f"{number}.png")
-    samples, labels = read_own_data(tmp_path, NAMES, None)
+    samples, labels = read_own_data(tmp_path, NAMES, Folder(path=tmp_path))
     assert labels.tolist() == [1, 1]
     assert tuple(samples.shape) == (2, 1, 4, 4)
     assert samples.mean().item() == pytest.approx(0, abs=1e-6)
@@ -52,23 +54,42 @@ def test_a_folder_takes_its_labels_from_the_experiments_classes(tmp_path: Path) 
 def test_what_is_wrong_is_said(arrays: dict[str, np.ndarray], complaint: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", **arrays)  # type: ignore[arg-type]
     with pytest.raises(DataUnavailable, match=complaint):
-        read_own_data(tmp_path / "a.npz", NAMES, None)
+        read_own_data(tmp_path / "a.npz", NAMES, Folder(path=tmp_path))
+
+
+def test_a_table_has_the_experiments_columns_and_classes(tmp_path: Path) -> None:
+    source = Table(path=tmp_path, label="kind", features=("b", "a"))
+    (tmp_path / "own.csv").write_text("a,note,kind,b\n1,x,dog,10\n3,y,dog,30\n5,z,cat,20\n")
+    samples, labels = read_own_data(tmp_path / "own.csv", NAMES, source)
+    expected = np.array([[10.0, 1.0], [30.0, 3.0], [20.0, 5.0]])
+    assert np.allclose(samples.numpy(), (expected - expected.mean(0)) / expected.std(0))
+    assert labels.tolist() == [1, 1, 0]
+    plain = source.model_copy(update={"standardize": False})
+    assert read_own_data(tmp_path / "own.csv", NAMES, plain)[0].numpy().tolist() == expected.tolist()
+    with pytest.raises(DataUnavailable, match=r"own\.csv has a label cat; the classes are dog, emu"):
+        read_own_data(tmp_path / "own.csv", ("dog", "emu"), source)
+    with pytest.raises(DataUnavailable, match=r"its data\.features must name them"):
+        read_own_data(tmp_path / "own.csv", NAMES, Table(path=tmp_path, label="kind"))
+    with pytest.raises(DataUnavailable, match=r"--data: own\.csv has no column 'c' \(features\)"):
+        read_own_data(tmp_path / "own.csv", NAMES, Table(path=tmp_path, label="kind", features=("c",)))
+    with pytest.raises(DataUnavailable, match="--data: there is no file"):
+        read_own_data(tmp_path / "gone.csv", NAMES, source)
 
 
 def test_a_class_the_experiment_does_not_have_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train" / "bird").mkdir(parents=True)
     with pytest.raises(DataUnavailable, match="has a class bird; the experiment's are cat, dog"):
-        read_own_data(tmp_path, NAMES, None)
+        read_own_data(tmp_path, NAMES, Folder(path=tmp_path))
 
 
 def test_an_own_folder_may_have_folders_and_lack_classes_but_none_is_empty(tmp_path: Path) -> None:
     (tmp_path / "dog" / "2026" / "july").mkdir(parents=True)
     Image.new("L", (4, 4), 9).save(tmp_path / "dog" / "2026" / "july" / "a.png")
-    _, labels = read_own_data(tmp_path, NAMES, None)
+    _, labels = read_own_data(tmp_path, NAMES, Folder(path=tmp_path))
     assert labels.tolist() == [1]
     (tmp_path / "cat").mkdir()
     with pytest.raises(DataUnavailable, match=r"--data: there is no image in class cat"):
-        read_own_data(tmp_path, NAMES, None)
+        read_own_data(tmp_path, NAMES, Folder(path=tmp_path))
 
 
 @pytest.mark.deployment
