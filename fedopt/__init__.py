@@ -17,6 +17,7 @@ os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
 
 if TYPE_CHECKING:
+    from fedopt import tracking as tracking
     from fedopt.data.own import Data as Data
     from fedopt.errors import StopRun as StopRun
     from fedopt.experiment.experiment import Experiment as Experiment
@@ -41,6 +42,7 @@ __all__ = [
     "resume",
     "rounds",
     "run",
+    "tracking",
 ]
 
 _MODULES = {"tracking"}

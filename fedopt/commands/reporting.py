@@ -52,7 +52,7 @@ def introduce(
     for note in experiment.notes(deployed):
         output.note(note)
     output.say(describe_experiment(experiment))
-    return [RoundLog(), *_progress(output), *tracked]
+    return [RoundLog(), *tracked, *_progress(output)]  # trackers start before the time left is measured
 
 
 def _progress(output: Output) -> list[Observer]:
