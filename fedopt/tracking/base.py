@@ -45,6 +45,12 @@ class Tracked:
     def name(self) -> str:
         return self.directory.absolute().name
 
+    @property
+    def study(self) -> str | None:
+        """The name of the study that the run belongs to."""
+        folder = self.directory.absolute().parent
+        return folder.name if (folder / "study.toml").exists() else None
+
 
 class Tracker:
     """An observer that hands a run to a tracking tool.

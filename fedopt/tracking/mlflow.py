@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedopt.experiment.experiment import Experiment
 from fedopt.runs.history import History
 from fedopt.tracking.base import Outcome, Tracked, Tracker
 from fedopt.tracking.delivery import Point
@@ -19,6 +20,9 @@ from fedopt.tracking.ledger import Entry
 
 EXPERIMENT = "fedopt"
 """The default of MLFLOW_EXPERIMENT_NAME."""
+
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Makes MLflow's pages show an experiment as training, not as an application of language models."""
 
 LONGEST_VALUE = 500
 """Characters of a parameter that any MLflow server takes."""
@@ -48,6 +52,7 @@ class MLflow(Tracker):
         self._uri, self._experiment = tracking_uri, experiment
 
     def open(self, run: Tracked) -> Entry:
+        self._folder = run.directory.absolute().parent
         # Nothing goes to machines that the user did not name, and a server that is away is noticed within seconds.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -57,16 +62,20 @@ class MLflow(Tracker):
 
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:
             logging.getLogger("mlflow").setLevel(logging.WARNING)
-        beside = run.directory.absolute().parent
         is_set = mlflow.is_tracking_uri_set()
-        uri = self._uri or (mlflow.get_tracking_uri() if is_set else f"sqlite:///{beside}/mlflow.db")
-        self._client: Any = MlflowClient(tracking_uri=uri)
+        uri = self._uri or (mlflow.get_tracking_uri() if is_set else f"sqlite:///{self._folder}/mlflow.db")
+        self._is_local = uri.startswith("sqlite:")
+        with self._turn():
+            return self._open(run, uri, MlflowClient(tracking_uri=uri))
+
+    def _open(self, run: Tracked, uri: str, client: Any) -> Entry:
+        self._client = client
         known = run.known if run.known is not None and run.known.where == uri and self._exists(run.known.id) else None
         given = {key: str(value)[:LONGEST_VALUE] for key, value in parameters(run.experiment).items()}
         if known is None:
-            artifacts = (beside / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
+            artifacts = (self._folder / "mlartifacts").as_uri() if self._is_local else None
             self._run = self._client.create_run(
-                self._experiment_id(artifacts), run_name=run.name, tags=_tags(run.experiment)
+                self._experiment_id(artifacts), run_name=run.name, tags=_tags(run)
             ).info.run_id
             before: dict[str, str] = {}
         else:
@@ -74,33 +83,61 @@ class MLflow(Tracker):
             self._client.update_run(self._run, status="RUNNING")
             before = self._client.get_run(self._run).data.params
         self._log_parameters(given, before)
-        local = uri.startswith("sqlite:")
-        self.see = f"mlflow ui --backend-store-uri {uri}" if local else f"{uri}, run {self._run}"
-        return Entry(id=self._run, where=uri, round=0 if known is None else self._last_round())
+        self.see = f"mlflow ui --backend-store-uri {uri}" if self._is_local else f"{uri}, run {self._run}"
+        self._sent = 0 if known is None else self._last_round()
+        return Entry(id=self._run, where=uri, round=self._sent)
 
     def send(self, points: Sequence[Point]) -> None:
+        batch: list[Point] = []
+        for point in points:
+            if point.round <= self._sent:
+                continue  # it went through before a later one failed
+            if batch and sum(len(each.numbers) for each in [*batch, point]) > MOST_METRICS:
+                self._log(batch)
+                batch = []
+            batch.append(point)
+        if batch:
+            self._log(batch)
+
+    def _log(self, points: Sequence[Point]) -> None:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        batch: list[Any] = []
-        for point in points:
-            metrics = [Metric(_plain(name), value, now, point.round) for name, value in point.numbers.items()]
-            if batch and len(batch) + len(metrics) > MOST_METRICS:
-                self._client.log_batch(self._run, metrics=batch)
-                batch = []
-            batch += metrics
-        self._client.log_batch(self._run, metrics=batch)
+        metrics = [
+            Metric(_plain(name), value, now, point.round) for point in points for name, value in point.numbers.items()
+        ]
+        with self._turn():
+            for start in range(0, len(metrics), MOST_METRICS):
+                self._client.log_batch(self._run, metrics=metrics[start : start + MOST_METRICS])
+        self._sent = points[-1].round
 
     def attach(self, history: History, files: Sequence[Path]) -> None:
+        from mlflow.entities import Metric, RunTag
+
         summary = history.summary
-        self._client.log_metric(self._run, "best/test_accuracy", summary.best.test_accuracy, step=summary.best.round)
-        for key, value in {"engine": summary.engine, "device": summary.device, **summary.versions}.items():
-            self._client.set_tag(self._run, key, value)
-        for file in files:
-            self._client.log_artifact(self._run, str(file))
+        best = Metric("best/test_accuracy", summary.best.test_accuracy, int(time.time() * 1000), summary.best.round)
+        about = {"engine": summary.engine, "device": summary.device, **summary.versions}
+        with self._turn():
+            self._client.log_batch(self._run, [best], tags=[RunTag(key, value) for key, value in about.items()])
+            for file in files:
+                self._client.log_artifact(self._run, str(file))
 
     def close(self, outcome: Outcome) -> None:
-        self._client.set_terminated(self._run, STATUS[outcome])
+        with self._turn():
+            self._client.set_terminated(self._run, STATUS[outcome])
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Lets one process at a time use the folder's file: a study's workers share it, and SQLite has one writer."""
+        if not self._is_local:
+            yield
+            return
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def _experiment_id(self, artifacts: str | None) -> str:
         from mlflow.exceptions import MlflowException
@@ -109,7 +146,7 @@ class MLflow(Tracker):
         found = self._client.get_experiment_by_name(name)
         if found is None:
             try:
-                return str(self._client.create_experiment(name, artifact_location=artifacts))
+                return str(self._client.create_experiment(name, artifact_location=artifacts, tags=KIND))
             except MlflowException:  # another process has just created it
                 found = self._client.get_experiment_by_name(name)
                 if found is None:
@@ -141,7 +178,8 @@ class MLflow(Tracker):
         return max((metric.step for metric in self._client.get_metric_history(self._run, COUNTED)), default=0)
 
 
-def _tags(experiment: Experiment) -> dict[str, str]:
+def _tags(run: Tracked) -> dict[str, str]:
+    experiment = run.experiment
     return {
         "mlflow.user": getpass.getuser(),
         "mlflow.source.name": "fedopt",
@@ -149,6 +187,7 @@ def _tags(experiment: Experiment) -> dict[str, str]:
         "algorithm": experiment.algorithm.name,
         "data": experiment.data.source.name,
         "model": experiment.model.name,
+        **({} if run.study is None else {"study": run.study}),
     }
 
 

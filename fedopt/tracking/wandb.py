@@ -45,6 +45,7 @@ class WandB(Tracker):
             dir=str(run.directory),
             id=identity,
             name=os.environ.get("WANDB_NAME", run.name),
+            group=os.environ.get("WANDB_RUN_GROUP", run.study),
             resume="allow",
             mode=self._mode,
             config=as_sections(run.experiment),

@@ -56,10 +56,12 @@ class Outcome:
     """Combinations for which every search run failed."""
 
 
-def conduct(study: Study, name: str, out: Path, jobs: int, retry: bool, watcher: Watcher) -> Outcome:
+def conduct(
+    study: Study, name: str, out: Path, jobs: int, retry: bool, watcher: Watcher, track: Sequence[str] = ()
+) -> Outcome:
     """Runs what is left of the study, with results in `out`, in `jobs` worker processes or, if that is 0, in this one.
 
-    Raises InvalidExperiment before anything is run if the study is invalid.
+    `track` names the trackers of each run. Raises InvalidExperiment before anything is run if the study is invalid.
     """
     plan = checked(study)  # before anything is written or run
     points, searches = plan.combinations, plan.searches
@@ -67,7 +69,7 @@ def conduct(study: Study, name: str, out: Path, jobs: int, retry: bool, watcher:
     _check_same(plan.first, out)
     _write_study(out, study)
     outcome = Outcome()
-    with Workers(jobs) if jobs else nullcontext(ThisProcess()) as workers:
+    with Workers(jobs, track) if jobs else nullcontext(ThisProcess(track)) as workers:
         if searches:
             _run_all("search", plan.first, out, workers, retry, watcher, outcome)
             if outcome.interrupted:

@@ -24,6 +24,7 @@ from fedopt.experiment.experiment import Experiment
 from fedopt.runs.history import RoundRecord
 from fedopt.runs.past_runs import DIVERGED
 from fedopt.runs.runner import Interrupted, Observer
+from fedopt.tracking import trackers
 from simulations import embedded
 
 
@@ -68,10 +69,11 @@ class Worker:
 class Workers:
     """A pool of `jobs` processes, started when there is work. A context manager that ends them all when it exits."""
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, jobs: int, track: Sequence[str] = ()) -> None:
+        """`track` names the trackers of all runs, as `--track` does."""
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__])
-        self._jobs = jobs
+        self._jobs, self._track = jobs, tuple(track)
         self._workers: list[Worker] = []
 
     def __enter__(self) -> Workers:
@@ -125,7 +127,7 @@ class Workers:
 
     def _start_worker(self) -> Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs,), daemon=True)
+        process = self._context.Process(target=_work, args=(theirs, self._track), daemon=True)
         with _blocking_ctrl_c(), _without_main():
             process.start()
         theirs.close()
@@ -135,9 +137,12 @@ class Workers:
 class ThisProcess:
     """Stands in for `Workers` where runs need what only this process has: it carries them out one after the other."""
 
+    def __init__(self, track: Sequence[str] = ()) -> None:
+        self._track = track
+
     def carry_out(self, tasks: Sequence[Task], on_report: OnReport) -> None:
         for task in tasks:
-            on_report(task, carry_out(task, Forwarder(task, on_report)))
+            on_report(task, carry_out(task, Forwarder(task, on_report), self._track))
 
 
 class Forwarder:
@@ -178,13 +183,13 @@ class Reporter:
             raise KeyboardInterrupt from error
 
 
-def _work(connection: Connection) -> None:
+def _work(connection: Connection, track: tuple[str, ...]) -> None:
     """A worker's main loop: receives a task, carries it out and reports, until the connection is closed."""
     with suppress(EOFError, OSError, KeyboardInterrupt):  # the parent has ended, or is about to
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         while True:
             task: Task = connection.recv()
-            connection.send(carry_out(task, Reporter(connection)))
+            connection.send(carry_out(task, Reporter(connection), track))
 
 
 @contextmanager
@@ -210,13 +215,14 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def carry_out(task: Task, reporter: Observer) -> Ended:
+def carry_out(task: Task, reporter: Observer, track: Sequence[str] = ()) -> Ended:
     """Starts or resumes the run and returns how it ended; no exception leaves it."""
     try:
+        observers = [*trackers(track), reporter]
         if task.resume:
-            embedded.resume(task.path, [f"run.rounds={task.experiment.run.rounds}"], [reporter])
+            embedded.resume(task.path, [f"run.rounds={task.experiment.run.rounds}"], observers)
         else:
-            embedded.run(task.experiment, task.path, [reporter])
+            embedded.run(task.experiment, task.path, observers)
         return Ended()
     except (Interrupted, KeyboardInterrupt):
         return Ended(interrupted=True)
