@@ -28,18 +28,24 @@ PATIENCE = 90.0
 """Seconds within which anything that a test waits for must happen, even on a busy machine."""
 
 
-def apart(test: Callable[P, None]) -> Callable[P, None]:
-    """Runs the test in a second process, shared by all such tests, so that its side effects do not reach this one."""
+def apart_in(process: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Runs a test in a second process, shared by all tests that name it, so that its side effects stay there."""
 
-    @functools.wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        _another_process().submit(_run_test, test.__module__, test.__name__, args, kwargs).result()
+    def decorate(test: Callable[P, None]) -> Callable[P, None]:
+        @functools.wraps(test)
+        def run(*args: P.args, **kwargs: P.kwargs) -> None:
+            _another_process(process).submit(_run_test, test.__module__, test.__name__, args, kwargs).result()
 
-    return run
+        return run
+
+    return decorate
+
+
+apart = apart_in("shared")
 
 
 @functools.cache
-def _another_process() -> ProcessPoolExecutor:
+def _another_process(name: str) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,19 @@ BLOCK, HEADER = 32768, 7
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
+def complete_records(file: Path) -> list[Any]:
+    """The `Record` messages of the file, in order. W&B's own process may still write it when the run has finished."""
+    give_up = time.monotonic() + 120
+    while True:
+        records = list(offline_records(file))
+        if any(record.HasField("exit") for record in records):
+            return records
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
 def offline_records(file: Path) -> Iterator[Any]:
-    """The `Record` messages of the file, in order."""
+    """The messages that the file holds by now."""
     from wandb.proto import wandb_internal_pb2 as messages
 
     record: Any = getattr(messages, "Record")  # noqa: B009 (made at run time, so that its type is unknown)
