@@ -122,7 +122,9 @@ def test_partition_as_json_adds_up(tmp_path: Path) -> None:
 
 
 def test_study_ends_in_a_table_and_where_the_results_are(tmp_path: Path) -> None:
-    done = fedopt("study", "--seeds", "2", "--set", "run.rounds=2", "--out", "s", cwd=tmp_path)
+    done = fedopt(
+        "study", "--seeds", "2", "--set", "run.rounds=2", "--out", "s", "--track", "tensorboard", cwd=tmp_path
+    )
     assert done.returncode == 0
     assert "final accuracy" in done.stdout
     assert "scaffold - fedavg, seed by seed:" in done.stdout
@@ -131,6 +133,7 @@ def test_study_ends_in_a_table_and_where_the_results_are(tmp_path: Path) -> None
     files = {"study.toml", "plan.json", "results.csv", "summary.md", "report.html"}
     assert {run.name for run in (tmp_path / "s").iterdir()} == names | files
     assert all((tmp_path / "s" / name / "summary.json").is_file() for name in names)
+    assert all(list((tmp_path / "s" / name / "tensorboard").glob("events.*")) for name in names)
 
 
 @pytest.mark.slow

@@ -1,28 +1,27 @@
-"""`fedopt study`: a grid of experiments over seeds, its tables and its report."""
+"""`fedopt study`: a grid of experiments over seeds, its tables and its report.
+
+Imports that load torch are inside the functions, so that `--help` does not wait for it.
+"""
 
 from __future__ import annotations
 
 import shlex
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from fedopt.commands.options import Overrides, Quiet, command
+from fedopt.commands.options import LogFile, Overrides, Progress, ProgressStyle, Quiet, Track, Verbose, command
+from fedopt.commands.output import set_up_output
 from fedopt.commands.tables import Column, show
 from fedopt.errors import FedoptError, NotStored
-from fedopt.runs.past_runs import DIVERGED
-from fedopt.runs.runner import Interrupted
-from simulations.comparison import columns, headers, is_winner, labels, paired
-from simulations.results import Results
-from simulations.study.checks import Checked, checked
-from simulations.study.conduct import Outcome, conduct
-from simulations.study.display import display
-from simulations.study.file import read_study
-from simulations.study.tables import write_results
-from simulations.study.workers import cores
+
+if TYPE_CHECKING:
+    from simulations.results import Results
+    from simulations.study.checks import Checked
+    from simulations.study.conduct import Outcome
 
 app = command("study")
 
@@ -54,7 +53,11 @@ def study(
     ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Repeat runs that failed before.")] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="List the runs without running them.")] = False,
+    track: Track = None,
+    progress: Progress = ProgressStyle.AUTO,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
+    log_file: LogFile = None,
 ) -> None:
     """Run a study: every combination of a grid of experiments with every seed, in parallel.
 
@@ -66,11 +69,22 @@ def study(
 
     **fedopt study --dry-run** lists a study's runs; **fedopt list studies** lists the shipped studies.
     """
+    from fedopt.runs.runner import Interrupted
+    from fedopt.tracking import trackers
+    from simulations.comparison import paired
+    from simulations.study.checks import checked
+    from simulations.study.conduct import conduct
+    from simulations.study.display import Display
+    from simulations.study.file import read_study
+    from simulations.study.tables import write_results
+    from simulations.study.workers import cores
+
     name, requested = read_study(file, overrides or [], seeds)
     plan = checked(requested)
-    console, stderr = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
+    trackers(track or ())  # a missing package is reported before anything is run
+    output, console = set_up_output(quiet, verbose, log_file, progress), Console(quiet=quiet)
     for note in plan.notes:
-        stderr.print(f"note: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        output.note(note)
     if dry:
         _print_runs(plan)
         return
@@ -79,7 +93,7 @@ def study(
     again = shlex.join(["fedopt", "study", *([] if file is None else [str(file)]), "--out", str(out)])
     how = f"continue with: {again}, and the same options"
     try:
-        outcome = conduct(requested, name, out, jobs or cores(), retry, display(stderr))
+        outcome = conduct(requested, name, out, jobs or cores(), retry, Display(output), track or ())
         if outcome.interrupted:
             raise Interrupted(f"stopped; {how}")
         results = write_results(out)
@@ -96,6 +110,8 @@ def study(
 
 def print_table(console: Console, results: Results) -> None:
     """Mean ± standard deviation over seeds; the best of each comparison in bold."""
+    from simulations.comparison import columns, headers, is_winner, labels
+
     groups, wins = results.groups, is_winner(results)
     rows = [labels(results, group) for group in groups]
     table = [
@@ -111,6 +127,8 @@ def print_table(console: Console, results: Results) -> None:
 
 def _report_failures(outcome: Outcome) -> None:
     """Prints the runs that diverged, which is a result; raises SomeFailed with the reasons if others failed."""
+    from fedopt.runs.past_runs import DIVERGED
+
     diverged = [name for name, reason in outcome.failures.items() if reason.startswith(DIVERGED)]
     if diverged:
         console = Console(stderr=True)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from fedopt.commands.options import ProgressStyle
+from fedopt.commands.output import Output
 from fedopt.runs.notebook import Canvas, bar
-from simulations.study.conduct import Watcher
 
 
 class Count:
@@ -45,27 +45,27 @@ class Count:
 
 
 class Display:
-    """In a terminal a bar that is redrawn, elsewhere a line for each run."""
+    """Shows a study in the output's style of progress. Runs that fail are named in any style."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, output: Output) -> None:
+        self._output = output
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.fields[text]}"),
-            console=console,
-            disable=not console.is_terminal,
+            console=output.console,
+            disable=output.progress is not ProgressStyle.BAR,
             transient=True,
         )
         self._task = self._bar.add_task("", text="", total=None)
 
     def note(self, sentence: str) -> None:
-        self._console.print(f"note: {sentence}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+        self._output.note(sentence)
 
     def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int) -> None:
         self._what, self._count = what, Count(rounds_done, rounds, runs_done, runs)
         if runs_done:
-            self._console.print(f"{what}: {runs_done} of {runs} were done before", highlight=False)
+            self._output.say(f"{what}: {runs_done} of {runs} were done before")
         self._bar.start()
         self._redraw()
 
@@ -78,8 +78,8 @@ class Display:
         count.runs_done += 1
         outcome = "done" if failure is None else f"failed: {failure.splitlines()[0]}"
         line = f"[{count.runs_done}/{count.runs}] {name}: {outcome}; {count.left}"
-        if failure is not None or not self._console.is_terminal:
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        if failure is not None or self._output.progress is ProgressStyle.PLAIN:
+            self._output.say(line)
         self._redraw()
 
     def ended(self) -> None:
@@ -140,7 +140,3 @@ class Silent:
 
     def ended(self) -> None:
         pass
-
-
-def display(console: Console) -> Watcher:
-    return Display(console)

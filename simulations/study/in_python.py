@@ -27,7 +27,7 @@ from simulations.report.inline import InlineReport
 from simulations.results import Results
 from simulations.study.checks import VALIDATION, checked
 from simulations.study.conduct import Watcher, conduct
-from simulations.study.display import NotebookDisplay, Silent, display
+from simulations.study.display import Display, NotebookDisplay, Silent
 from simulations.study.file import LABEL, SEED, Study
 from simulations.study.tables import write_results
 from simulations.study.workers import cores
@@ -143,7 +143,7 @@ def _value(axis: str, value: Any) -> Any:
 def _watcher(progress: bool | None) -> Watcher:
     if progress is False or (progress is None and not in_notebook()):
         return Silent()
-    return NotebookDisplay() if in_notebook() else display(Console(stderr=True))
+    return NotebookDisplay() if in_notebook() else Display(Output(Console(stderr=True)))
 
 
 def _is_of_this_process(experiment: Experiment) -> bool:
