@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
+from fedopt.commands.output import Output
 from fedopt.data.own import Data
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.changes import INSTEAD_OF
