@@ -122,7 +122,6 @@ def test_partition_as_json_adds_up(tmp_path: Path) -> None:
 
 
 def test_study_ends_in_a_table_and_where_the_results_are(tmp_path: Path) -> None:
-    track = ["--track", "tensorboard"]
     done = fedopt(
         "study", "--seeds", "2", "--set", "run.rounds=2", "--out", "s", "--track", "tensorboard", cwd=tmp_path
     )
