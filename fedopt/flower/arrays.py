@@ -72,9 +72,14 @@ class Entries:
         """x, [P]."""
         return flat(arrays, self.layout.names)
 
-    def read_buffers(self, arrays: ArrayRecord) -> Tensor:
-        """All averaged buffers as one vector; empty if there are none."""
-        return flat(arrays, self.buffers) if self.buffers else torch.zeros(0)
+    def read_buffers(self, arrays: ArrayRecord, like: ArrayRecord) -> tuple[Tensor, dict[str, int]]:
+        """The averaged buffers as one vector in float64, and the counters; ValueError if shapes differ from `like`."""
+        for name in (*self.buffers, *self.counters):
+            if tuple(arrays[name].shape) != tuple(like[name].shape):
+                raise ValueError(f"{name} is of shape {tuple(arrays[name].shape)}")
+        values = {name: torch.from_numpy(arrays[name].numpy()) for name in (*self.buffers, *self.counters)}
+        joined = torch.cat([torch.zeros(0), *(values[name].double().reshape(-1) for name in self.buffers)])
+        return joined, {name: int(values[name].max()) for name in self.counters if values[name].numel()}
 
     def write(self, arrays: ArrayRecord, x: Tensor, buffers: Tensor | None, counters: Mapping[str, int]) -> ArrayRecord:
         """A copy of the record with x [P], and with buffers and counters where they are given."""
@@ -86,7 +91,8 @@ class Entries:
         if buffers is not None:
             sizes = [torch.Size(arrays[name].shape).numel() for name in self.buffers]
             for name, part in zip(self.buffers, torch.split(buffers, sizes), strict=True):
-                changed[name] = as_array(part.view(tuple(arrays[name].shape)))
+                like = torch.from_numpy(arrays[name].numpy())
+                changed[name] = as_array(part.view(like.shape).to(like.dtype))
         for name, count in counters.items():
             like = torch.from_numpy(arrays[name].numpy())
             changed[name] = as_array(torch.full_like(like, count))

@@ -6,13 +6,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-import torch
 from flwr.app import ArrayRecord, Message, MetricRecord
 from torch import Tensor
 
 from fedopt.algorithms.base import ServerRound, shares
 from fedopt.errors import Diverged, RunStopped
-from fedopt.flower.arrays import Entries, as_vectors, flat
+from fedopt.flower.arrays import Entries, as_vectors
 from fedopt.flower.messages import BUFFERS, LOSS, METRICS, NUMBERS, ORDER, SAMPLES, UP
 from fedopt.flower.roster import Roster
 from fedopt.round.admission import Refusal, examine
@@ -82,12 +81,18 @@ class Rounds:
         try:
             update, metrics = self._read(client, reply)
             buffers = self._read_buffers(reply)
-        except (KeyError, TypeError, ValueError) as error:  # whatever a client may send in place of an update
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            EOFError,
+        ) as error:  # whatever a client may send in place of an update
             gathered.left_out[client] = f"its reply cannot be read: {plain(error)}"
             return
         broadcast = Broadcast(self.number, self.state.x)
         refusal = examine(update, broadcast, self.roster.samples[client], self._bounds, self.state.norms)
-        if refusal is None and buffers is not None and not math.isfinite(largest_magnitude(buffers)):
+        if refusal is None and buffers is not None and not bool(buffers[0].isfinite().all()):
             refusal = Refusal(client, "its buffers are not finite", diverged=True)
         if refusal is not None:
             gathered.refuse(refusal)
@@ -95,9 +100,10 @@ class Rounds:
         share = self._share_of[client]
         self._collector.fold(client, update.up, update.numbers.own, share)
         if buffers is not None:
-            self._buffers.fold(client, {BUFFERS: buffers}, {}, share)
-            for name in self.entries.counters:
-                count = int(reply.content.array_records[BUFFERS][name].numpy().max())
+            averaged, counters = buffers
+            if len(averaged):
+                self._buffers.fold(client, {BUFFERS: averaged}, {}, share)
+            for name, count in counters.items():
                 gathered.counters[name] = max(count, gathered.counters.get(name, count))
         gathered.metrics.fold({name: value for name, value in metrics.items() if math.isfinite(value)}, share)
         gathered.lengths.append(lengths(update.up))
@@ -119,15 +125,11 @@ class Rounds:
         metrics.pop(SAMPLES)
         return Update(int(_number(fields["round"])), client, numbers, up, 0, 0), metrics
 
-    def _read_buffers(self, reply: Message) -> Tensor | None:
-        """The buffers as one vector; None if the model has none."""
+    def _read_buffers(self, reply: Message) -> tuple[Tensor, dict[str, int]] | None:
+        """The averaged buffers as one vector, and the counters; None if the model has neither."""
         if not self.entries.buffers and not self.entries.counters:
             return None
-        record = reply.content.array_records[BUFFERS]
-        for name in (*self.entries.buffers, *self.entries.counters):
-            if tuple(record[name].shape) != tuple(self._arrays[name].shape):
-                raise ValueError(f"{name} is of shape {tuple(record[name].shape)}")
-        return flat(record, self.entries.buffers) if self.entries.buffers else torch.zeros(1)
+        return self.entries.read_buffers(reply.content.array_records[BUFFERS], self._arrays)
 
     def advance(self, gathered: Gathered) -> tuple[ArrayRecord, MetricRecord]:
         """The next model and means over the clients; the state goes on to the next round."""
