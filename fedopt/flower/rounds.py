@@ -24,6 +24,9 @@ from fedopt.text import plain
 from fedopt.vectors.layout import Vectors, largest_magnitude
 from fedopt.vectors.totals import NumberSums
 
+UNREADABLE = (KeyError, TypeError, ValueError, OverflowError, EOFError)
+"""What reading a reply raises, whatever a client sends in place of an update."""
+
 
 @dataclass
 class Gathered:
@@ -81,13 +84,7 @@ class Rounds:
         try:
             update, metrics = self._read(client, reply)
             buffers = self._read_buffers(reply)
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            OverflowError,
-            EOFError,
-        ) as error:  # whatever a client may send in place of an update
+        except UNREADABLE as error:
             gathered.left_out[client] = f"its reply cannot be read: {plain(error)}"
             return
         broadcast = Broadcast(self.number, self.state.x)

@@ -428,17 +428,17 @@ def test_a_reply_that_cannot_be_used_leaves_the_others_as_they_were(
     honest = training(Normalized).app()
 
     def app_with(change: Callable[[Message], None]) -> ClientApp:
-        def spoiled(msg: Message, context: Context, app: Callable[[Message, Context], Message]) -> Message:
-            reply = app(msg, context)
-            if context.node_config["partition-id"] == 0 and msg.metadata.message_type == "train":
+        app = ClientApp()
+        app.query("hello")(honest._registered_funcs["query.hello"])
+
+        @app.train()
+        def _train(msg: Message, context: Context) -> Message:
+            reply = honest(msg, context)
+            if context.node_config["partition-id"] == 0:
                 change(reply)
             return reply
 
-        app = ClientApp()
-        app._registered_funcs = {
-            name: lambda msg, context, of=function: spoiled(msg, context, of)
-            for name, function in honest._registered_funcs.items()
-        }
+        app.evaluate()(honest._registered_funcs["evaluate.default"])
         return app
 
     def fail(reply: Message) -> None:
