@@ -6,6 +6,7 @@ server says first, by `allowing`, what that server may have it import.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import sys
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,10 @@ _reading_only: ContextVar[bool] = ContextVar("reading only", default=False)
 LOCAL = "<locals>"
 """In the qualified name of what was defined inside a function."""
 
-_local: dict[str, type[object]] = {}
+OBJECT = "()"
+"""In the name of an object."""
+
+_local: dict[str, object] = {}
 
 
 class CannotImport(ValueError):
@@ -61,10 +65,18 @@ def place_of(kind: object) -> str:
     return f"{_main() or module if module == '__main__' else module}:{named.__qualname__}"
 
 
-def remember(kind: type[object]) -> None:
-    """Lets this process find a class by its name that was defined inside a function, where no import finds it."""
-    if LOCAL in kind.__qualname__:
-        _local[place_of(kind)] = kind
+def remember(thing: object) -> str:
+    """The name by which this process finds a class, a function or a callable object, wherever it was defined.
+
+    What no import finds, because it was defined inside a function or is an object, is held.
+    """
+    place = place_of(thing)
+    if not hasattr(thing, "__qualname__"):
+        settings = repr(sorted((key, str(value)) for key, value in vars(thing).items() if key != "training"))
+        place += f"{OBJECT}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+    if LOCAL in place or OBJECT in place:
+        _local[place] = thing
+    return place
 
 
 def _main() -> str | None:
@@ -119,7 +131,7 @@ def load_outside(name: str) -> object:
     try:  # a script's own classes are there already, and would be others after a second import
         return load_attribute(f"{'__main__' if module == _main() else module}{colon}{attribute}")
     except (ImportError, AttributeError, ValueError) as error:
-        if module == "__main__" or LOCAL in attribute:
+        if module == "__main__" or LOCAL in attribute or OBJECT in attribute:
             raise CannotImport(
                 f"{name} was defined in a notebook, a session or a function; define it there again, or move it to a "
                 "module"

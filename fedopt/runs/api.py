@@ -45,7 +45,8 @@ def run(
         progress: whether a bar is shown; by default only in a notebook.
         data: takes the place of the experiment's data set.
         model: a torch module, or a function of `sample_shape` and `classes` that returns one. It takes the place of
-            the experiment's model. Training starts from the weights of the module, which itself is not changed.
+            the experiment's model. Training starts from the weights of the module, which itself is not changed. A
+            pair (model, loss) has the loss as well: a function or module of logits and class indices.
 
     Returns:
         The run's history: its records, its summary and its final model.

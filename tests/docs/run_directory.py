@@ -121,6 +121,7 @@ FILES: Mapping[str, str] = {
     "summary.json": "final and best accuracy, time, versions; there when the run has ended",
     "model.safetensors": "the latest global model under its state_dict names, for `module.load_state_dict`",
     "checkpoint/": "what `--resume` reads",
+    "initial.safetensors": "the initial weights of a module that was passed as `fedopt.run(..., model=...)`",
     "modules.json": "where code from outside was found, so that `--resume` works from any folder",
     "tracking.json": "which tracker has which rounds, and the id of its run, so that a resumed run goes on there",
     "tensorboard/": "event files, with `--track tensorboard`",

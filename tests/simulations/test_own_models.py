@@ -131,12 +131,31 @@ def test_a_function_makes_the_model_of_the_data(tmp_path: Path) -> None:
     assert by_place.records[0].train_loss == named.records[0].train_loss
 
 
+@pytest.mark.parametrize("defined", ["function", "object", "name"])
+def test_a_pair_has_its_loss(net: Net, tmp_path: Path, defined: str) -> None:
+    def mine(logits: Tensor, targets: Tensor) -> Tensor:
+        return nn.functional.multi_margin_loss(logits, targets, margin=2.0, reduction="none")
+
+    losses = {"function": mine, "object": nn.MultiMarginLoss(margin=2.0), "name": "multi_margin_loss"}
+    margin = 1.0 if defined == "name" else 2.0
+    pair = (net, losses[defined])
+    history = fedopt.run(small(1), tmp_path / "run", model=pair)  # type: ignore[arg-type]
+    data = load_dataset(history.experiment.data, 0)
+    with torch.no_grad():
+        expected = nn.functional.multi_margin_loss(history.model()(data.x_test), data.y_test, margin=margin).item()
+    assert history.summary.final.test_loss == pytest.approx(expected, rel=1e-5)
+    again = fedopt.resume(tmp_path / "run", ["run.rounds=2"], model=pair)  # type: ignore[arg-type]
+    whole = fedopt.run(small(2), tmp_path / "whole", model=pair)  # type: ignore[arg-type]
+    assert again.summary.weights_sha256 == whole.summary.weights_sha256
+
+
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     for model, sentence in [
         (3, r"model=: it must be a torch\.nn\.Module, or a function of sample_shape and classes .*, not int"),
         (lambda: 3, r"model=: .* returned int, not a torch\.nn\.Module"),
         (lambda a, b, c: 3, r"model=: .* cannot be called: "),
         (nn.BatchNorm1d(3), r"has BatchNorm1d at its root"),
+        ((nn.Linear(3, 2), nn.NLLLoss), r"model=: a pair is \(model, loss\)"),
         (nn.Linear(3, 2), r"cannot take samples of shape \(1, 8, 8\)"),
     ]:
         with pytest.raises(InvalidExperiment, match=sentence):
