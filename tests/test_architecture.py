@@ -185,3 +185,23 @@ assert not {"torch", "flwr", "pydantic"} & set(sys.modules)
         return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
     assert min(seconds() for _ in range(5)) < 0.5
+
+
+def test_help_of_every_command_answers_without_torch() -> None:
+    code = """
+import sys
+import time
+from fedopt.commands.cli import COMMANDS, main
+benchmarks = [["bench", name] for name in ("engine", "scale", "store", "drift", "federation")]
+for command in [[name] for name in COMMANDS] + benchmarks:
+    before = time.process_time()
+    sys.argv = ["fedopt", *command, "--help"]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, command
+    loaded = {"torch", "numpy", "scipy", "flwr", "grpc", "ray", "pydantic", "matplotlib"} & set(sys.modules)
+    assert not loaded, (command, loaded)
+    assert time.process_time() - before < 0.5, command
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)

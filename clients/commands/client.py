@@ -1,4 +1,7 @@
-"""`fedopt client`: one client of a deployed federation, resident on the machine that holds its data."""
+"""`fedopt client`: one client of a deployed federation, resident on the machine that holds its data.
+
+Imports that load torch are inside the functions, so that `--help` does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from fedopt.addresses import is_loopback, split_address
-from fedopt.commands.options import Overrides, Quiet, command
+from fedopt.commands.options import LogFile, Overrides, Quiet, Verbose, command
+from fedopt.commands.output import set_up_output
 from fedopt.errors import InvalidExperiment, NotStored
-from fedopt.experiment.file import override
-from fedopt.wire import OWN
 
 app = command("client")
 
@@ -61,6 +62,8 @@ def client(
     allow_model: Annotated[list[str] | None, typer.Option("--allow-model", hidden=True)] = None,
     overrides: Overrides = None,
     quiet: Quiet = False,
+    verbose: Verbose = 0,
+    log_file: LogFile = None,
 ) -> None:
     """Take part in a federation until its run is complete.
 
@@ -84,11 +87,10 @@ def client(
     from clients.deployed.credentials import read_credentials
     from clients.deployed.node import Node
 
-    console = Console(stderr=True)
+    output = set_up_output(quiet, verbose, log_file)
 
     def report(line: str) -> None:
-        if not quiet:
-            console.print(f"client {number}: {line}", highlight=False, soft_wrap=True, markup=False)
+        output.say(f"client {number}: {line}")
 
     config: dict[str, str | int | bool] = {
         "partition-id": number,
@@ -109,6 +111,9 @@ def client(
 
 def _check_overrides(overrides: list[str]) -> None:
     """A client may override only what belongs to its machine."""
+    from fedopt.experiment.file import override
+    from fedopt.wire import OWN
+
     for text in overrides:
         (section, keys), *_ = override({}, [text]).items()
         key = next(iter(keys))

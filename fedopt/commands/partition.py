@@ -1,24 +1,25 @@
-"""`fedopt partition`: how an experiment spreads its data over clients, as a table and as a figure."""
+"""`fedopt partition`: how an experiment spreads its data over clients, as a table and as a figure.
+
+Imports that load torch are inside the functions, so that `--help` does not wait for it.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from fedopt.commands.options import ExperimentFile, Overrides, command
-from fedopt.data.dataset import Dataset
-from fedopt.data.label_skew import LabelSkew
-from fedopt.data.loading import load_dataset
-from fedopt.data.partition import partition as make_partition
 from fedopt.errors import InvalidExperiment
-from fedopt.experiment.file import read_experiment
+
+if TYPE_CHECKING:
+    from fedopt.data.dataset import Dataset
+    from fedopt.data.label_skew import LabelSkew
 
 app = command("partition")
 
@@ -40,6 +41,11 @@ def partition(
     Entropy is in bits: 0 for a single label. Distance is the total variation between the client's label
     distribution and the distribution over all clients: 0 if they are equal, 1 if they are disjoint.
     """
+    from fedopt.data.label_skew import LabelSkew
+    from fedopt.data.loading import load_dataset
+    from fedopt.data.partition import partition as make_partition
+    from fedopt.experiment.file import read_experiment
+
     settings = read_experiment(experiment, overrides or [])
     if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
         raise InvalidExperiment(f"--plot {plot}: its ending says the format; choose .png, .svg or .pdf")
@@ -69,6 +75,8 @@ def _as_dict(skew: LabelSkew, names: tuple[str, ...]) -> dict[str, object]:
 
 
 def _print_table(skew: LabelSkew, dataset: Dataset) -> None:
+    import numpy as np
+
     console = Console()
     columns = min(dataset.classes, CLASS_COLUMNS)
     unlimited = console.options.update(max_width=10_000)
@@ -107,6 +115,7 @@ def _table(skew: LabelSkew, dataset: Dataset, columns: int) -> Table:
 
 def draw(skew: LabelSkew, names: tuple[str, ...], file: Path) -> None:
     """Writes a figure: a bubble for each client and class, its area the number of samples; above, sizes as bars."""
+    import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator

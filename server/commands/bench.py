@@ -1,11 +1,14 @@
-"""`fedopt bench federation`: the cost of a deployed federation on this machine, beside stock Flower."""
+"""`fedopt bench federation`: the cost of a deployed federation on this machine, beside stock Flower.
+
+Imports that load Flower are inside the functions, so that `--help` does not wait for it.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from datetime import date
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,7 +16,9 @@ from rich.progress import track
 from rich.table import Table
 
 from fedopt.commands.options import command
-from server.bench import Cell, machine, measure_resident, measure_stock
+
+if TYPE_CHECKING:
+    from server.bench import Cell
 
 app = command("federation")
 
@@ -37,6 +42,8 @@ def federation(
     Resident clients are those of `fedopt federation`. Stock clients are Flower's own: `flwr run` on a SuperLink with
     SuperNodes, with the same app and experiment.
     """
+    from server.bench import machine, measure_resident, measure_stock
+
     work = [("resident", n) for n in clients or [2, 4, 8, 20]] + [("stock", n) for n in stock or []]
     console = Console(stderr=True)
     cells = [
@@ -50,6 +57,8 @@ def federation(
 
 
 def print_table(cells: list[Cell]) -> None:
+    from server.bench import machine
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("clients", "nodes", "s a round", "range", "s a client", "s to round 1", "MiB"):
         table.add_column(title, justify="left" if title == "nodes" else "right", no_wrap=True)

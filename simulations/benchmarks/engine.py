@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -40,24 +40,13 @@ from fedopt.round.state import ServerState
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
+from simulations.benchmarks.choices import CLIENTS, COHORT, OPTIMIZERS
 from simulations.benchmarks.plain_loop import batches_of, sam_plainly, scaffold_plainly, train_plainly
 from simulations.sizing import choose_lanes, choose_recording, choose_workers
 from simulations.virtual import Resources, VirtualFederation
 
 SAMPLES, SHAPE, CLASSES = 60_000, (1, 28, 28), 10
 """The size and shape of MNIST. Values do not affect speed, so they are random and no file is needed."""
-
-CLIENTS, COHORT = 100, 10
-
-OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "sgd": {},
-    "momentum": {"local": {"optimizer": "sgd", "momentum": 0.9}},
-    "adam": {"local": {"optimizer": "adam"}},
-    "adamw": {"local": {"optimizer": "adamw", "weight_decay": 0.01}},
-    "sam": {"local": {"optimizer": "sam"}},
-    "scaffold": {"algorithm": {"name": "scaffold"}},
-}
-"""The table's optimizers, each with the sections of an experiment that select it."""
 
 CLEARLY = 1.5
 """A plain loop whose first turn takes so many times as long as the other's is not run again."""

@@ -21,7 +21,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
-from simulations.benchmarks.engine import CLIENTS, Bench
+from simulations.benchmarks.choices import CLIENTS
+from simulations.benchmarks.engine import Bench
 from simulations.benchmarks.plain_loop import train_plainly
 
 ROUNDS = 4

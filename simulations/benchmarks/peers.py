@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from fedopt.errors import InvalidExperiment, RunStopped
-from simulations.benchmarks.engine import Bench, Peer, seconds_of
+from simulations.benchmarks.engine import Bench, seconds_of
 from simulations.benchmarks.plain_loop import torch_optimizer
 
 PATIENCE = 600
@@ -66,6 +66,3 @@ def flower_ray(bench: Bench) -> float:
     if not lines:
         raise RunStopped(f"--peer flower-ray ended with status {done.returncode}: {done.stderr.strip()[-500:]}")
     return float(lines[-1].removeprefix("steps per second: "))
-
-
-PEERS: dict[str, Peer] = {"deepcopy-dataloader": deepcopy_dataloader, "flower-ray": flower_ray}

@@ -1,4 +1,7 @@
-"""`fedopt bench engine`: virtual clients against the plain training loop."""
+"""`fedopt bench engine`: virtual clients against the plain training loop.
+
+Imports that load torch are inside the functions, so that `--help` does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -14,24 +17,15 @@ from rich.progress import track
 from rich.table import Table
 
 from fedopt.commands.options import command
-from fedopt.device import choose_device
 from fedopt.errors import InvalidExperiment
 from fedopt.models import MODELS
-from fedopt.precision import Products
-from fedopt.registry import nearest
-from simulations.benchmarks.engine import (
-    CLIENTS,
-    COHORT,
-    OPTIMIZERS,
-    Cell,
-    Setting,
-    as_json,
-    experiment_of,
-    measure,
-)
-from simulations.benchmarks.history import signature, write_results, write_table
-from simulations.benchmarks.peers import PEERS
-from simulations.benchmarks.profile import Profile, profile
+from fedopt.registry import load_attribute, nearest
+from simulations.benchmarks.choices import CLIENTS, COHORT, OPTIMIZERS, PEERS
+
+if TYPE_CHECKING:
+    from fedopt.precision import Products
+    from simulations.benchmarks.engine import Cell, Peer
+    from simulations.benchmarks.profile import Profile
 
 app = command("engine")
 
@@ -69,6 +63,11 @@ def engine(
     lanes. A ratio above 1 means that the engine is faster. Peers run in your own installation; their start-up is not
     counted. On a GPU, try --device cuda --cohort 100.
     """
+    from fedopt.device import choose_device
+    from simulations.benchmarks.engine import Setting, as_json, experiment_of, measure
+    from simulations.benchmarks.history import signature, write_results, write_table
+    from simulations.benchmarks.profile import profile
+
     _check("--model", model, MODELS)
     _check("--optimizer", optimizer, OPTIMIZERS)
     _check("--peer", peer, PEERS)
@@ -78,9 +77,9 @@ def engine(
         for b in batch or [10, 64]
         for o in optimizer or ["sgd"]
     ]
-    peers = {name: PEERS[name] for name in peer or ()}
+    peers = {name: cast("Peer", load_attribute(PEERS[name])) for name in peer or ()}
     console = Console(stderr=True)
-    setting = Setting(device, cohort, cast(Products, products), cuda_graphs)
+    setting = Setting(device, cohort, cast("Products", products), cuda_graphs)
     choose_device(experiment_of(*grid[0], setting).run.device)  # reports a missing device before anything is measured
     cells: list[Cell] = []
     profiles: list[Profile] = []

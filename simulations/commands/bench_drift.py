@@ -1,11 +1,14 @@
-"""`fedopt bench drift`: the cost of measuring client drift."""
+"""`fedopt bench drift`: the cost of measuring client drift.
+
+Imports that load torch are inside the functions, so that `--help` does not wait for it.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from datetime import date
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,10 +18,10 @@ from rich.table import Table
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
 from fedopt.models import MODELS
-from fedopt.optimizers.local import EPOCHS
 from fedopt.registry import nearest
-from simulations.benchmarks.drift import Cost, measure_cost
-from simulations.benchmarks.engine import machine
+
+if TYPE_CHECKING:
+    from simulations.benchmarks.drift import Cost
 
 app = command("drift")
 
@@ -29,7 +32,9 @@ def drift(
         list[str] | None, typer.Option(help="Model to measure; may be repeated. [logistic, mlp, cnn]")
     ] = None,
     batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch size; may be repeated. [10, 64]")] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Local epochs per round.")] = EPOCHS,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Local epochs per round. [default: those of an experiment]")
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each side, after one to warm up.")] = 9,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
@@ -38,6 +43,11 @@ def drift(
     "updates" is the ratio for the measures of every round, "gradients" that for a round with full gradients, which
     is one in metrics.drift_every. The more local work a round has, the closer both are to 1.
     """
+    from fedopt.optimizers.local import EPOCHS
+    from simulations.benchmarks.drift import measure_cost
+    from simulations.benchmarks.engine import machine
+
+    epochs = epochs or EPOCHS
     for name in model or ():
         if name not in MODELS:
             raise InvalidExperiment(f"--model {name}: {nearest(name, MODELS)}")

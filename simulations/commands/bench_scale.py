@@ -1,4 +1,7 @@
-"""`fedopt bench scale`: time and memory of a round as the federation grows."""
+"""`fedopt bench scale`: time and memory of a round as the federation grows.
+
+Imports that load torch are inside the functions, so that `--help` does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import json
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,9 +19,9 @@ from rich.table import Table
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
 from fedopt.registry import nearest
-from simulations.benchmarks.engine import machine
-from simulations.benchmarks.history import append, signature
-from simulations.benchmarks.scale import Point, measure_all, points, stops_being_linear
+
+if TYPE_CHECKING:
+    from simulations.benchmarks.scale import Point
 
 app = command("scale")
 
@@ -40,6 +43,10 @@ def scale(
     Every client takes two steps of ten samples. The slope compares a line with the one above, on logarithmic axes: 1
     means that time grows in proportion to size, 0 that it does not grow. Memory is that of all processes together.
     """
+    from simulations.benchmarks.engine import machine
+    from simulations.benchmarks.history import append, signature
+    from simulations.benchmarks.scale import measure_all, points, stops_being_linear
+
     if algorithm not in ALGORITHMS:
         raise InvalidExperiment(f"--algorithm {algorithm}: {nearest(algorithm, ALGORITHMS)}")
     requested = points(largest, algorithm)

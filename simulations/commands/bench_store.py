@@ -1,4 +1,7 @@
-"""`fedopt bench store`: client states between rounds, in memory against on disk."""
+"""`fedopt bench store`: client states between rounds, in memory against on disk.
+
+Imports that load torch are inside the functions, so that `--help` does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,6 @@ import typer
 
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
-from simulations.benchmarks.engine import machine
-from simulations.benchmarks.history import append, signature
-from simulations.benchmarks.store import measure
 
 app = command("store")
 
@@ -33,6 +33,10 @@ def store(
     The file is an unnamed one under TMPDIR. The command checks that both give the same bits. With the defaults it
     needs up to 8 GiB of memory and as much disk space.
     """
+    from simulations.benchmarks.engine import machine
+    from simulations.benchmarks.history import append, signature
+    from simulations.benchmarks.store import measure
+
     if cohort > clients:
         raise InvalidExperiment(f"--cohort {cohort}: there are {clients} clients")
     found = measure(clients, cohort, samples, rounds)

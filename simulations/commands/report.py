@@ -1,9 +1,12 @@
-"""`fedopt report`: an HTML page, and figures, about runs and studies."""
+"""`fedopt report`: an HTML page, and figures, about runs and studies.
+
+Imports that load torch are inside the functions, so that `--help` does not wait for it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,9 +14,9 @@ from rich.console import Console
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
 from fedopt.storage.files import replace_file
-from simulations.report.figures import write_figures
-from simulations.report.page import page
-from simulations.results import Results, read_results
+
+if TYPE_CHECKING:
+    from simulations.results import Results
 
 app = command("report")
 
@@ -37,6 +40,9 @@ def report(
     axes, other runs by the keys and data in which they differ. Seeds are averaged, and a repeated run counts once.
     Runs that are unfinished or cannot be read are named on the page.
     """
+    from simulations.report.figures import write_figures
+    from simulations.results import read_results
+
     results = read_results(directories)
     file = html or directories[0] / "report.html"
     write_page(results, file)
@@ -51,6 +57,8 @@ def report(
 
 def write_page(results: Results, file: Path) -> None:
     """Writes the page. Raises InvalidExperiment if that fails."""
+    from simulations.report.page import page
+
     try:
         replace_file(file, page(results).encode())
     except OSError as error:

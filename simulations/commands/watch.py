@@ -1,4 +1,7 @@
-"""`fedopt watch`: a run's curves in the terminal while it runs."""
+"""`fedopt watch`: a run's curves in the terminal while it runs.
+
+Imports that load torch are inside the functions, so that `--help` does not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,6 @@ from rich.live import Live
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
 from fedopt.registry import nearest
-from simulations.report.curves import CURVE_MEASURES
-from simulations.report.terminal import DEFAULT, screen
-from simulations.results import read_results
 
 app = command("watch")
 
@@ -39,6 +39,10 @@ def watch(
     Ends when all runs have ended, or with Ctrl-C, which does not stop the runs. If standard output is no terminal,
     the curves are printed once.
     """
+    from simulations.report.curves import CURVE_MEASURES
+    from simulations.report.terminal import DEFAULT, screen
+    from simulations.results import read_results
+
     for name in metric or ():
         if name not in CURVE_MEASURES:
             raise InvalidExperiment(f"--metric {name}: {nearest(name, CURVE_MEASURES)}")

@@ -25,7 +25,8 @@ import fedopt
 from fedopt.errors import InvalidExperiment, RunStopped
 from fedopt.round.federation import WorkOrder
 from fedopt.runs.runner import Interrupted
-from simulations.benchmarks.engine import OPTIMIZERS, Bench
+from simulations.benchmarks.choices import OPTIMIZERS
+from simulations.benchmarks.engine import Bench
 from simulations.lane_groups import side_by_side
 from simulations.workers import shared_memory as memory
 from tests.processes import descendants
