@@ -55,6 +55,8 @@ class Training:
     epochs: int | None = 2
     steps_of: Callable[[int], int | None] = lambda client: None
     clip: float | None = None
+    rate_of: Callable[[int, int], float] | None = None
+    """The learning rate of a round's step, as a scheduler sets it."""
     algorithms: Sequence[type[Algorithm]] = ()
     before_reply: Callable[[int, int], None] = lambda client, round_: None
     """Called with client and round before a reply is sent; it may raise."""
@@ -78,7 +80,9 @@ class Training:
             optimizer = local.attach(self.optimizer(model), clip=self.clip)
             losses = []
             steps = self.steps_of(local.client)
-            for rows in local.batches(self.batch_size, None if steps else self.epochs, steps):
+            for step, rows in enumerate(local.batches(self.batch_size, None if steps else self.epochs, steps)):
+                if self.rate_of is not None:
+                    optimizer.param_groups[0]["lr"] = self.rate_of(local.round, step)
                 optimizer.zero_grad()
                 loss = F.cross_entropy(model(x[rows]), y[rows])
                 loss.backward()  # type: ignore[no-untyped-call]

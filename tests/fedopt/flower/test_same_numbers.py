@@ -17,6 +17,7 @@ from fedopt.flower import AlgorithmStrategy, InProcessGrid
 from tests.fedopt.flower.apps import Digits, Training
 from tests.fedopt.flower.own import OwnModels
 from tests.outside.algorithm import Nudged
+from tests.outside.schedule import Halving
 
 OptimizerOf = Callable[[nn.Module], torch.optim.Optimizer]
 
@@ -42,6 +43,11 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], OptimizerOf]] = {
         nesterov,
     ),
     "Scaffold with Adam": ({"name": "scaffold"}, {"lr": 0.01, "optimizer": "adam"}, adam),
+    "Scaffold with falling rates": (
+        {"name": "scaffold"},
+        {"lr": 0.05, "schedule": "tests.outside.schedule:Halving"},
+        sgd,
+    ),
     "Nudged": ({"name": "tests.outside.algorithm:Nudged", "pull": 0.2}, {"lr": 0.05}, sgd),
     "OwnModels": ({"name": "tests.fedopt.flower.own:OwnModels"}, {"lr": 0.05}, sgd),
     "Scaffold, full gradients": ({"name": "scaffold", "variant": "full-gradient"}, {"lr": 0.05}, sgd),
@@ -70,6 +76,8 @@ def test_a_flower_app_and_fedopt_run_end_with_the_same_weights(case: str, tmp_pa
     training = Training(
         digits.clients, digits.model, optimizer, 32, clip=local.get("clip"), algorithms=list(OWN.values())
     )
+    if "schedule" in local:
+        training.rate_of = lambda round_, step: Halving().rate(local["lr"], round_, step)
     settings = {key: value for key, value in algorithm.items() if key != "name"}
     options: dict[str, Any] = {"fraction_train": 0.5, "fraction_evaluate": 0.0, "seed": 3}
     strategy: AlgorithmStrategy
