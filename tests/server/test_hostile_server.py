@@ -86,11 +86,14 @@ KEYS = {
 def evil_hellos(victim: Path) -> Iterator[tuple[str, Fields]]:
     """Name and fields of each; none can be taken part in, but for those whose names say so."""
     for name, value in {"path": str(victim / "x"), "download": True}.items():
-        for source in ("mnist", "cifar10", "svhn", "emnist", "folder", "npz"):
+        for source in ("mnist", "cifar10", "svhn", "emnist", "folder", "npz", "table", "leaf"):
             yield f"data.{name} of {source}", experiment(data={"name": source, name: value})
     for path in ("/etc/passwd", "/etc", "~", "../..", "\x00", "/dev/zero", "x" * 10_000):
         yield f"data.path {path[:12]!r}", experiment(data={"name": "npz", "path": path})
         yield f"folder {path[:12]!r}", experiment(data={"name": "folder", "path": path})
+    for place in ("/etc", "~", "..", "./x", "nobody/nothing", "a/../b", "csv"):
+        yield f"data.name hf:{place}", experiment(data={"name": f"hf:{place}", "download": True})
+    yield "data.test", experiment(data={"name": "table", "test": str(victim / "x"), "validation": 0.5})
     for code in (
         "os:system",
         "antigravity:fly",
