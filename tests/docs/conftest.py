@@ -35,6 +35,7 @@ def run_page() -> Iterator[Runner]:
             **os.environ,
             "PATH": os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]]),
             shim.SOCKET: str(place),
+            "OMP_NUM_THREADS": "1",  # tests run in parallel; more threads than cores would only wait for each other
             "MPLBACKEND": "Agg",
             "COLUMNS": "100",
             "NO_COLOR": "1",
