@@ -3,7 +3,11 @@
 >>> import fedopt
 >>> experiment = fedopt.Experiment(algorithm={"name": "scaffold"}, run={"rounds": 20, "seed": 1})
 >>> history = fedopt.run(experiment, out="runs/first")          # doctest: +SKIP
->>> history.summary.final.test_accuracy, history.weights        # doctest: +SKIP
+>>> history.summary.final.test_accuracy, history.model()        # doctest: +SKIP
+
+Describe and run: `Experiment`, `run`, `resume`, `rounds` (step by step), `Study` (a grid), `Data` (your own samples).
+Look: `History` (what a run returns), `load` (a run made before), `compare` (runs side by side).
+Follow: observers get a `RoundRecord` and a `RunView`, and end the run with `StopRun`; `tracking` has ready-made ones.
 """
 
 from __future__ import annotations
@@ -26,15 +30,19 @@ if TYPE_CHECKING:
     from fedopt.runs.compare import Comparison as Comparison
     from fedopt.runs.compare import compare as compare
     from fedopt.runs.history import History as History
+    from fedopt.runs.history import RoundRecord as RoundRecord
     from fedopt.runs.load import load as load
     from fedopt.runs.stepping import rounds as rounds
     from fedopt.runs.study import Study as Study
+    from fedopt.runs.view import RunView as RunView
 
 __all__ = [
     "Comparison",
     "Data",
     "Experiment",
     "History",
+    "RoundRecord",
+    "RunView",
     "StopRun",
     "Study",
     "compare",
@@ -53,6 +61,8 @@ _PLACES = {
     "Data": "fedopt.data.own:Data",
     "Experiment": "fedopt.experiment.experiment:Experiment",
     "History": "fedopt.runs.history:History",
+    "RoundRecord": "fedopt.runs.history:RoundRecord",
+    "RunView": "fedopt.runs.view:RunView",
     "StopRun": "fedopt.errors:StopRun",
     "Study": "fedopt.runs.study:Study",
     "compare": "fedopt.runs.compare:compare",
@@ -72,3 +82,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"fedopt.{name}")
     raise AttributeError(f"module 'fedopt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """For completion: the names that are imported when they are asked for are among them."""
+    return sorted({*globals(), *__all__})

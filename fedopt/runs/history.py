@@ -22,7 +22,7 @@ from fedopt.storage.record import Line
 
 
 class RoundRecord(Line):
-    """One line of metrics.jsonl."""
+    """What is known of a round: one line of metrics.jsonl. `fedopt list metrics` explains all measures."""
 
     round: int
     """The round's number, from 1."""

@@ -180,3 +180,26 @@ def test_the_view_of_the_first_moment_has_the_initial_weights(tmp_path: Path) ->
 
     fedopt.run(small(1), tmp_path / "run", [First()])
     assert begun == [fingerprint(build_model(small().model, (1, 8, 8), 10, seed=0).state_dict())]
+
+
+@pytest.mark.deployment
+@pytest.mark.slow
+def test_on_ray_observers_read_the_model_and_end_the_run(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def look(record: RoundRecord, run: RunView) -> None:
+        seen.append(fingerprint(run.model().state_dict()))
+        if record.round == 2:
+            raise fedopt.StopRun
+
+    def clumsy(record: RoundRecord) -> None:
+        raise KeyError("no such key")
+
+    experiment = small().replace(data={"clients": 4}, run={"device": "cpu", "eval_every": 1})
+    history = fedopt.run(experiment, tmp_path / "ray", [look], "ray")
+    here = fedopt.run(experiment.replace(run={"rounds": 2}), tmp_path / "here")
+    assert history.summary.rounds == 2
+    assert seen[-1] == history.summary.weights_sha256 == here.summary.weights_sha256
+    with pytest.raises(RunStopped, match=r"the observer clumsy failed in round_done: KeyError: .*; continue with: "):
+        fedopt.run(experiment, tmp_path / "clumsy", [clumsy], "ray")
+    assert fedopt.load(tmp_path / "clumsy").summary.rounds == 1
