@@ -6,6 +6,7 @@ answers in its own process.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -86,6 +87,16 @@ OPTIONS = [
 ]
 
 
+ADVICE = "The gRPC Fleet API is deprecated"
+"""How a warning of Flower begins that each heartbeat brings. It advises to use another protocol, which a user of fedopt
+cannot choose."""
+
+
+def is_no_advice(record: logging.LogRecord) -> bool:
+    """A filter of Flower's logger without this warning."""
+    return not str(record.msg).startswith(ADVICE)
+
+
 class ConnectionLost(FedoptError):
     """The server does not answer. It may become available again."""
 
@@ -117,6 +128,7 @@ class Connection:
 
     def __init__(self, address: str, credentials: Credentials, channel: grpc.Channel | None = None) -> None:
         """`channel` may be shared by several nodes of a process; by default the node opens its own."""
+        logging.getLogger("flwr").addFilter(is_no_advice)
         self._registers = credentials.key is None
         private = credentials.key or generate_key_pairs()[0]
         self._public = public_key_to_bytes(private.public_key())
