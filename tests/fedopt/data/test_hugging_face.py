@@ -159,6 +159,16 @@ def test_names_that_nothing_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         load_dataset(DataSettings(name="hf:a/b"), 0)
 
 
+def test_a_data_set_of_the_hub_is_read_from_the_cache_without_the_network(tmp_path: Path) -> None:
+    """The cache of a folder differs from that of a data set on the Hub by its owner alone."""
+    (tmp_path / "things").mkdir()
+    numbers().to_parquet(str(tmp_path / "things" / "train.parquet"))
+    datasets.load_dataset(str(tmp_path / "things"))
+    (tmp_path / "cache" / "things").rename(tmp_path / "cache" / "nobody___things")
+    dataset = load_dataset(DataSettings(name="hf:nobody/things", validation=0.25), 0)
+    assert (len(dataset.y_train), dataset.sample_shape) == (18, (2,))
+
+
 def test_a_run_on_a_local_data_set_with_a_partitioner_of_flower(tmp_path: Path) -> None:
     datasets.DatasetDict({"train": pictures(), "test": pictures()}).save_to_disk(str(tmp_path / "saved"))
     experiment = fedopt.Experiment(
