@@ -22,6 +22,7 @@ from fedopt.experiment.file import read_experiment
 from fedopt.flower import InProcessGrid
 from fedopt.flower_version import flower_version
 from fedopt.runs.history import History
+from server.bench import stock_processes
 from tests.processes import PATIENCE, free_port
 
 APP = Path(__file__).parents[3] / "examples" / "flower-app"
@@ -109,3 +110,25 @@ def test_flwr_run_on_ray_ends_with_the_same_weights(tmp_path: Path) -> None:
     ]
     print(f"flwr run on Ray against fedopt run, float32: largest difference {max(differences):.1e}")
     assert max(differences) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.deployment
+def test_flwr_run_on_stock_supernodes_ends_with_the_same_weights(tmp_path: Path) -> None:
+    """Two stock SuperNodes, which start a process for every message: the controls live in Flower's context."""
+    with stock_processes(tmp_path, 2, node_config="num-partitions=2") as environment:
+        done = subprocess.run(
+            [
+                *("flwr", "run", str(APP), "bench", "--stream"),
+                *("--run-config", f"rounds=3 out='{tmp_path / 'model.safetensors'}'"),
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+    assert (tmp_path / "model.safetensors").exists(), done.stdout + done.stderr
+    history = run_here(tmp_path / "run", "data.clients=2", "run.participation=1.0", "run.rounds=3")
+    for key, value in load_file(tmp_path / "model.safetensors").items():
+        torch.testing.assert_close(value, history.weights[key], rtol=0, atol=1e-5)
