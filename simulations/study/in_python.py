@@ -129,16 +129,17 @@ def _key(axis: str, values: Sequence[Any]) -> str:
 
 def _value(axis: str, value: Any) -> Any:
     """A value of an axis as the study's file would have it: a class by its name, an object as a table of its keys."""
+    section, _, key = axis.partition(".")
+    named = f"{section}.{key or 'name'}"
     if isinstance(value, type) and issubclass(value, Family):
         registered = value.registry.names_of(value)
-        return registered[0] if registered else place_of(value)
+        return registered[0] if registered else {LABEL: value.__name__, named: place_of(value)}
     if not isinstance(value, Family):
         return dict(value) if isinstance(value, Mapping) else value
-    section, _, key = axis.partition(".")
     plain = value.model_dump(mode="json", exclude_none=True)
     own = {name: plain[name] for name in plain if name in value.given() and name != "name"}
     label = " ".join([value.name.rpartition(":")[2], *(f"{name}={entry}" for name, entry in own.items())])
-    return {LABEL: label, f"{section}.{key or 'name'}": value.name, **{f"{section}.{k}": v for k, v in own.items()}}
+    return {LABEL: label, named: value.name, **{f"{section}.{k}": v for k, v in own.items()}}
 
 
 def _watcher(progress: bool | None) -> Watcher:

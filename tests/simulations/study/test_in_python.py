@@ -17,6 +17,7 @@ from simulations.study.checks import checked
 from simulations.study.file import read_study
 from simulations.study.in_python import study_of
 from simulations.study.plan import PlannedRun
+from tests.outside.algorithm import Nudged
 
 FILE = """
 title = "A small question"
@@ -92,6 +93,7 @@ def test_defaults_of_the_base_are_not_imposed_on_another_member() -> None:
     [
         ("algorithm", Scaffold, "scaffold", Scaffold()),
         ("algorithm", Scaffold(server_lr=0.5), "scaffold-server_lr-0.5", Scaffold(server_lr=0.5)),
+        ("algorithm", Nudged, "Nudged", Nudged()),
         ("data.partition", Dirichlet(alpha=2.0), "dirichlet-alpha-2.0", Dirichlet(alpha=2.0)),
     ],
 )
