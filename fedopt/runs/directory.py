@@ -9,6 +9,7 @@ summary.json         written when the run has ended
 checkpoint/          what --resume reads
 initial.safetensors  the initial weights of a model that was passed as a Python object
 modules.json         where the modules of the user's own code were found
+tracking.json        with --track: the run's ids in trackers, and the rounds they have
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from fedopt.logs import SHOWN
 from fedopt.runs.history import RoundRecord
 
 log = logging.getLogger("fedopt")
@@ -18,6 +19,9 @@ class RoundLog:
 
     def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
         log.info("rounds %s to %s, in %s", rounds_done + 1, rounds, directory)
+
+    def note(self, sentence: str) -> None:
+        log.info("%s", sentence, extra=SHOWN)  # a progress display prints it
 
     def round_done(self, record: RoundRecord) -> None:
         for client, reason in record.left_out.items():

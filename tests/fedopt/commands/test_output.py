@@ -101,6 +101,7 @@ def test_a_run_s_lines_in_a_pipe_and_in_its_log_file(tmp_path: Path) -> None:
     log = (tmp_path / "l").read_text()
     assert [int(number) for number in re.findall(r"DEBUG round (\d+): training loss", log)] == list(range(1, 41))
     assert "INFO fedavg on digits" in log
+    assert "INFO training in 1 process" in log
     assert "INFO results in runs/" in log
 
 
