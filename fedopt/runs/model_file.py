@@ -24,7 +24,9 @@ class ModelFacts(Line):
     round: int
     """The round after which the model was written."""
     sample_shape: tuple[int, ...]
+    """The shape of a sample, without the batch."""
     classes: int
+    """The number of classes."""
 
     def as_metadata(self) -> dict[str, str]:
         return {"fedopt": self.model_dump_json()}

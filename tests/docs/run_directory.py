@@ -8,6 +8,7 @@ from fedopt.data.fingerprint import Fingerprint
 from fedopt.data.label_skew import LabelSpread
 from fedopt.runs.checkpoint import MAY_CHANGE
 from fedopt.runs.history import RoundRecord, Summary
+from fedopt.runs.model_file import ModelFacts
 from fedopt.runs.modules import Modules
 from fedopt.storage.record import Line
 from tests.docs.markdown import code, formula, listed, page, table, wrapped
@@ -83,6 +84,12 @@ def run_directory_page() -> str:
         "",
         *_fields(Fingerprint),
         "",
+        "## model.safetensors",
+        "",
+        "The weights under their state_dict names. The file's header has an entry `fedopt`, in JSON:",
+        "",
+        *_fields(ModelFacts),
+        "",
         "## modules.json",
         "",
         *_fields(Modules),
@@ -123,6 +130,8 @@ FILES: Mapping[str, str] = {
     "checkpoint/": "what `--resume` reads",
     "initial.safetensors": "the initial weights of a module that was passed as `fedopt.run(..., model=...)`",
     "modules.json": "where code from outside was found, so that `--resume` works from any folder",
+    "report.html": "the page of `fedopt report`, with `--track` also made when the run ends",
+    "failure.txt": "of a study's run that failed: why",
     "tracking.json": "which tracker has which rounds, and the id of its run, so that a resumed run goes on there",
     "tensorboard/": "event files, with `--track tensorboard`",
     "wandb/": "of W&B, with `--track wandb`",
