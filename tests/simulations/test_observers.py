@@ -59,7 +59,7 @@ def test_hooks_are_called_in_order_and_each_is_optional(tmp_path: Path) -> None:
     assert rounds == [1, 2]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_an_observer_reads_the_model_of_its_round(tmp_path: Path, workers: int) -> None:
     seen: dict[int, str] = {}
     accuracies: dict[int, float] = {}

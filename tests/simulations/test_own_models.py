@@ -167,7 +167,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         fedopt.Experiment(model={"name": "object"})
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_algorithm_of_a_function_runs_and_resumes_in_this_process(tmp_path: Path, workers: int) -> None:
     class Halved(FedAvg):
         """FedAvg that takes `share` of each step, which is FedAvg with that server rate."""
