@@ -67,5 +67,6 @@ def run_page() -> Iterator[Runner]:
             )
 
         yield run
+        server.stdin.write("end\n")  # not only the end of file: processes that tests forked may hold the pipe open
         server.stdin.close()
         server.wait(timeout=30)
