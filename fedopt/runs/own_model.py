@@ -72,6 +72,9 @@ def _begun_with(directory: Path, pair: Model) -> OwnModel:
     given = OwnModel.of(model, **loss)
     if given.kind != begun.kind or bool(given.sha256) != bool(begun.sha256):
         raise InvalidExperiment(f"{directory} was begun with {begun.kind}, and model= is {given.kind}; pass the former")
+    if loss.get("loss", begun.loss) != begun.loss:
+        began = f"the loss {begun.loss}" if begun.loss else "a model alone"
+        raise InvalidExperiment(f"{directory} was begun with {began}, and model= has {loss['loss']}; pass the former")
     if not isinstance(model, nn.Module) or given.sha256 == begun.sha256:
         return given
     module = deepcopy(model)
