@@ -76,7 +76,8 @@ class OwnModel(ModelFamily):
         if self._own is None:
             raise InvalidExperiment(
                 f"model.name: this run's model is {self.kind}, which was passed in Python; pass it again, as "
-                "fedopt.resume(directory, model=...), or build it yourself and load history.weights"
+                "fedopt.load(directory, model=...) or fedopt.resume(directory, model=...), or build it yourself and "
+                "load history.weights"
             )
         if self._own.module is not None:
             return deepcopy(self._own.module)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from fedopt.experiment.experiment import Experiment
 from fedopt.runs.catalog import meaning, scalars, value_of
 from fedopt.runs.history import History
 from fedopt.runs.sparkline import sparkline
@@ -42,12 +43,16 @@ def history_html(history: History) -> str:
     )
 
 
+def caption(experiment: Experiment) -> str:
+    """The algorithm, the data and the seed, for example "fedavg on digits, seed 0"."""
+    return f"{experiment.algorithm.name} on {experiment.data.source.title}, seed {experiment.run.seed}"
+
+
 def _headline(history: History) -> str:
     experiment, summary = history.experiment, history.summary
     rounds = f"{summary.rounds} rounds" if history.finished else f"{summary.rounds} of {experiment.run.rounds} rounds"
     return (
-        f"{experiment.algorithm.name} on {experiment.data.source.title}, seed {experiment.run.seed}: "
-        f"{rounds} in {summary.seconds:.1f} s, test accuracy {summary.final.test_accuracy:.2%}, "
+        f"{caption(experiment)}: {rounds} in {summary.seconds:.1f} s, test accuracy {summary.final.test_accuracy:.2%}, "
         f"at best {summary.best.test_accuracy:.2%} in round {summary.best.round}"
     )
 

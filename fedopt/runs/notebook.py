@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from fedopt.imports import load_attribute
+from fedopt.runs.display import caption
 from fedopt.runs.history import RoundRecord
 from fedopt.runs.runner import Observer
 from fedopt.runs.sparkline import COLOR, chart
+from fedopt.runs.view import RunView
 
 INTERVAL = 0.15
 """Seconds between two drawings."""
@@ -88,7 +90,10 @@ class NotebookProgress:
         self._accuracies: list[tuple[float, float]] = []
         self._round = self._first = 0
         self._rounds, self._began = 1, time.perf_counter()
-        self._loss = ""
+        self._loss = self._caption = ""
+
+    def begin(self, run: RunView) -> None:
+        self._caption = f"{caption(run.experiment)}: "
 
     def started(self, directory: Path, rounds_done: int, rounds: int) -> None:
         self._round = self._first = rounds_done
@@ -119,5 +124,6 @@ class NotebookProgress:
         return [part for part in (accuracy, self._loss) if part]
 
     def _draw(self, text: str) -> None:
+        text = self._caption + text
         curve = chart(self._accuracies, self._rounds)
         self._canvas.draw(bar(self._round / self._rounds, text, curve, self._notes), text)

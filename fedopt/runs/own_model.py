@@ -52,21 +52,25 @@ def _parts(model: Model) -> tuple[Module, dict[str, str]]:
     return module, {"loss": loss if isinstance(loss, str) else remember(loss)}
 
 
+def _of_run(directory: Path) -> Experiment:
+    return read_run_experiment(directory, [])
+
+
 @contextmanager
-def resuming_with(directory: Path, model: Model | None) -> Iterator[None]:
+def resuming_with(directory: Path, model: Model | None, read: Callable[[Path], Experiment] = _of_run) -> Iterator[None]:
     """While this lasts, the run in this directory finds its model: the same module or function, or one like it.
 
     A module may have other weights than at the start: those of the run are used. InvalidExperiment if the run was begun
-    with another model.
+    with another model. `read` reads the experiment of a run directory.
     """
-    found = None if model is None else _begun_with(directory, model)
+    found = None if model is None else _begun_with(directory, model, read)
     yield
     del found  # experiments that were read meanwhile hold it, too
 
 
-def _begun_with(directory: Path, pair: Model) -> OwnModel:
+def _begun_with(directory: Path, pair: Model, read: Callable[[Path], Experiment]) -> OwnModel:
     model, loss = _parts(pair)  # before the experiment is read, which names the loss
-    begun = read_run_experiment(directory, []).model
+    begun = read(directory).model
     if not isinstance(begun, OwnModel):
         raise InvalidExperiment(f"{directory} was begun with {begun.name}, which it builds itself; leave out model=")
     given = OwnModel.of(model, **loss)

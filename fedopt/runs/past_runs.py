@@ -27,6 +27,9 @@ DIVERGED = "diverged: "
 SEARCH = "search"
 """In a study's directory: the runs of its hyperparameter search."""
 
+OF_TRACKERS = {"mlartifacts", "mlruns", "wandb"}
+"""Folders in which MLflow and Weights & Biases keep copies of a run's files."""
+
 
 @dataclass(frozen=True)
 class PastRun:
@@ -113,6 +116,7 @@ def _runs_below(place: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(place):
         # Runs are not nested, a draft is no run yet, and the runs of a study's search are not its results.
         hidden = set(folders) if "experiment.toml" in files else {SEARCH} if "study.toml" in files else set()
+        hidden |= OF_TRACKERS
         folders[:] = sorted(name for name in folders if name not in hidden and not name.startswith("."))
         if "experiment.toml" in files:
             yield Path(folder)

@@ -15,6 +15,11 @@ from fedopt.data.own import Data
 from fedopt.experiment.experiment import Experiment
 from fedopt.imports import load_attribute
 from fedopt.runs.compare import Comparison
+from fedopt.runs.observers import AnyObserver
+from fedopt.runs.own_model import Model
+
+ObserversOfRun = Callable[[str], Sequence[AnyObserver]]
+"""A function of a run's name, one of `Study.names`, that returns the run's observers."""
 
 
 class StudyResult(Comparison, Protocol):
@@ -81,16 +86,31 @@ class Study:
         retry: bool = False,
         progress: bool | None = None,
         data: Data | None = None,
+        model: Model | None = None,
+        observers: ObserversOfRun | None = None,
     ) -> StudyResult:
         """Runs what is left of the study, and writes its tables and its page.
 
         `out` is the study's directory, new or to continue: finished runs are skipped, interrupted ones resumed; runs
         that failed are repeated with `retry`. By default it is a new one in runs/. `jobs` is the number of worker
-        processes, by default one per core; runs on `data`, or with classes of a notebook, are made in this process
-        instead, one after the other. `progress` is that of `fedopt.run`.
+        processes, by default one per core; runs with `data`, `model` or `observers`, or with classes of a notebook, are
+        made in this process instead, one after the other. `progress`, `data` and `model` are those of `fedopt.run`. All
+        runs start at the weights of a module that is passed.
+
+        `observers` is called with the name of each run that is begun or resumed, those of a search included, and
+        returns the run's observers: `lambda name: [fedopt.tracking.MLflow()]`. Each run needs objects of its own.
         """
         make = cast(
-            Callable[[Study, Path | None, int | None, bool, bool | None, Data | None], StudyResult],
+            Callable[..., StudyResult],
             load_attribute("simulations.study.in_python:run"),
         )
-        return make(self, None if out is None else Path(out), jobs, retry, progress, data)
+        return make(
+            self,
+            None if out is None else Path(out),
+            jobs=jobs,
+            retry=retry,
+            progress=progress,
+            data=data,
+            model=model,
+            observers=observers,
+        )

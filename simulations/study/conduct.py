@@ -18,6 +18,7 @@ from fedopt.errors import InvalidExperiment, NotStored
 from fedopt.runs.checkpoint import changes_between
 from fedopt.runs.directory import RunDirectory
 from fedopt.runs.past_runs import DIVERGED, FAILURE, read_failure, read_run
+from fedopt.runs.study import ObserversOfRun
 from fedopt.storage.files import replace_file, storing
 from simulations.results import PLAN, Plan, PlannedLabels
 from simulations.study.checks import checked
@@ -57,11 +58,19 @@ class Outcome:
 
 
 def conduct(
-    study: Study, name: str, out: Path, jobs: int, retry: bool, watcher: Watcher, track: Sequence[str] = ()
+    study: Study,
+    name: str,
+    out: Path,
+    jobs: int,
+    retry: bool,
+    watcher: Watcher,
+    track: Sequence[str] = (),
+    observers: ObserversOfRun | None = None,
 ) -> Outcome:
     """Runs what is left of the study, with results in `out`, in `jobs` worker processes or, if that is 0, in this one.
 
-    `track` names the trackers of each run. Raises InvalidExperiment before anything is run if the study is invalid.
+    `track` names the trackers of each run; `observers` has an effect in this process only. Raises InvalidExperiment
+    before anything is run if the study is invalid.
     """
     plan = checked(study)  # before anything is written or run
     points, searches = plan.combinations, plan.searches
@@ -69,7 +78,7 @@ def conduct(
     _check_same(plan.first, out)
     _write_study(out, study)
     outcome = Outcome()
-    with Workers(jobs, track) if jobs else nullcontext(ThisProcess(track)) as workers:
+    with Workers(jobs, track) if jobs else nullcontext(ThisProcess(track, observers)) as workers:
         if searches:
             _run_all("search", plan.first, out, workers, retry, watcher, outcome)
             if outcome.interrupted:

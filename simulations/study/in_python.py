@@ -19,9 +19,11 @@ from fedopt.experiment.file import as_sections
 from fedopt.explain import explain
 from fedopt.family import Family
 from fedopt.imports import place_of
+from fedopt.models.own import OwnModel
 from fedopt.runs import study as facade
 from fedopt.runs.notebook import in_notebook
 from fedopt.runs.own_data import with_data
+from fedopt.runs.own_model import Model, with_model
 from fedopt.runs.runner import Interrupted
 from fedopt.section import Section
 from simulations.report.inline import InlineReport
@@ -53,20 +55,29 @@ def names(given: facade.Study) -> list[str]:
 def run(
     given: facade.Study,
     out: Path | None,
+    *,
     jobs: int | None,
     retry: bool,
     progress: bool | None,
     data: Data | None,
+    model: Model | None,
+    observers: facade.ObserversOfRun | None,
 ) -> StudyReport:
-    study = study_of(given, with_data(given.base, data))
+    if observers is not None and not callable(observers):
+        raise InvalidExperiment(
+            "observers=: a study takes a function of a run's name that returns the run's observers, for example "
+            "lambda name: [fedopt.tracking.MLflow()]"
+        )
+    base = with_model(with_data(given.base, data), model)  # holds the module until all runs have ended
+    study = study_of(given, base)
     plan = checked(study)
     name = given.title or "study"
     out = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-study"
     watcher = _watcher(progress)
     for note in plan.notes:
         watcher.note(note)
-    here = any(_is_of_this_process(run.experiment) for run in plan.first)
-    outcome = conduct(study, name, out, 0 if here else jobs or cores(), retry, watcher)
+    here = observers is not None or any(_is_of_this_process(run.experiment) for run in plan.first)
+    outcome = conduct(study, name, out, 0 if here else jobs or cores(), retry, watcher, observers=observers)
     if outcome.interrupted:
         raise Interrupted(f"the study is stopped; Study.run({str(out)!r}) continues it")
     return StudyReport(write_results(out), out, outcome.failures)
@@ -149,8 +160,11 @@ def _watcher(progress: bool | None) -> Watcher:
 
 
 def _is_of_this_process(experiment: Experiment) -> bool:
-    """Whether no other process could run it: it has arrays of this one, or code of its notebook or script."""
-    return any(part.name == "memory" or type(part).__module__ == "__main__" for part in _members(experiment))
+    """Whether no other process could run it: it has arrays, a model or classes of this one."""
+    return any(
+        part.name == "memory" or isinstance(part, OwnModel) or type(part).__module__ == "__main__"
+        for part in _members(experiment)
+    )
 
 
 def _members(section: Section) -> Iterator[Family]:

@@ -22,8 +22,10 @@ from types import ModuleType
 from fedopt.errors import Diverged, FedoptError, NotStored
 from fedopt.experiment.experiment import Experiment
 from fedopt.runs.history import RoundRecord
+from fedopt.runs.observers import AnyObserver, Observers
 from fedopt.runs.past_runs import DIVERGED
 from fedopt.runs.runner import Interrupted, Observer
+from fedopt.runs.study import ObserversOfRun
 from fedopt.tracking import trackers
 from simulations import embedded
 
@@ -137,12 +139,14 @@ class Workers:
 class ThisProcess:
     """Stands in for `Workers` where runs need what only this process has: it carries them out one after the other."""
 
-    def __init__(self, track: Sequence[str] = ()) -> None:
-        self._track = track
+    def __init__(self, track: Sequence[str] = (), observers: ObserversOfRun | None = None) -> None:
+        self._track, self._observers = track, observers
 
     def carry_out(self, tasks: Sequence[Task], on_report: OnReport) -> None:
         for task in tasks:
-            on_report(task, carry_out(task, Forwarder(task, on_report), self._track))
+            own = [] if self._observers is None else self._observers(task.name)
+            Observers(own)  # here and not in the run, because what is wrong with them is no failure of the run
+            on_report(task, carry_out(task, Forwarder(task, on_report), self._track, own))
 
 
 class Forwarder:
@@ -215,10 +219,10 @@ def _without_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def carry_out(task: Task, reporter: Observer, track: Sequence[str] = ()) -> Ended:
+def carry_out(task: Task, reporter: Observer, track: Sequence[str] = (), more: Sequence[AnyObserver] = ()) -> Ended:
     """Starts or resumes the run and returns how it ended; no exception leaves it."""
     try:
-        observers = [*trackers(track), reporter]
+        observers = [*trackers(track), *more, reporter]
         if task.resume:
             embedded.resume(task.path, [f"run.rounds={task.experiment.run.rounds}"], observers)
         else:

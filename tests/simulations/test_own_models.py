@@ -120,6 +120,27 @@ def test_another_process_resumes_it_with_a_module_of_the_same_class(whole: fedop
     assert fedopt.resume(tmp_path / "run", ["run.rounds=3"], model=other).summary.weights_sha256 == expected
 
 
+def test_another_process_loads_it_with_a_module_of_the_same_class(tmp_path: Path) -> None:
+    weights = fedopt.run(small(1), tmp_path / "run", model=Net(8)).summary.weights_sha256
+    gc.collect()
+    with pytest.raises(InvalidExperiment, match=r"as fedopt\.load\(directory, model=\.\.\.\) or fedopt\.resume"):
+        fedopt.load(tmp_path / "run").model()
+    loaded = fedopt.load(tmp_path / "run", model=Net(8))
+    gc.collect()
+    model = loaded.model()
+    assert isinstance(model, Net)
+    assert fingerprint(model.state_dict()) == weights
+    with pytest.raises(InvalidExperiment, match=r"it is not the .*:Net that the run began with"):
+        fedopt.load(tmp_path / "run", model=Net(9))
+    with pytest.raises(InvalidExperiment, match=r"was begun with .*:Net, and model= is torch.*:Linear"):
+        fedopt.load(tmp_path / "run", model=nn.Linear(64, 10))
+    with pytest.raises(InvalidExperiment, match="was begun with a model alone, and model= has nll_loss"):
+        fedopt.load(tmp_path / "run", model=(Net(8), "nll_loss"))
+    fedopt.run(small(1).replace(model={"name": "logistic"}), tmp_path / "built")
+    with pytest.raises(InvalidExperiment, match="was begun with logistic, which it builds itself; leave out model="):
+        fedopt.load(tmp_path / "built", model=Net(8))
+
+
 def test_a_function_makes_the_model_of_the_data(tmp_path: Path) -> None:
     named = fedopt.run(small().replace(model=f"{__name__}:make"), tmp_path / "named")
     given = fedopt.run(small(), tmp_path / "given", model=make)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import fedopt
-from fedopt.runs.notebook import bar, displays, in_notebook
+from fedopt.runs.notebook import NotebookProgress, bar, displays, in_notebook
 from fedopt.runs.progress import PlainProgress
 from fedopt.runs.sparkline import MARGIN, MOST_POINTS, chart, sparkline
 
@@ -80,6 +80,14 @@ def test_a_history_has_a_row_for_each_measure(history: fedopt.History) -> None:
     assert [first, last] == [f"{accuracies[0]:.2%}", f"{accuracies[-1]:.2%}"]
     assert [lowest, highest] == [f"{min(accuracies):.2%}", f"{max(accuracies):.2%}"]
     assert rows["test_accuracy"][1].find("svg/polyline") is not None
+
+
+def test_the_bar_of_a_notebook_says_which_run_it_is(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    experiment = fedopt.Experiment(algorithm={"name": "scaffold"}, run={"rounds": 2, "seed": 7, "workers": 1})
+    fedopt.run(experiment, tmp_path / "run", [NotebookProgress()])
+    shown = capfd.readouterr().out  # without a kernel, IPython prints what it would display
+    assert ">scaffold on digits, seed 7: round 0 of 2</div>" in shown
+    assert "'text/plain': 'scaffold on digits, seed 7: 2 rounds in " in shown
 
 
 def test_a_script_is_silent_unless_it_asks_for_progress(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

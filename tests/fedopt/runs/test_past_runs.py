@@ -112,8 +112,12 @@ def test_places_without_runs_are_told(tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
-def test_runs_are_found_below_and_searches_are_not(finished: Path, tmp_path: Path) -> None:
-    for name in ("study/b", "study/a", "study/search/x", ".c.draft", "other/search/y"):
+COPIES = ("mlartifacts/1/0a/artifacts", "mlruns/1/0a/artifacts", "study/a/wandb/x", "study/wandb/x")
+"""Where MLflow and Weights & Biases keep copies of a run's files."""
+
+
+def test_runs_are_found_below_and_neither_searches_nor_copies_are(finished: Path, tmp_path: Path) -> None:
+    for name in ("study/b", "study/a", "study/search/x", ".c.draft", "other/search/y", *COPIES):
         shutil.copytree(finished, tmp_path / name)
     (tmp_path / "study" / "study.toml").write_text("")
     found = [str(path.relative_to(tmp_path)) for path in find_runs([tmp_path, tmp_path / "study"])]

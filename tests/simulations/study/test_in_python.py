@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 import fedopt
 from fedopt.algorithms.scaffold import Scaffold
@@ -161,6 +162,42 @@ def test_a_study_runs_on_arrays_in_this_process(tmp_path: Path, capfd: pytest.Ca
     assert "[2/2] lr0.1-seed1: done" in capfd.readouterr().err
     alone = fedopt.run(base.model_copy(update={"local": {"lr": 0.1}}), tmp_path / "alone", data=data)
     assert result.runs[0]["test_accuracy"] == alone.summary.final.test_accuracy
+
+
+def test_all_runs_of_a_study_start_at_the_module_that_is_passed(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    margin = nn.MultiMarginLoss(margin=2.0)
+    base = fedopt.Experiment(data={"clients": 6}, run={"rounds": 1, "cohort": 3, "workers": 1})
+    study = fedopt.Study(base, axes={"algorithm.name": ["fedavg", "scaffold"]}, seeds=1)
+    result = study.run(tmp_path / "out", model=(net, margin))
+    assert result.failures == {}
+    for name, row in zip(["fedavg", "scaffold"], result.runs, strict=True):
+        own = base.replace(algorithm=name)
+        alone = fedopt.run(own, tmp_path / name, model=(net, margin)).summary
+        assert row["test_accuracy"] == alone.final.test_accuracy
+        assert fedopt.load(tmp_path / "out" / f"{name}-seed0").summary.weights_sha256 == alone.weights_sha256
+    more = fedopt.Study(base, axes=study.axes, seeds=2).run(tmp_path / "out", model=(net, margin))
+    assert len(more.runs) == 4
+    with pytest.raises(InvalidExperiment, match=r"is a run of another study: model\.sha256 was"):
+        study.run(tmp_path / "out", model=(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), margin))
+    with pytest.raises(InvalidExperiment, match=r"model=: it must be a torch\.nn\.Module"):
+        study.run(tmp_path / "new", model=3)  # type: ignore[arg-type]
+    assert not (tmp_path / "new").exists()
+
+
+def test_each_run_of_a_study_has_its_observers(tmp_path: Path) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def observers(name: str) -> list[object]:
+        return [lambda record: seen.append((name, record.round))]
+
+    study = fedopt.Study(BASE, axes={"algorithm.name": ["fedavg", "scaffold"]}, seeds=1)
+    with pytest.raises(InvalidExperiment, match=r"observers=: a study takes a function of a run's name"):
+        study.run(tmp_path / "out", observers=[print])  # type: ignore[arg-type]
+    with pytest.raises(InvalidExperiment, match="observers: int is no function"):
+        study.run(tmp_path / "out", observers=lambda name: [3])
+    assert study.run(tmp_path / "out", observers=observers).failures == {}
+    assert seen == [(name, round_) for name in study.names for round_ in (1, 2)]
 
 
 def test_a_run_that_fails_is_named_and_the_others_count(tmp_path: Path) -> None:
