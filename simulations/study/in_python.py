@@ -71,6 +71,8 @@ def run(
     base = with_model(with_data(given.base, data), model)  # holds the module until all runs have ended
     study = study_of(given, base)
     plan = checked(study)
+    if model is not None and not any(isinstance(run.experiment.model, OwnModel) for run in plan.first):
+        raise InvalidExperiment("model=: no run of the study has it, because an axis sets model.name; leave out one")
     name = given.title or "study"
     out = out or Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-study"
     watcher = _watcher(progress)
