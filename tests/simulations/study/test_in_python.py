@@ -182,7 +182,7 @@ def test_all_runs_of_a_study_start_at_the_module_that_is_passed(tmp_path: Path) 
         study.run(tmp_path / "out", model=(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), margin))
     with pytest.raises(InvalidExperiment, match=r"model=: it must be a torch\.nn\.Module"):
         study.run(tmp_path / "new", model=3)  # type: ignore[arg-type]
-    with pytest.raises(InvalidExperiment, match="model=: no run of the study has it, because an axis sets model.name"):
+    with pytest.raises(InvalidExperiment, match="model=: no run of the study has it, because"):
         fedopt.Study(base, axes={"model.name": ["mlp", "logistic"]}).run(tmp_path / "new", model=net)
     assert not (tmp_path / "new").exists()
 
