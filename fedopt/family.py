@@ -31,6 +31,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from fedopt.hooks import misspelled_hook
 from fedopt.imports import place_of, remember
 from fedopt.registry import Registry, UnknownName, nearest
 from fedopt.section import Section, wrong
@@ -45,6 +46,8 @@ class Family(Section):
     """
 
     registry: ClassVar[Registry]
+    refuses_misspelled_hooks: ClassVar[bool] = False
+    """Whether a method whose name resembles one of the base's is a mistake; see `fedopt.hooks`."""
     name: str = ""
 
     @model_validator(mode="after")
@@ -61,6 +64,16 @@ class Family(Section):
                 raise wrong("name", f"{type(self).__name__} has more than one name; give one of {', '.join(names)}")
             object.__setattr__(self, "name", names[0] if names else place_of(type(self)))
             remember(type(self))
+        return self
+
+    @model_validator(mode="after")
+    def _hooks_are_known(self) -> Self:
+        if self.refuses_misspelled_hooks:
+            base = next(owner for owner in reversed(type(self).__mro__) if "registry" in vars(owner))
+            found = misspelled_hook(type(self), base)
+            if found is not None:
+                told = f"{type(self).__name__} has a method {found[0]}, which fedopt never calls"
+                raise wrong("name", f"{told}; did you mean {found[1]}? (begin the name of a method of your own with _)")
         return self
 
     @property

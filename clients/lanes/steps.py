@@ -12,6 +12,7 @@ from clients.lanes.backends import LaneGradients, PerturbedGradients, PerturbsIn
 from clients.lanes.batches import LaneBatch, LaneBatches
 from clients.lanes.recording import Record, Recordings
 from fedopt.algorithms.base import Algorithm
+from fedopt.algorithms.shapes import check_rows, refuse_corrected
 from fedopt.errors import InvalidExperiment
 from fedopt.optimizers.base import Gradient, subtract
 from fedopt.optimizers.local import LocalSettings
@@ -55,6 +56,7 @@ class LocalSteps:
         if self._sums is not None:
             self._sums[:lanes].zero_()
         shift = self._algorithm.shift(local)
+        check_rows(self._algorithm, "shift", shift, self._gradients.theta[:lanes].shape)
         if self._displacement is not None:
             self._displacement[:lanes].zero_()
             self._origin = x if self._recordings is None else self._at_fixed_address("the origin", x)
@@ -179,6 +181,8 @@ class CorrectedGradient(Gradient):
         self._first = False
         y = self._gradients.theta[: self._batch.active]
         corrected = self._algorithm.correct(self.raw, y, self._local)
+        if getattr(corrected, "shape", None) != y.shape:  # it would be broadcast
+            refuse_corrected(self._algorithm, corrected, y.shape)
         if self._clip is None:
             return corrected
         norms = torch.linalg.vector_norm(corrected, dim=1, keepdim=True)

@@ -23,6 +23,7 @@ from clients.lanes.steps import LocalSteps, RoundStart, StepsTaken
 from clients.stacked.products import in_one_thread, rounding
 from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.local_work import Finished, LocalWork, OnDemand
+from fedopt.algorithms.shapes import check_prepared, check_rows
 from fedopt.data.batches import BatchPlan, plan_batches
 from fedopt.drift.gradients import GRADIENT
 from fedopt.optimizers.local import LocalSettings
@@ -135,11 +136,13 @@ class LaneTrainer:
         x, down = packing.pack(broadcast.x), packing.pack_all(broadcast.down)
         state = {name: packing.pack_each([job.state[name] for job in jobs]) for name in jobs[0].state}
         start = algorithm.start(x, down, state)
+        check_rows(algorithm, "start", start, theta.shape)
         theta.copy_(x if start is None else start)
         batches = self._batches(jobs, [self._plan(broadcast, job) for job in jobs], width)
 
         self._gradients.losses()  # discards those of a round that failed midway
         prepared = algorithm.begin(x, down, state)
+        check_prepared(algorithm, prepared, theta.shape)
         clients = [job.order.client for job in jobs]
         if self._draws is not None:
             self._draws.begin(broadcast.round, clients, Pass.STEPS)

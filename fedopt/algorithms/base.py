@@ -63,6 +63,7 @@ class Algorithm(Family, ABC):
     """Base of all algorithms; its fields are the keys of the experiment's [algorithm] section."""
 
     registry: ClassVar[Registry] = ALGORITHMS
+    refuses_misspelled_hooks: ClassVar[bool] = True
     server_lr: float = Field(1.0, gt=0)
     """The factor of the mean update in the step of the global model."""
     weighting: Weighting = "samples"

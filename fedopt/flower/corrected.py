@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedopt.algorithms.base import Algorithm
+from fedopt.algorithms.shapes import refuse_corrected
 from fedopt.errors import InvalidExperiment
 from fedopt.vectors.layout import Layout, Vectors
 
@@ -69,7 +70,10 @@ class CorrectedSteps:
         corrected = raw
         if self._changes:
             y = self._flat([parameter.detach() for parameter in self._parameters])
-            corrected = self._algorithm.correct(raw[None], y[None], self.prepared)[0]
+            rows = self._algorithm.correct(raw[None], y[None], self.prepared)
+            if getattr(rows, "shape", None) != y[None].shape:  # it would be broadcast
+                refuse_corrected(self._algorithm, rows, y[None].shape)
+            corrected = rows[0]
         if self._clip is not None:
             norm = torch.linalg.vector_norm(corrected)
             corrected = corrected * torch.clamp(self._clip / (norm + 1e-6), max=1.0)  # as clip_grad_norm_ does

@@ -102,6 +102,7 @@ class Optimizer(Family, ABC):
     """Base of all local optimizers; its fields are keys of the experiment's [local] section."""
 
     registry: ClassVar[Registry] = OPTIMIZERS
+    refuses_misspelled_hooks: ClassVar[bool] = True
 
     @abstractmethod
     def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:

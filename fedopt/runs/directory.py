@@ -18,6 +18,7 @@ import errno
 import fcntl
 import itertools
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -174,10 +175,18 @@ def read_run_experiment(path: Path, overrides: list[str]) -> Experiment:
 
 def _names(experiment: Experiment) -> Iterator[Path]:
     """An endless series of names in runs/ for a run that starts now."""
-    name = f"{datetime.now():%Y%m%d-%H%M%S}-{experiment.data.source.name}-{experiment.algorithm.name}"
+    members = (experiment.data.source.name, experiment.algorithm.name)
+    name = "-".join([f"{datetime.now():%Y%m%d-%H%M%S}", *map(_file_name, members)])
     yield Path("runs") / name
     for number in itertools.count(2):
         yield Path("runs") / f"{name}-{number}"
+
+
+def _file_name(member: str) -> str:
+    """The name of a member without its module or library, in characters that every file system takes."""
+    _, colon, own = member.rpartition(":")
+    bare = own.rpartition(".")[2] if colon else own  # of a class within a class or a function, its own name
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", bare).strip("-.") or "own"
 
 
 def _make(path: Path, experiment: Experiment) -> None:

@@ -30,10 +30,11 @@ from torch import Tensor
 
 from clients.lanes.sending import Delivered
 from clients.lanes.training import Job
-from fedopt.errors import FedoptError, RunStopped
+from fedopt.errors import RunStopped
 from fedopt.round.federation import Broadcast, Numbers, WorkOrder
 from fedopt.runs.interruption import uninterrupted
 from fedopt.vectors.layout import Vectors
+from simulations.workers.failure import Failure
 from simulations.workers.shared_memory import shared_rows
 
 AHEAD = 2
@@ -203,8 +204,8 @@ class WorkerPool:
                 continue
             number, outcome = answer
             group = worker.groups.pop(number)
-            if isinstance(outcome, Exception):
-                raise outcome
+            if isinstance(outcome, Failure):
+                outcome.raise_again()
             done.append((group, outcome))
         return done
 
@@ -254,9 +255,9 @@ class WorkerPool:
                 os._exit(0)  # the parent is gone, or has closed the pool
             try:
                 trainer = trainer or self._make_trainer()
-                outcome: list[Report] | Exception = self._train(trainer, group)
+                outcome: list[Report] | Failure = self._train(trainer, group)
             except Exception as error:  # raised again by the parent
-                outcome = _portable(error)
+                outcome = Failure.of(error)
             try:
                 pipe.send((group.number, outcome))
             except OSError:
@@ -315,10 +316,3 @@ def _collect_garbage_between_groups() -> None:
     """Garbage is collected between task groups; objects from before the fork are never looked at."""
     gc.freeze()
     gc.disable()
-
-
-def _portable(error: Exception) -> Exception:
-    """The error if it can be pickled, or one with the same message."""
-    if isinstance(error, FedoptError):
-        return error
-    return RuntimeError(f"{type(error).__name__} in a worker process: {error}")

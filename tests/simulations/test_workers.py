@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import pickle
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from itertools import combinations
 from multiprocessing.connection import Connection
@@ -22,13 +26,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 import fedopt
+from fedopt.algorithms.fedavg import FedAvg
 from fedopt.errors import InvalidExperiment, RunStopped
 from fedopt.round.federation import WorkOrder
 from fedopt.runs.runner import Interrupted
+from fedopt.vectors.layout import Vectors
 from simulations.benchmarks.choices import OPTIMIZERS
 from simulations.benchmarks.engine import Bench
 from simulations.lane_groups import side_by_side
 from simulations.workers import shared_memory as memory
+from simulations.workers.failure import Failure
 from tests.processes import descendants
 
 
@@ -152,6 +159,29 @@ def test_what_a_worker_raises_is_raised_here(tmp_path: Path) -> None:
     broken = experiment(workers=2, sections={"model": {"name": "tests.simulations.test_workers:faulty"}})
     with pytest.raises(RuntimeError, match="ValueError in a worker process: this model is broken"):
         fedopt.run(broken, tmp_path / "run")
+
+
+class Slipped(FedAvg):
+    """Looks up what `begin` did not prepare."""
+
+    def correct(self, gradient: torch.Tensor, y: torch.Tensor, prepared: Vectors) -> torch.Tensor:
+        return gradient + y - prepared["x"]
+
+
+def test_a_bug_in_an_own_algorithm_is_raised_with_its_line_and_the_workers_traceback(tmp_path: Path) -> None:
+    line = inspect.getsourcelines(Slipped.correct)[1] + 1
+    place = re.escape(f"KeyError in a worker process: 'x' ({__file__}, line {line}, in correct)")
+    with pytest.raises(RuntimeError, match=place) as raised:
+        fedopt.run(experiment(workers=2, sections={"algorithm": Slipped()}), tmp_path / "run")
+    shown = "".join(traceback.format_exception(raised.value))
+    assert 'gradient + y - prepared["x"]' in shown
+    assert "clients/lanes/steps.py" in shown
+
+
+def test_a_refusal_of_fedopts_own_comes_back_from_a_worker_as_it_is() -> None:
+    with pytest.raises(InvalidExperiment, match=r"^one sentence$") as raised:
+        pickle.loads(pickle.dumps(Failure.of(InvalidExperiment("one sentence")))).raise_again()
+    assert raised.value.__cause__ is None
 
 
 def test_workers_are_gone_after_a_run(tmp_path: Path) -> None:
