@@ -46,6 +46,7 @@ LAYERS = [
         "explain",
         "section",
         "family",
+        "hooks",
         "imports",
         "errors",
         "logs",

@@ -37,10 +37,6 @@ class Returning(FedAvg):
     hook: str = "correct"
     _value: Callable[[Tensor], Any]
 
-    def __init__(self, hook: str, value: Callable[[Tensor], Any]) -> None:
-        super().__init__(hook=hook)
-        self._value = value
-
     def start(self, x: Tensor, down: Vectors, state: Vectors) -> Tensor | None:
         rows: Tensor | None = self._value(x.expand(3, -1)) if self.hook == "start" else None
         return rows
@@ -59,7 +55,9 @@ class Returning(FedAvg):
 
 def rounds(hook: str, value: Callable[[Tensor], Any]) -> Tensor:
     """x after a round of three clients."""
-    state, _, _ = next(Quadratics.random(3).play(Returning(hook, value), LOCAL, 3))
+    algorithm = Returning(hook=hook)
+    algorithm._value = value
+    state, _, _ = next(Quadratics.random(3).play(algorithm, LOCAL, 3))
     return state.x
 
 
@@ -91,10 +89,11 @@ def test_a_shape_that_would_be_broadcast_is_refused(hook: str, value: Callable[[
 def test_rows_and_one_vector_for_all_lanes_are_taken() -> None:
     plain, _, _ = next(Quadratics.random(3).play(FedAvg(), LOCAL, 3))
     assert torch.equal(rounds("correct", lambda rows: rows), plain.x)
-    for value in (lambda rows: rows, lambda rows: rows[:1], lambda rows: rows[0]):
-        assert torch.equal(rounds("start", value), plain.x)
-        assert torch.equal(rounds("shift", lambda rows, value=value: 0 * value(rows)), plain.x)
-        assert torch.equal(rounds("begin", value), plain.x)
+    for hook in ("start", "begin"):
+        for value in (lambda rows: rows, lambda rows: rows[:1], lambda rows: rows[0]):
+            assert torch.equal(rounds(hook, value), plain.x)
+    for nothing in (lambda rows: 0 * rows, lambda rows: 0 * rows[:1], lambda rows: 0 * rows[0]):
+        assert torch.equal(rounds("shift", nothing), plain.x)
     assert torch.equal(rounds("begin", lambda rows: rows.sum(1, keepdim=True)), plain.x)
 
 
