@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fedopt.errors import InvalidExperiment
+from fedopt.shadowing import PACKAGES, shadowed
 
 _allowed: ContextVar[frozenset[str] | None] = ContextVar("allowed", default=None)
 _reading_only: ContextVar[bool] = ContextVar("reading only", default=False)
@@ -49,6 +50,8 @@ def optional(module: str, needs: str, extra: str) -> Any:
 def load_attribute(place: str) -> object:
     """Imports `package.module:attribute`."""
     module, _, attribute = place.partition(":")
+    if module.partition(".")[0] in PACKAGES and (sentence := shadowed(runs_the_command=False)) is not None:
+        raise InvalidExperiment(sentence)
     found: object = importlib.import_module(module)
     for part in attribute.split("."):
         found = getattr(found, part)

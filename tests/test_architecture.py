@@ -45,6 +45,7 @@ LAYERS = [
         "registry",
         "explain",
         "section",
+        "shadowing",
         "family",
         "hooks",
         "imports",

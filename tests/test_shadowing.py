@@ -78,3 +78,17 @@ def test_files_of_other_names_are_none_of_its_business(tmp_path: Path) -> None:
     (tmp_path / "servers.py").write_text(BOOBY_TRAP)
     (tmp_path / "clients").mkdir()  # a folder of data, in front of a package with an __init__.py
     assert run(sys.executable, "-m", "fedopt", "--help", cwd=tmp_path).returncode == 0
+
+
+def test_a_script_beside_such_a_file_is_told_in_one_sentence(tmp_path: Path) -> None:
+    """A script's folder is first on its path, as a notebook's is."""
+    (tmp_path / "clients.py").write_text(BOOBY_TRAP)
+    script = tmp_path / "train.py"
+    script.write_text("import fedopt\nfedopt.run(fedopt.Experiment(run={'rounds': 1}))\n")
+    done = run(sys.executable, str(script), cwd=tmp_path)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.endswith(
+        f"InvalidExperiment: {tmp_path / 'clients.py'} would be imported in place of fedopt's own package clients; "
+        "rename it, or run from another folder"
+    )
+    assert done.returncode == 1

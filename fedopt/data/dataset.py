@@ -34,13 +34,21 @@ class Dataset:
     @property
     def notes(self) -> list[str]:
         """Sentences about properties of the data that the user may not know."""
-        held = [torch.bincount(y.cpu(), minlength=self.classes) for y in (self.y_train, self.y_test)]
-        untested = torch.nonzero((held[0] > 0) & (held[1] == 0)).flatten().tolist()
-        if not untested:
-            return []
-        names = ", ".join(str(self.class_names[label] if self.class_names else label) for label in untested[:10])
-        more = f" and {len(untested) - 10} more" if len(untested) > 10 else ""
-        return [f"the test set has no sample of class {names}{more}: nothing is measured there"]
+        train, test = (torch.bincount(y.cpu(), minlength=self.classes) > 0 for y in (self.y_train, self.y_test))
+        notes = []
+        if untested := self._named(train & ~test):
+            notes.append(f"the test set has no sample of class {untested}: nothing is measured there")
+        if unseen := self._named(test & ~train):
+            notes.append(
+                f"the training set has no sample of class {unseen}, and the test set has: no model can learn it"
+            )
+        return notes
+
+    def _named(self, chosen: Tensor) -> str:
+        """The names of the chosen classes, a mask [classes]; "" for none."""
+        labels = torch.nonzero(chosen).flatten().tolist()
+        names = ", ".join(str(self.class_names[label] if self.class_names else label) for label in labels[:10])
+        return names + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Dataset:
         return replace(

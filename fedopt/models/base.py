@@ -49,6 +49,11 @@ class ModelFamily(Family, ABC):
             raise wrong("loss", str(error)) from error
         return self
 
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return self.name
+
     def outside_names(self) -> set[str]:
         names = super().outside_names()
         return names if self.loss is None or not LOSSES.is_outside(self.loss) else {*names, self.loss}

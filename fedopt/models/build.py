@@ -22,9 +22,9 @@ def build_model(
     with isolated(seed, Purpose.WEIGHTS):
         module = family.build(sample_shape, classes)
         _refuse_what_cannot_be_federated(module, family)
-        _try_out(module, family.name, sample_shape, classes)
+        _try_out(module, family.title, sample_shape, classes)
     if family.weights is not None:
-        not_loaded = load_weights(module, family.weights, family.name)
+        not_loaded = load_weights(module, family.weights, family.title)
         if notes is not None:
             notes += not_loaded
     return module
@@ -36,7 +36,7 @@ def _instead_of_batch_norm(family: ModelFamily) -> str:
 
 
 def _refuse_what_cannot_be_federated(module: nn.Module, family: ModelFamily) -> None:
-    name = family.name
+    name = family.title
     for place, layer in module.named_modules():
         kind = type(layer).__name__
         if isinstance(layer, nn.modules.batchnorm._NormBase) and (

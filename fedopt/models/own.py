@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fedopt.errors import InvalidExperiment
 from fedopt.imports import place_of
 from fedopt.models.base import ModelFamily, Shape
+from fedopt.models.own_code import code_fingerprint
 from fedopt.section import wrong
 from fedopt.vectors.layout import fingerprint, state_of_module
 
@@ -29,7 +30,7 @@ class _Held:
     function: Callable[..., Any] | None
 
 
-_held: WeakValueDictionary[tuple[str, str], _Held] = WeakValueDictionary()
+_held: WeakValueDictionary[tuple[str, str, str], _Held] = WeakValueDictionary()
 
 
 class OwnModel(ModelFamily):
@@ -39,6 +40,8 @@ class OwnModel(ModelFamily):
     """The module's class or the function, as package.module:Name; __main__ is the notebook or session."""
     sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
     """Of the module's initial weights; empty for a function, whose weights follow from the run's seed."""
+    code: str = Field("", pattern="^([0-9a-f]{16})?$")
+    """Of the code that defines it: models of one name that differ are different models."""
     _own: _Held | None = PrivateAttr(None)
 
     @model_validator(mode="before")
@@ -50,24 +53,32 @@ class OwnModel(ModelFamily):
 
     @model_validator(mode="after")
     def _find(self) -> Self:
-        self._own = _held.get((self.kind, self.sha256))
+        self._own = _held.get((self.kind, self.sha256, self.code))
         return self
 
     @classmethod
-    def of(cls, model: object, **keys: Any) -> Self:
-        """For a module or a function; `keys` are further ones of [model]. InvalidExperiment if it is neither."""
+    def of(cls, model: object, code: str | None = None, **keys: Any) -> Self:
+        """For a module or a function; `keys` are further ones of [model]. InvalidExperiment if it is neither.
+
+        `code` is the fingerprint that a run which is resumed began with, whatever that of `model` is by now.
+        """
         if isinstance(model, nn.Module):
             own = _Held(deepcopy(model), None)  # the user's goes its own way
-            key = (place_of(type(model)), fingerprint(state_of_module(model)))
+            kind, sha256 = place_of(type(model)), fingerprint(state_of_module(model))
         elif callable(model):
-            own, key = _Held(None, model), (place_of(model), "")
+            own, kind, sha256 = _Held(None, model), place_of(model), ""
         else:
             raise InvalidExperiment(
                 f"model=: it must be a torch.nn.Module, or a function of sample_shape and classes that returns one, "
                 f"not {type(model).__name__}"
             )
-        _held[key] = own
-        return cls(kind=key[0], sha256=key[1], **keys)
+        code = code_fingerprint(model) if code is None else code
+        _held[kind, sha256, code] = own
+        return cls(kind=kind, sha256=sha256, code=code, **keys)
+
+    @property
+    def title(self) -> str:
+        return self.kind
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.__dict__ == other.__dict__

@@ -57,6 +57,11 @@ def run(
     >>> history = fedopt.run(fedopt.Experiment(run={"rounds": 20}), "runs/first", [print])    # doctest: +SKIP
     """
     Observers(observers)  # says what is wrong with them before the data are read
+    if not isinstance(experiment, Experiment):
+        raise InvalidExperiment(
+            f"experiment: it must be a fedopt.Experiment, not {type(experiment).__name__}; fedopt.Experiment(**it) "
+            "makes one of sections, and fedopt.Experiment.from_toml of a file"
+        )
     experiment = with_model(with_data(experiment, data, engine), model, engine)
     play = cast(Callable[[Experiment, Path | None, Sequence[AnyObserver]], History], _load(ENGINES, engine))
     return play(experiment, None if out is None else Path(out), [*observers, *displays(progress)])

@@ -156,7 +156,7 @@ def check_unused(path: Path) -> None:
         raise InvalidExperiment(f"--out {path} is a file; name a new directory")
     if path.is_dir() and any(path.iterdir()):
         if (path / "experiment.toml").exists():
-            how = f"continue it with --resume {shlex.quote(str(path))}"
+            how = f"continue it with --resume {shlex.quote(str(path))} (in Python, fedopt.resume), or name a new one"
             raise InvalidExperiment(f"--out {path} holds a run already; {how}")
         raise InvalidExperiment(f"--out {path} is not empty; name a new directory")
 

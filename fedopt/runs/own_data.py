@@ -49,6 +49,6 @@ def check_resumed_data(directory: Path, data: Data | None) -> None:
 def check_data(data: object) -> None:
     if not isinstance(data, Data):
         raise InvalidExperiment(
-            f"data=: it must be a fedopt.Data, not {type(data).__name__}; fedopt.Data(x_train, y_train, "
-            "x_test, y_test) makes one of arrays, and fedopt.Data.from_dataset of torch datasets"
+            f"data=: it must be a fedopt.Data, not {type(data).__name__}; fedopt.Data(x_train, y_train, x_test, "
+            "y_test) makes one of arrays, from_pandas of a DataFrame, and from_dataset of torch datasets"
         )

@@ -73,7 +73,7 @@ def _begun_with(directory: Path, pair: Model, read: Callable[[Path], Experiment]
     begun = read(directory).model
     if not isinstance(begun, OwnModel):
         raise InvalidExperiment(f"{directory} was begun with {begun.name}, which it builds itself; leave out model=")
-    given = OwnModel.of(model, **loss)
+    given = OwnModel.of(model, begun.code, **loss)
     if given.kind != begun.kind or bool(given.sha256) != bool(begun.sha256):
         raise InvalidExperiment(f"{directory} was begun with {begun.kind}, and model= is {given.kind}; pass the former")
     if loss.get("loss", begun.loss) != begun.loss:
@@ -86,4 +86,4 @@ def _begun_with(directory: Path, pair: Model, read: Callable[[Path], Experiment]
         module.load_state_dict(read_tensors(directory / INITIAL, state_of_module(module), {}))
     except BrokenRun as error:
         raise InvalidExperiment(f"model=: it is not the {begun.kind} that the run began with: {error}") from error
-    return OwnModel.of(module, **loss)
+    return OwnModel.of(module, begun.code, **loss)

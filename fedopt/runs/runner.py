@@ -122,7 +122,9 @@ class Run:
             self._save()
         try:
             with self.resumable(), self._writing():
+                before = time.perf_counter()
                 self._observers.begin(self.view)
+                self._began += time.perf_counter() - before  # a tracker's start is no part of the run
                 self._observers.started(self._directory.path, self._state.round, self._experiment.run.rounds)
             yield from self._saving_at_the_end()
             history = self._finish()

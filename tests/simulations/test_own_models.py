@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,8 @@ def test_a_module_starts_at_its_own_weights_and_is_not_changed(net: Net, tmp_pat
 
 def test_the_experiment_says_which_class_it_was(whole: fedopt.History, net: Net) -> None:
     written = tomllib.loads((whole.directory / "experiment.toml").read_text())
+    code = written["model"].pop("code")
+    assert len(code) == 16
     assert written["model"] == {
         "name": "object",
         "kind": "tests.simulations.test_own_models:Net",
@@ -172,12 +175,37 @@ def test_a_pair_has_its_loss(net: Net, tmp_path: Path, defined: str) -> None:
     assert again.summary.weights_sha256 == whole.summary.weights_sha256
 
 
+def test_models_of_one_name_are_not_confused(tmp_path: Path) -> None:
+    """Closures of one factory, and modules of one class with equal weights, have one name each."""
+
+    def factory(activation: type[nn.Module]) -> Callable[..., nn.Module]:
+        def build(sample_shape: tuple[int, ...], classes: int) -> nn.Module:
+            return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), activation(), nn.Linear(8, classes))
+
+        return build
+
+    def ready(activation: type[nn.Module]) -> nn.Module:
+        torch.manual_seed(0)
+        return factory(activation)((1, 8, 8), 10)
+
+    makers: list[Callable[[type[nn.Module]], Callable[..., nn.Module]]] = [factory, ready]
+    for make_model in makers:
+        kinds = (nn.ReLU, nn.Tanh)
+        histories = [
+            fedopt.run(small(1), tmp_path / f"{make_model.__name__}-{kind.__name__}", model=make_model(kind))
+            for kind in kinds
+        ]
+        for kind, history in zip(kinds, histories, strict=True):
+            assert isinstance(history.model()[2], kind)  # type: ignore[index]
+        assert histories[0].experiment != histories[1].experiment
+
+
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     for model, sentence in [
         (3, r"model=: it must be a torch\.nn\.Module, or a function of sample_shape and classes .*, not int"),
         (lambda: 3, r"model=: .* returned int, not a torch\.nn\.Module"),
         (lambda a, b, c: 3, r"model=: .* cannot be called: "),
-        (nn.BatchNorm1d(3), r"has BatchNorm1d at its root"),
+        (nn.BatchNorm1d(3), r"BatchNorm1d has BatchNorm1d at its root"),
         ((nn.Linear(3, 2), nn.NLLLoss), r"model=: a pair is \(model, loss\)"),
         (nn.Linear(3, 2), r"cannot take samples of shape \(1, 8, 8\)"),
     ]:
@@ -186,6 +214,8 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         assert not (tmp_path / "run").exists()
     with pytest.raises(InvalidExperiment, match="engine: ray trains in processes that do not see"):
         fedopt.run(small(), tmp_path / "run", engine="ray", model=make)
+    with pytest.raises(InvalidExperiment, match=r"experiment: it must be a fedopt\.Experiment, not dict; "):
+        fedopt.run({"run": {"rounds": 1}}, tmp_path / "run")  # type: ignore[arg-type]
     with pytest.raises(InvalidExperiment, match=r"model\.name: object stands for a model in Python"):
         fedopt.Experiment(model={"name": "object"})
 

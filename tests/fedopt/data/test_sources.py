@@ -6,6 +6,7 @@ import gzip
 import shutil
 import tarfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,11 @@ def test_an_empty_class_is_named_and_one_without_test_images_is_noted(tmp_path: 
     assert load(name="folder", path=str(tmp_path)).notes == [
         "the test set has no sample of class bee: nothing is measured there"
     ]
+    dataset = load(name="folder", path=str(tmp_path))
+    unseen = replace(
+        dataset, x_train=dataset.x_test, y_train=dataset.y_test, x_test=dataset.x_train, y_test=dataset.y_train
+    )
+    assert unseen.notes == ["the training set has no sample of class bee, and the test set has: no model can learn it"]
     (tmp_path / "train" / "cow" / "herd").mkdir(parents=True)
     (tmp_path / "train" / "cow" / "cow.svg").write_text("<svg/>")
     with pytest.raises(DataUnavailable, match=r"data\.path: there is no image in class cow \(.*cow\)"):
