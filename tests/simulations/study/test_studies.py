@@ -165,11 +165,14 @@ model = [
     assert not (tmp_path / "s" / "moody-seed0" / "failure.txt").exists()
 
 
-def test_a_fault_of_ours_is_told_in_full_and_is_one_run_s_end(tmp_path: Path) -> None:
+def test_a_fault_of_ours_is_told_in_full_and_is_one_run_s_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Line:
-        def send(self, report: object) -> None:
-            raise ZeroDivisionError("a fault")
+        def send(self, report: object) -> None: ...
 
+    def summarize(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr("fedopt.runs.runner.summarize", summarize)
     experiment = fedopt.Experiment(model={"name": "logistic"}, run={"rounds": 2})
     ended = carry_out(Task("run", tmp_path / "run", experiment, resume=False), Reporter(Line()))  # type: ignore[arg-type]
     assert ended.failure is not None
