@@ -28,13 +28,17 @@ PATIENCE = 90.0
 """Seconds within which anything that a test waits for must happen, even on a busy machine."""
 
 
-def apart_in(process: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Runs a test in a second process, shared by all tests that name it, so that its side effects stay there."""
+def apart_in(process: str, method: str = "fork") -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Runs a test in a second process, shared by all tests that name it, so that its side effects stay there.
+
+    A forked process starts at once. One that is spawned imports everything anew, and does not inherit locks that
+    threads of this process hold.
+    """
 
     def decorate(test: Callable[P, None]) -> Callable[P, None]:
         @functools.wraps(test)
         def run(*args: P.args, **kwargs: P.kwargs) -> None:
-            _another_process(process).submit(_run_test, test.__module__, test.__name__, args, kwargs).result()
+            _another_process(process, method).submit(_run_test, test.__module__, test.__name__, args, kwargs).result()
 
         return run
 
@@ -45,8 +49,8 @@ apart = apart_in("shared")
 
 
 @functools.cache
-def _another_process(name: str) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork"))
+def _another_process(name: str, method: str) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method))
 
 
 def _run_test(module: str, name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> None:

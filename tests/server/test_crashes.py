@@ -275,6 +275,7 @@ def play(address: str, answer: Callable[[Message], RecordDict | None]) -> None:
             return
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_leaves_no_process(processes: Processes) -> None:
     file, run = write_experiment(processes.folder, run={"rounds": 500}), processes.folder / "run"
     federation = processes.start("federation", file, "--out", run)

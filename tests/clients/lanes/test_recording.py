@@ -157,7 +157,11 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("algorithm", [FedAvg(), Scaffold()], ids=["fedavg", "scaffold"])
 @pytest.mark.parametrize(
     ("model", "backend"),
-    [("logistic", "stacked"), ("logistic", "vmap"), pytest.param("cnn", "stacked", marks=pytest.mark.slow)],
+    [
+        ("logistic", "stacked"),
+        pytest.param("logistic", "vmap", marks=pytest.mark.slow),
+        pytest.param("cnn", "stacked", marks=pytest.mark.slow),
+    ],
 )
 def test_replayed_rounds_are_those_that_are_taken(
     model: str, backend: Backend, algorithm: Algorithm, optimizer: str, monkeypatch: pytest.MonkeyPatch

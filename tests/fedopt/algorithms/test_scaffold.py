@@ -41,8 +41,9 @@ def sizes(clients: int, kind: str) -> tuple[int, ...]:
 LOCAL = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV}
 
 SLOW = [pytest.mark.slow]
-ALWAYS = {(8, cohort, "unequal", "samples") for cohort in (8, 2, 1)}
-ALWAYS |= {(8, 2, "unequal", "uniform"), (100, 10, "unequal", "samples")}
+ALWAYS = {("sgd", 8, cohort, "unequal", "samples") for cohort in (8, 2, 1)}
+ALWAYS |= {("momentum", 8, 2, "unequal", "samples"), ("nesterov", 8, 8, "unequal", "samples")}
+ALWAYS |= {("sgd", 8, 2, "unequal", "uniform"), ("momentum", 100, 10, "unequal", "samples")}
 
 SETTINGS = [
     pytest.param(
@@ -54,7 +55,7 @@ SETTINGS = [
         id=f"{weighting}-{kind}-{clients}-{cohort}-{name}",
         # Each takes seconds: all are in `make test-slow`, and one of each kind always. With equal sizes both weightings
         # are the same.
-        marks=[] if (clients, cohort, kind, weighting) in ALWAYS and (clients < 100 or name == "momentum") else SLOW,
+        marks=[] if (name, clients, cohort, kind, weighting) in ALWAYS else SLOW,
     )
     for name in LOCAL
     for clients, cohort in [(8, 8), (8, 2), (8, 1), (100, 10)]

@@ -35,7 +35,7 @@ def stop(record: object) -> None:
     raise fedopt.StopRun
 
 
-with_trackers = apart_in("trackers")
+with_trackers = apart_in("trackers", "spawn")
 """Their packages start threads, which the processes that other tests fork would not survive."""
 
 
