@@ -43,7 +43,7 @@ LOCAL = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV}
 SLOW = [pytest.mark.slow]
 ALWAYS = {("sgd", 8, cohort, "unequal", "samples") for cohort in (8, 2, 1)}
 ALWAYS |= {("momentum", 8, 2, "unequal", "samples"), ("nesterov", 8, 8, "unequal", "samples")}
-ALWAYS |= {("sgd", 8, 2, "unequal", "uniform"), ("momentum", 100, 10, "unequal", "samples")}
+ALWAYS |= {("sgd", 8, 2, "unequal", "uniform")}
 
 SETTINGS = [
     pytest.param(
