@@ -105,6 +105,7 @@ def test_a_server_that_is_killed_resumes_to_the_same_weights(moment: str, proces
     assert control_error(processes, run) < 1e-12
 
 
+@pytest.mark.slow  # a minute, and more beside other tests: the client starts while others keep both cores busy
 def test_a_client_that_is_killed_is_left_out_and_comes_back_with_its_state(processes: Processes) -> None:
     file, run = write_experiment(processes.folder, run={"rounds": 1000}), processes.folder / "run"
     server = processes.server(file, "--out", run)
