@@ -389,7 +389,8 @@ def test_keys_are_private_complete_and_never_written_over(tmp_path: Path) -> Non
         (("client", "--server", "127.0.0.1:9", "--client", "0", "--data", "none"), "no such file or folder"),
         (
             ("client", "--server", "127.0.0.1:9", "--client", "0", "--set", "local.lr=1.0"),
-            "the server decides local.lr; a client may set data.download, data.path, run.device",
+            "the server decides local.lr; a client may set data.download, data.path, data.test, model.weights, "
+            "run.device",
         ),
     ],
 )
