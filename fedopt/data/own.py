@@ -47,7 +47,7 @@ class Data:
     The samples are copied once. DataUnavailable, with one sentence, if something is wrong with them.
 
     >>> import numpy as np, fedopt
-    >>> x, y = np.random.rand(100, 5), np.arange(100) % 2
+    >>> x, y = np.random.default_rng(0).random((100, 5)), np.arange(100) % 2
     >>> fedopt.Data(x[:80], y[:80], x[80:], y[80:], clients=["ann", "bob"] * 40)
     Data(80 training samples, 20 test samples, shape (5,), 2 classes, 2 clients)
     """

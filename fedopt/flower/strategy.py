@@ -1,7 +1,7 @@
 """A Flower Strategy over any of fedopt's algorithms.
 
 The round is that of `fedopt run`: clients are chosen by seed and round, updates are examined before they count, sums
-are exact whatever the order of arrival, and a client is told which of its updates were used.
+are exact whatever the order of arrival, and the server's message says which of the client's updates were used.
 """
 
 from __future__ import annotations

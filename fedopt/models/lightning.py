@@ -1,6 +1,6 @@
 """A LightningModule as the model: its forward pass and its loss are used; local training and logging are fedopt's.
 
-Lightning is not imported: whoever has such a module has imported it already.
+Lightning is not imported here: a process that holds a LightningModule has imported it already.
 """
 
 from __future__ import annotations

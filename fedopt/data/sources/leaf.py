@@ -50,7 +50,7 @@ class Leaf(OwnFiles):
         train = read_users(self.path / "train", self.users)
         test = read_users(self.path / "test", None) if (self.path / "test").is_dir() else {}
         known = {user: samples for user, samples in test.items() if user in train}
-        # LEAF splits each user's samples, or the users themselves, whose test samples then are nobody's.
+        # LEAF splits each user's samples, or the users themselves; then no training client owns the test samples.
         owned = bool(known)
         tests = self._part(known if owned else test, owned, "test") if test else None
         names = tuple(SPELLED.get(character, character) for character in self.alphabet) if _has_text(train) else ()

@@ -22,7 +22,7 @@ EXPERIMENT = fedopt.Experiment(run={"rounds": 4, "workers": 1}, metrics={"drift"
 
 
 class Store(Tracker):
-    """A tracker that stores in memory, and fails when it is told to."""
+    """A tracker that stores in memory, and fails while `failing` is set."""
 
     name = "store"
 
