@@ -7,127 +7,33 @@ import pickle
 import sys
 import tomllib
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import pytest
 import tomli_w
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from fedopt.errors import InvalidExperiment
 from fedopt.explain import explain
-from fedopt.family import Composite, Family, FamilyField, outside_names
-from fedopt.registry import Entry, Registry, UnknownName
-from fedopt.section import Section, wrong
-
-HERE = __name__
-NO_CLASS = f"{HERE}:not_a_member"
-SHAPES = Registry(
-    "shape",
-    {
-        "circle": f"{HERE}:Circle",
-        "box": f"{HERE}:Box",
-        "tile": f"{HERE}:Tile",
-        "slab": f"{HERE}:Tile",
-        "grown": f"{HERE}:Grown",
-        "drawn": f"{HERE}:Drawn",
-    },
-    base=f"{HERE}:Shape",
-    prefixes={"shop": Entry(f"{HERE}:Bought", "whatever the shop sells")},
+from fedopt.family import outside_names
+from fedopt.registry import UnknownName
+from tests.fedopt.drawings import (
+    HERE,
+    NO_CLASS,
+    SHAPES,
+    Bought,
+    Box,
+    Circle,
+    Clashing,
+    Dotted,
+    Drawing,
+    Grown,
+    Plain,
+    Shape,
+    Sheet,
+    Tile,
+    Wide,
 )
-INKS = Registry("ink", {"plain": f"{HERE}:Plain", "dotted": f"{HERE}:Dotted"}, base=f"{HERE}:Ink")
-
-
-class Shape(Family):
-    registry: ClassVar[Registry] = SHAPES
-    usual_ink: ClassVar[str] = "plain"
-
-
-class Circle(Shape):
-    radius: float = Field(1.0, gt=0)
-
-
-class Box(Shape):
-    usual_ink: ClassVar[str] = "dotted"
-    renamed: ClassVar[dict[str, str]] = {"breadth": "width"}
-    width: float = Field(1.0, gt=0)
-    height: float | None = Field(None, gt=0)
-    corners: tuple[float, ...] = Field((0.0,), strict=False)
-
-    @model_validator(mode="after")
-    def _upright(self) -> Box:
-        if self.height is not None and self.height < self.width:
-            raise wrong("height", "must not be below width")
-        return self
-
-
-class Tile(Shape):
-    side: int = 1
-
-
-class Drawn(Shape):
-    seed: int
-
-
-class Bought(Shape):
-    """Stands for all names with a prefix."""
-
-    price: float = Field(1.0, gt=0)
-
-
-class Grown(Composite, Shape):
-    families = (FamilyField("base", "base", SHAPES, "circle"),)
-    base: Shape
-    factor: float = 2.0
-
-
-class Clashing(Shape):
-    """From outside: it has a key that the section and another family have, too."""
-
-    radius: float = 1.0
-    count: int = 1
-
-
-class Ink(Family):
-    registry: ClassVar[Registry] = INKS
-
-
-class Plain(Ink):
-    pass
-
-
-class Dotted(Ink):
-    gap: int = Field(3, ge=1)
-
-
-class Wide(Ink):
-    """From outside."""
-
-    width: int = 1
-
-
-def not_a_member() -> None:
-    """A function, which no section is."""
-
-
-def _usual(chosen: Any, keys: Any) -> str:
-    return str(chosen["shape"].usual_ink)
-
-
-class Drawing(Composite):
-    renamed: ClassVar[dict[str, str]] = {"number": "count"}
-    families = (FamilyField("shape", "name", SHAPES, "circle"), FamilyField("ink", "ink", INKS, _usual))
-    shape: Shape
-    ink: Ink
-    count: int = Field(1, ge=1)
-    note: str | None = None
-
-    if TYPE_CHECKING:
-
-        def __init__(self, **keys: Any) -> None: ...
-
-
-class Sheet(Section):
-    drawing: Drawing = Drawing()
 
 
 def refusal(**keys: Any) -> str:
@@ -248,7 +154,7 @@ def test_a_member_knows_its_name() -> None:
 
     assert (Circle().name, Grown.model_validate({}).name) == ("circle", "grown")
     assert Wide().name == f"{HERE}:Wide"
-    assert Local().name == f"{HERE}:test_a_member_knows_its_name.<locals>.Local"
+    assert Local().name == f"{__name__}:test_a_member_knows_its_name.<locals>.Local"
     assert Tile(name="slab").name == "slab"
     assert Circle(name=f"{HERE}:Circle").name == f"{HERE}:Circle"
 
@@ -378,7 +284,7 @@ def test_members_that_have_the_same_key_do_not_go_together() -> None:
 @pytest.fixture
 def outside(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = ModuleType("a_module_from_outside")
-    exec("from tests.fedopt.test_family import Ink\nclass Sparkling(Ink):\n    grains: int = 5\n", module.__dict__)
+    exec("from tests.fedopt.drawings import Ink\nclass Sparkling(Ink):\n    grains: int = 5\n", module.__dict__)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return module
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from flwr.app import Array, ArrayRecord, Context, Message
+from flwr.app import ArrayRecord, Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,44 +19,9 @@ from fedopt.errors import FedoptError, InvalidExperiment, RunStopped
 from fedopt.flower import AlgorithmStrategy, InProcessGrid, hello, local_work
 from fedopt.flower.client_state import PREFIX
 from fedopt.round.selection import select_cohort
-from tests.fedopt.flower.apps import Samples, Training
+from tests.fedopt.flower.apps import Samples
 from tests.fedopt.flower.own import OwnModels
-
-LR, STEPS = 0.1, (3, 1, 5, 2)
-"""Unequal local steps of four clients."""
-
-
-def some_data(clients: int = 4, features: int = 5, seed: int = 0) -> list[Samples]:
-    """Clients of 6, 9, 12, ... samples of three classes."""
-    generator = torch.Generator().manual_seed(seed)
-    sizes = [6 + 3 * client for client in range(clients)]
-    return [
-        (
-            torch.randn(size, features, generator=generator, dtype=torch.float64),
-            torch.randint(3, (size,), generator=generator),
-        )
-        for size in sizes
-    ]
-
-
-def linear() -> nn.Module:
-    torch.manual_seed(1)
-    return nn.Linear(5, 3).double()
-
-
-def sgd(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=LR)
-
-
-def training(model: Callable[[], nn.Module] = linear, **options: Any) -> Training:
-    steps = options.pop("steps_of", lambda client: STEPS[client])
-    return Training(options.pop("data", some_data()), model, sgd, "full", None, steps, **options)
-
-
-def play(strategy: Any, app: ClientApp, model: nn.Module, rounds: int = 1, nodes: int = 4) -> dict[str, Tensor]:
-    """The weights after so many rounds."""
-    result = strategy.start(InProcessGrid(app, nodes), ArrayRecord(model.state_dict()), num_rounds=rounds)
-    return dict(result.arrays.to_torch_state_dict())
+from tests.fedopt.flower.small_apps import LR, STEPS, Normalized, linear, play, sgd, some_data, training
 
 
 def gradient(model: nn.Module, vector: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -136,23 +99,6 @@ def test_the_same_bits_whatever_the_node_ids() -> None:
 
     rising, falling = weights(lambda number: 10 + number), weights(lambda number: 99 - number)
     assert all(torch.equal(rising[name], falling[name]) for name in rising)
-
-
-class Normalized(nn.Module):
-    """A frozen layer, BatchNorm, and a head; two clients with the same data."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(2)
-        self.frozen = nn.Linear(5, 4)
-        self.frozen.requires_grad_(False)
-        self.norm = nn.BatchNorm1d(4)
-        self.head = nn.Linear(4, 3)
-        self.double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.head(self.norm(self.frozen(x)))
-        return out
 
 
 def test_buffers_are_averaged_frozen_parameters_stay_and_controls_know_neither() -> None:
@@ -374,78 +320,3 @@ def test_a_client_may_come_back_at_another_node_and_a_stranger_takes_no_part() -
     stayed, _ = weights(False)
     assert clients == {0, 1, 2, 3}
     assert all(torch.equal(moved[name], stayed[name]) for name in stayed)
-
-
-def empty(reply: Message) -> None:
-    reply.content.clear()
-
-
-def too_long(reply: Message) -> None:
-    reply.content["up"] = ArrayRecord({"dx": Array(np.zeros(19)), "dc": Array(np.zeros(19))})
-
-
-def one_missing(reply: Message) -> None:
-    del reply.content.array_records["up"]["dc"]
-
-
-def without_end(reply: Message) -> None:
-    reply.content.config_records["fedopt"]["steps"] = float("inf")
-
-
-def more_samples(reply: Message) -> None:
-    reply.content.metric_records["metrics"]["num-examples"] = 10**6
-
-
-def other_round(reply: Message) -> None:
-    reply.content.config_records["fedopt"]["round"] = 7
-
-
-def short_buffers(reply: Message) -> None:
-    reply.content.array_records["buffers"]["norm.running_mean"] = Array(np.zeros(1))
-
-
-def odd_buffers(reply: Message) -> None:
-    reply.content.array_records["buffers"]["norm.running_var"] = Array(np.full(4, np.nan))
-
-
-@pytest.mark.parametrize(
-    ("spoil", "sentence"),
-    [
-        (empty, "its reply cannot be read"),
-        (too_long, r"dx is torch.float64 \(19,\), the model torch.float64 \(23,\)"),
-        (one_missing, r"it brings \['dx'\] where \['dc', 'dx'\] belong"),
-        (without_end, "its reply cannot be read"),
-        (more_samples, "it reports 1000000 samples, the client has 6"),
-        (other_round, "it belongs to round 7, not 1"),
-        (short_buffers, r"norm.running_mean is of shape \(1,\)"),
-        (odd_buffers, "its buffers are not finite"),
-    ],
-)
-def test_a_reply_that_cannot_be_used_leaves_the_others_as_they_were(
-    spoil: Callable[[Message], None], sentence: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The round with the spoiled reply of client 0 is the round in which client 0 fails."""
-    honest = training(Normalized).app()
-
-    def app_with(change: Callable[[Message], None]) -> ClientApp:
-        app = ClientApp()
-        app.query("hello")(honest._registered_funcs["query.hello"])
-
-        @app.train()
-        def _train(msg: Message, context: Context) -> Message:
-            reply = honest(msg, context)
-            if context.node_config["partition-id"] == 0:
-                change(reply)
-            return reply
-
-        app.evaluate()(honest._registered_funcs["evaluate.default"])
-        return app
-
-    def fail(reply: Message) -> None:
-        raise RuntimeError("fails")
-
-    found = play(fedopt.flower.Scaffold(Normalized()), app_with(spoil), Normalized())
-    warnings = " ".join(record.getMessage() for record in caplog.records)
-    assert re.search(sentence, warnings), warnings
-    expected = play(fedopt.flower.Scaffold(Normalized()), app_with(fail), Normalized())
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
