@@ -38,7 +38,7 @@ def test_what_was_measured_stays_when_the_rest_is_called_off(tmp_path: Path, mon
         done.append(optimizer)
         return Cell(model, batch, optimizer, "stacked", 2, 5, 100.0, 50.0, 2.0, 1.5, 2.5, {})
 
-    monkeypatch.setattr("simulations.commands.bench.measure", first_only)
+    monkeypatch.setattr("simulations.benchmarks.engine.measure", first_only)
     called_off = fedopt_here("bench", "engine", "--model", "logistic", "--out", "here", cwd=tmp_path)
     assert called_off.returncode != 0
     assert "sgd, batch 10 | 2.0 (1.5-2.5)" in (tmp_path / "here" / "engine.md").read_text()
