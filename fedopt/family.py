@@ -13,7 +13,7 @@ In Python the member is an object: `experiment.data.partition.alpha`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
@@ -212,6 +212,16 @@ class Composite(Section):
             name = keys.pop("name", type(member))
             flat |= {**keys, family.key: name} if family.key in self._named else keys
         return flat
+
+    def forget_given(self, keys: Iterable[str]) -> None:
+        """Treats these keys as defaults that nobody gave, though they were among the section's keys."""
+        dropped = set(keys)
+        self._named = self._named - dropped
+        for family in self.families:
+            member: Family = getattr(self, family.field)
+            member.model_fields_set.difference_update(dropped | ({"name"} if family.key in dropped else set()))
+            dropped |= {family.field} if family.key in dropped else set()
+        self.model_fields_set.difference_update(dropped)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As `Section.model_copy`, by flat keys. Keys that only a displaced member reads are dropped."""

@@ -34,7 +34,7 @@ from fedopt.storage.npy import NotThatArray, read_npy
 from fedopt.text import plain
 from fedopt.vectors.layout import Vectors
 
-PROTOCOL = 3
+PROTOCOL = 4
 HELLO, FAREWELL, TRAIN, EVALUATE = "query.hello", "query.farewell", "train", "evaluate"
 """Types of messages."""
 
@@ -191,6 +191,7 @@ class Order:
             "accepted": self.work.accepted or NEVER,
             "saved": self.saved or NEVER,
             "gradient": self.broadcast.gradient,
+            "survey": self.broadcast.survey,
         }
 
     @property
@@ -209,6 +210,7 @@ class Order:
             x=vectors.pop("x"),
             down={name.removeprefix(DOWN): vector for name, vector in vectors.items()},
             gradient=_take(fields, "gradient", bool),
+            survey=_take(fields, "survey", bool),
         )
         accepted, saved = _take(fields, "accepted", int), _take(fields, "saved", int)
         if broadcast.round < 1 or accepted < NEVER or saved < NEVER:

@@ -279,8 +279,8 @@ class GridFederation:
     def _receive(self, packed: Mapping[str, Array], broadcast: Broadcast) -> Vectors:
         """The vectors that arrived, through the channel if it has stages. Malformed if they do not fit the model."""
         measured = [GRADIENT] if broadcast.gradient else []
-        if not self._channel:
-            names = {*self._vectors, *measured}
+        if not self._channel or broadcast.survey:
+            names = set(measured) if broadcast.survey else {*self._vectors, *measured}
             return read_vectors(unpack(packed, broadcast.x, names), broadcast.x, names)
         dense = {name: array for name, array in packed.items() if name in measured}
         up = read_vectors(unpack(dense, broadcast.x, measured), broadcast.x, measured)

@@ -81,7 +81,7 @@ class VirtualFederation:
         if self.workers == 1:
             self._trainer = make_trainer()
         else:
-            down, slots = list(method.sends_down(method.server_state(x))), AHEAD * self.lanes * self.workers
+            down, slots = method.names_down(x), AHEAD * self.lanes * self.workers
             buffers = SharedBuffers.allocate(x, down, [*method.sends_up, GRADIENT], slots, stores)
             self._pool = WorkerPool(self.workers, self.lanes, buffers, initial, self._parts, make_trainer)
 
@@ -99,13 +99,17 @@ class VirtualFederation:
             ]
             for delivered in self._trainer.deliver(broadcast, jobs):
                 result = delivered.result
-                self.states.put(result.order.client, broadcast.round, result.state)
+                if not broadcast.survey:
+                    self.states.put(result.order.client, broadcast.round, result.state)
                 yield _update(broadcast, result.order, result.numbers, result.up, delivered.bytes_up)
 
     def _in_workers(self, broadcast: Broadcast, groups: Sequence[Sequence[WorkOrder]]) -> Generator[Update, None, None]:
-        buffers = {order.client: self.states.buffers() for group in groups for order in group}
+        survey = broadcast.survey
+        buffers: dict[int, dict[str, Tensor]] = {
+            order.client: {} if survey else self.states.buffers() for group in groups for order in group
+        }
         task_groups = [
-            TaskGroup(number, broadcast.round, broadcast.gradient, tuple(self._task(order, buffers) for order in group))
+            TaskGroup(number, broadcast.round, broadcast.gradient, survey, tuple(self._task(o, buffers) for o in group))
             for number, group in enumerate(groups)
         ]
         try:

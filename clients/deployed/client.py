@@ -91,7 +91,7 @@ class FederationClient:
         self._evaluator = Evaluator(task, layout, test[0].to(device, dtype), test[1].to(device), len(hello.class_names))
         method = experiment.method
         self._algorithm = method.algorithm
-        self._down = method.sends_down(method.server_state(self.like)).keys()
+        self._down = set(method.names_down(self.like))
         initial = method.client_state(self.like)
         self._state = DurableState(config.state, hello.federation, config.client, initial)
         decays = experiment.local.optimizer.decays_weights
@@ -111,13 +111,17 @@ class FederationClient:
         broadcast, work = order.broadcast, order.work
         if work.client != self.client:
             raise InvalidExperiment(f"this is client {self.client}, and the order is for client {work.client}")
-        if broadcast.down.keys() != self._down:
+        if broadcast.survey and not self._algorithm.surveys:
+            raise Malformed(f"the order asks for gradients alone, which {self._algorithm.name} never does")
+        if broadcast.down.keys() != (set() if broadcast.survey else self._down):
             count = len(broadcast.down)
             raise Malformed(f"the order brings {count} vectors beside the model, not {sorted(self._down)}")
         if not all(math.isfinite(largest_magnitude(vector)) for vector in (broadcast.x, *broadcast.down.values())):
             raise Malformed("the order's vectors are not finite")
         job = Job(work, self._indices, self._state.at(work.accepted))
         result, payload = self._trainer.encode(broadcast, job)
+        if broadcast.survey:
+            return result.numbers, payload
         self._state.put(broadcast.round, result.state)
         self._state.keep_only({made for made in (broadcast.round, work.accepted, order.saved) if made is not None})
         return result.numbers, payload

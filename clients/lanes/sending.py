@@ -33,7 +33,7 @@ class SendingTrainer:
 
     def deliver(self, broadcast: Broadcast, jobs: Sequence[Job]) -> list[Delivered]:
         """In a simulation: sends and receives. Vectors with buffers in their job are written there."""
-        if not self._channel:
+        if not self._channel or broadcast.survey:
             return [Delivered(result, payload_bytes(result.up)) for result in self._trainer.train(broadcast, jobs)]
         job_of = {job.order.client: job for job in jobs}
         delivered: list[Delivered] = []
@@ -50,6 +50,8 @@ class SendingTrainer:
     def encode(self, broadcast: Broadcast, job: Job) -> tuple[Result, Payload]:
         """In a deployment: the result with the client's whole new state, and what travels for it."""
         (result,) = self._trainer.train(broadcast, [_for_algorithm(job)])
+        if broadcast.survey:
+            return result, result.up
         payload, state = self._send(broadcast, job, result)
         return replace(result, state=state), payload
 

@@ -39,9 +39,11 @@ class LocalSteps:
         self._origin: Tensor | None = None
         self._fixed: dict[str, Tensor] = {}
         self._rate_now: Rate = 0.0
+        self._push: Tensor | None = None
         self._recordings = None if record is None else Recordings(record, gradients)
         # A recording contains the numbers that it was made with, so rates that change are read from a tensor.
         self._rate = None if record is None or local.schedule.is_constant else gradients.theta.new_zeros(())
+        self._scaled_rate = None if self._rate is None else self._rate.clone()
         if record is not None and not self._optimizer.recordable:
             name = local.optimizer.name
             raise InvalidExperiment(f"run.cuda_graphs: steps of {name} cannot be recorded; leave it out")
@@ -49,8 +51,13 @@ class LocalSteps:
     def take(self, batches: LaneBatches, start: RoundStart) -> StepsTaken:
         """Takes all steps of the first lanes in a round; theta holds what they start from already."""
         lanes, local, x = start.lanes, start.prepared, start.x
-        rates = self._rates(start.round, batches.steps)
-        self._optimizer.begin(lanes, rates)
+        per_step = self.rates(start.round, batches.steps)
+        rates = Rates(per_step, self._gradients.theta.dtype, self._rate)
+        scale = self._algorithm.step_scale
+        scaled = rates
+        if scale != 1.0:
+            scaled = Rates([scale * rate for rate in per_step], self._gradients.theta.dtype, self._scaled_rate)
+        self._optimizer.begin(lanes, scaled)
         if start.moments:
             self._optimizer.load_moments(start.moments)
         if self._sums is not None:
@@ -60,10 +67,14 @@ class LocalSteps:
         if self._displacement is not None:
             self._displacement[:lanes].zero_()
             self._origin = x if self._recordings is None else self._at_fixed_address("the origin", x)
+        push = self._algorithm.push(local)
+        check_rows(self._algorithm, "push", push, self._gradients.theta[:lanes].shape)
         if self._recordings is not None:
             local = {name: self._at_fixed_address(name, vector) for name, vector in local.items()}
             shift = None if shift is None else self._at_fixed_address("the shift", shift)
+            push = None if push is None else self._at_fixed_address("the push", push)
         self._gradient.begin(local, shift)
+        self._push = push
         active = lanes
         for number in range(batches.steps):
             batch = batches.at(number)
@@ -71,7 +82,9 @@ class LocalSteps:
                 active = batch.active
                 self._optimizer.shrink(active)
                 self._gradient.shrink(active)
+                self._push = None if self._push is None else _shrunk(self._push, active)
             rates.choose(number)
+            scaled.choose(number)
             self._rate_now = rates.at(number)
             if self._recordings is None:
                 self._step(batch)
@@ -87,10 +100,10 @@ class LocalSteps:
             moments=self._optimizer.moments,
         )
 
-    def _rates(self, round_: int, steps: int) -> Rates:
+    def rates(self, round_: int, steps: int) -> list[float]:
+        """The learning rate of each step of a round."""
         schedule, lr = self._local.schedule, self._local.lr
-        per_step = [schedule.rate(lr, round_, step) for step in range(steps)]
-        return Rates(per_step, self._gradients.theta.dtype, self._rate)
+        return [schedule.rate(lr, round_, step) for step in range(steps)]
 
     def _step(self, batch: LaneBatch) -> None:
         self._gradient.set_batch(batch)
@@ -104,6 +117,8 @@ class LocalSteps:
             torch.add(self._origin, self._displacement[:active], out=self._gradients.theta[:active])
             return
         self._optimizer.step(self._gradient)
+        if self._push is not None:
+            subtract(self._gradients.theta[: batch.active], self._rate_now, self._push)
         if self._sums is not None:
             sums = self._sums[: batch.active]
             if self._local.schedule.is_constant:
@@ -166,6 +181,7 @@ class CorrectedGradient(Gradient):
         self._gradients, self._algorithm, self._clip = gradients, algorithm, clip
         # Then gradients can be accumulated in their target, without a tensor of their own.
         self._accumulates = clip is None and not algorithm.corrects_gradients and not keep_raw
+        self._elsewhere = algorithm.evaluates_elsewhere
         self._perturbs = gradients if isinstance(gradients, PerturbsInPlace) else None
 
     def begin(self, local: Vectors, shift: Tensor | None) -> None:
@@ -177,10 +193,12 @@ class CorrectedGradient(Gradient):
         self._batch, self._first = batch, True
 
     def __call__(self) -> Tensor:
-        self.raw = self._gradients(self._batch, self._first)
-        self._first = False
         y = self._gradients.theta[: self._batch.active]
-        corrected = self._algorithm.correct(self.raw, y, self._local)
+        if self._elsewhere:
+            corrected = self._algorithm.gradient(functools.partial(self._at, y), y, self._local)
+        else:
+            self.raw = self._evaluated()
+            corrected = self._algorithm.correct(self.raw, y, self._local)
         if getattr(corrected, "shape", None) != y.shape:  # it would be broadcast
             refuse_corrected(self._algorithm, corrected, y.shape)
         if self._clip is None:
@@ -188,6 +206,23 @@ class CorrectedGradient(Gradient):
         norms = torch.linalg.vector_norm(corrected, dim=1, keepdim=True)
         # As torch.nn.utils.clip_grad_norm_ does, lane by lane.
         return corrected * torch.clamp(self._clip / (norms + 1e-6), max=1.0)
+
+    def _evaluated(self) -> Tensor:
+        """The raw gradient where theta is."""
+        found = self._gradients(self._batch, self._first)
+        self._first = False
+        return found
+
+    def _at(self, y: Tensor, point: Tensor) -> Tensor:
+        """The raw gradient at a point on this step's minibatch; a copy, since the next evaluation may overwrite it."""
+        if point is y:
+            self.raw = self._evaluated().clone()
+            return self.raw
+        saved = self.elsewhere[: len(y)].copy_(y)
+        y.copy_(point)
+        self.raw = self._evaluated().clone()
+        y.copy_(saved)
+        return self.raw
 
     def add_to(self, target: Tensor, keep: float, scale: float) -> None:
         if self._accumulates:
@@ -215,6 +250,11 @@ class CorrectedGradient(Gradient):
     def theta(self) -> Tensor:
         """[lanes, Q]"""
         return self._gradients.theta
+
+    @functools.cached_property
+    def elsewhere(self) -> Tensor:
+        """Where theta was, while a gradient is evaluated at another point, [lanes, Q]."""
+        return torch.zeros_like(self._gradients.theta)
 
     @functools.cached_property
     def buffer(self) -> Tensor:
@@ -257,4 +297,4 @@ def sums_gradients(algorithm: Algorithm, local: LocalSettings) -> bool:
     """
     if not algorithm.needs_mean_gradient:
         return False
-    return not local.is_plain_descent or algorithm.corrects_gradients
+    return not local.is_plain_descent or algorithm.corrects_gradients or algorithm.pushes

@@ -22,7 +22,7 @@ from clients.lanes.recording import Record
 from clients.lanes.steps import LocalSteps, RoundStart, StepsTaken
 from clients.stacked.products import in_one_thread, rounding
 from fedopt.algorithms.base import Algorithm
-from fedopt.algorithms.local_work import Finished, LocalWork, OnDemand
+from fedopt.algorithms.local_work import Finished, LocalStart, LocalWork, OnDemand
 from fedopt.algorithms.shapes import check_prepared, check_rows
 from fedopt.data.batches import BatchPlan, plan_batches
 from fedopt.drift.gradients import GRADIENT
@@ -135,13 +135,28 @@ class LaneTrainer:
         theta = self._gradients.theta[: len(jobs)]
         x, down = packing.pack(broadcast.x), packing.pack_all(broadcast.down)
         state = {name: packing.pack_each([job.state[name] for job in jobs]) for name in jobs[0].state}
-        start = algorithm.start(x, down, state)
-        check_rows(algorithm, "start", start, theta.shape)
-        theta.copy_(x if start is None else start)
+        theta.copy_(x)
+        if broadcast.survey:
+            return self._surveyed(broadcast, x, jobs)
         batches = self._batches(jobs, [self._plan(broadcast, job) for job in jobs], width)
+        full_gradient = OnDemand(lambda: self._full_pass(broadcast, x, jobs)[0])
+        local = LocalStart(
+            x=x,
+            down=down,
+            state=state,
+            steps=theta.new_tensor(batches.steps_of_lanes),
+            samples=theta.new_tensor([len(job.indices) for job in jobs]),
+            rates=self._steps.rates(broadcast.round, batches.steps),
+            full_gradient=full_gradient,
+            layout=packing,
+        )
+        start = algorithm.start(local)
+        check_rows(algorithm, "start", start, theta.shape)
+        if start is not None:
+            theta.copy_(start)
 
         self._gradients.losses()  # discards those of a round that failed midway
-        prepared = algorithm.begin(x, down, state)
+        prepared = algorithm.begin(local)
         check_prepared(algorithm, prepared, theta.shape)
         clients = [job.order.client for job in jobs]
         if self._draws is not None:
@@ -152,19 +167,20 @@ class LaneTrainer:
         losses = self._gradients.losses()[: len(jobs)].tolist()
 
         moved = theta - origin if taken.displacement is None else taken.displacement.clone()
-        steps = theta.new_tensor(batches.steps_of_lanes)
         work = LocalWork(
             x=x,
             y=theta,
             displacement=moved if start is None else moved + (origin - x),
             state=state,
-            steps=steps,
-            samples=theta.new_tensor([len(job.indices) for job in jobs]),
+            steps=local.steps,
+            samples=local.samples,
             rates=taken.rates,
             mean_gradient=self._mean_gradient(taken, moved, algorithm.shift(prepared)),
-            full_gradient=OnDemand(lambda: self._full_pass(broadcast, x, jobs)[0]),
+            full_gradient=full_gradient,
             full_loss=OnDemand(lambda: self._full_pass(broadcast, x, jobs, losses=True)[1]),
             layout=packing,
+            optimizer=self._local.optimizer,
+            step_rates=local.rates,
             down=down,
             prepared=prepared,
         )
@@ -187,6 +203,16 @@ class LaneTrainer:
                 up=up[lane],
                 state=new_state[lane],
             )
+            for lane, job in enumerate(jobs)
+        ]
+
+    def _surveyed(self, broadcast: Broadcast, x: Tensor, jobs: Sequence[Job]) -> list[Result]:
+        """Full gradients and losses at x, and nothing else."""
+        self._gradients.losses()  # discards those of a round that failed midway
+        gradients, losses = self._full_pass(broadcast, x, jobs, losses=True)
+        up = self._hand_over({GRADIENT: gradients}, [job.up_buffers for job in jobs])
+        return [
+            Result(job.order, Numbers(len(job.indices), steps=0, loss=losses[lane].item()), up[lane], {})
             for lane, job in enumerate(jobs)
         ]
 

@@ -9,11 +9,17 @@ In the order of a round:
     start          where a client begins, if not at x
     begin          what a client prepares once a round
     shift          what is added to every raw gradient before the optimizer sees it, or
-    correct        any other correction of a gradient, at each step
+    correct        any other correction of a gradient, at each step, or
+    gradient       what the optimizer sees, from gradients at any points on the step's minibatch
+    push           what is added to every step behind the optimizer
     finish         what travels up (vectors and numbers), and the client's new state
     advance        the next x and the next server state, from means of what travelled up
     personal       the model that a client would use itself
     check          numbers for the records from the mean of all clients' states
+
+With `surveys`, a round begins with an exchange of its own: the cohort sends its full gradients at x, and their mean
+comes down as `down["gradient"]`. With `local_defaults` an algorithm has other defaults in [local], and `objection`
+says what it cannot be combined with.
 
 A vector is [P] on the server and a row [Q], or rows [lanes, Q], on clients: see `local_work`. Elementwise arithmetic,
 norms and inner products need not care: the gaps of a row are zero, and must stay zero.
@@ -22,18 +28,21 @@ norms and inner products need not care: the gaps of a row are zero, and must sta
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from inspect import signature
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from fedopt.algorithms import ALGORITHMS
-from fedopt.algorithms.local_work import Finished, LocalWork
+from fedopt.algorithms.local_work import Finished, LocalStart, LocalWork
 from fedopt.family import Family
+from fedopt.optimizers.local import LocalSettings
 from fedopt.registry import Registry
+from fedopt.section import wrong
 from fedopt.seeding import Purpose, stream
 from fedopt.storage.record import Line
 from fedopt.vectors.layout import Vectors
@@ -41,6 +50,9 @@ from fedopt.vectors.totals import Totals
 
 DISPLACEMENT = "dx"
 """The name under which y - x travels up; client drift is measured from it."""
+
+SURVEYED = "gradient"
+"""The name under which the cohort's mean full gradient at x comes down, where the algorithm `surveys`."""
 
 Weighting = Literal["samples", "uniform"]
 
@@ -57,6 +69,16 @@ class ServerRound:
     def stream(self, *key: int) -> np.random.Generator:
         """A random stream of this round's own: the same on any engine, resumed or not."""
         return stream(self.seed, Purpose.ALGORITHM, self.number, *key)
+
+
+@dataclass(frozen=True)
+class Participation:
+    """Who takes part in a round."""
+
+    clients: int
+    """N, all clients."""
+    cohort: int
+    """Clients of a round."""
 
 
 class Algorithm(Family, ABC):
@@ -78,6 +100,30 @@ class Algorithm(Family, ABC):
     """Numbers for the records, each described by the docstring below its field. A number of `finish` of that name is
     averaged over the clients that sent it, weighted as the objective is; `check` gives others."""
 
+    surveys: ClassVar[bool] = False
+    """Whether clients need the cohort's mean full gradient at x before they step. It costs an exchange and a pass over
+    their data, each round."""
+    reads_schedule: ClassVar[bool] = False
+    """Whether `begin` or `finish` reads rates, steps or the optimizer, which a training loop of the user's own does not
+    know beforehand."""
+    local_defaults: ClassVar[Mapping[str, Any]] = {}
+    """Defaults of keys of the experiment's [local] section under this algorithm, where they are others."""
+
+    @model_validator(mode="after")
+    def _hooks_take_a_local_start(self) -> Self:
+        for hook in ("start", "begin"):
+            if len(signature(getattr(type(self), hook)).parameters) != 2:
+                raise wrong(
+                    "name",
+                    f"{hook} of {type(self).__name__} must take (self, local); write local.x, local.down and "
+                    "local.state for x, down and state",
+                )
+        return self
+
+    def objection(self, local: LocalSettings, terms: Participation) -> str | None:
+        """Why the algorithm cannot be run so: a sentence without a period. None if it can."""
+        return None
+
     @property
     def needs_mean_gradient(self) -> bool:
         """Whether `finish` reads `mean_gradient`, which costs a sum at every step."""
@@ -85,8 +131,28 @@ class Algorithm(Family, ABC):
 
     @property
     def corrects_gradients(self) -> bool:
-        """Whether `correct` does more than add the `shift`. Where it does not, SGD steps without a buffer."""
-        return type(self).correct is not Algorithm.correct
+        """Whether a gradient is corrected by more than the `shift`. Where it is not, SGD steps without a buffer."""
+        return type(self).correct is not Algorithm.correct or self.evaluates_elsewhere
+
+    @property
+    def evaluates_elsewhere(self) -> bool:
+        """Whether a step needs gradients at other points than its own."""
+        return type(self).gradient is not Algorithm.gradient
+
+    @property
+    def pushes(self) -> bool:
+        """Whether steps are changed behind the optimizer."""
+        return type(self).push is not Algorithm.push
+
+    @property
+    def fits_own_loops(self) -> bool:
+        """Whether a training loop of the user's own can carry the algorithm: it changes gradients of steps, at most."""
+        return not (self.evaluates_elsewhere or self.pushes or self.surveys or self.reads_schedule)
+
+    @property
+    def step_scale(self) -> float:
+        """The factor of the optimizer's step, beside which `push` is added."""
+        return 1.0
 
     def server_state(self, x: Tensor) -> Vectors:
         return {}
@@ -97,12 +163,12 @@ class Algorithm(Family, ABC):
     def sends_down(self, server: Vectors) -> Vectors:
         return {}
 
-    def start(self, x: Tensor, down: Vectors, state: Vectors) -> Tensor | None:
+    def start(self, local: LocalStart) -> Tensor | None:
         """Where the clients begin, [Q] or [lanes, Q]; None for x."""
         return None
 
-    def begin(self, x: Tensor, down: Vectors, state: Vectors) -> Vectors:
-        """Vectors for `shift` and `correct`, [Q] or [lanes, Q] each."""
+    def begin(self, local: LocalStart) -> Vectors:
+        """Vectors for the hooks of the steps, [Q] or [lanes, Q] each, or a number for each lane, [lanes, 1]."""
         return {}
 
     def shift(self, prepared: Vectors) -> Tensor | None:
@@ -113,6 +179,19 @@ class Algorithm(Family, ABC):
         """The gradient that the optimizer sees, [lanes, Q], from the raw one at y."""
         shift = self.shift(prepared)
         return gradient if shift is None else gradient + shift
+
+    def gradient(self, at: Callable[[Tensor], Tensor], y: Tensor, prepared: Vectors) -> Tensor:
+        """The gradient that the optimizer sees at y, [lanes, Q].
+
+        `at(point)` is the raw gradient at a point [lanes, Q] or [Q] on this step's minibatch. Each call costs one
+        evaluation, and the first one gives the training loss.
+        """
+        return self.correct(at(y), y, prepared)
+
+    def push(self, prepared: Vectors) -> Tensor | None:
+        """What is added to the direction of every step behind the optimizer, [lanes, Q]; None if nothing is:
+        y <- y - lr (step_scale * the optimizer's direction + this)."""
+        return None
 
     @abstractmethod
     def finish(self, work: LocalWork) -> Finished: ...
@@ -132,6 +211,14 @@ class Algorithm(Family, ABC):
     def check(self, server: Vectors, mean_state: Vectors) -> Mapping[str, float]:
         """Numbers for the records, from sum p_i v_i over all N clients of each vector that they keep."""
         return {}
+
+
+def own_loop_refusal(algorithm: Algorithm) -> str:
+    """The sentence for an algorithm that a training loop of the user's own cannot carry."""
+    return (
+        f"{algorithm.name} does more in a step than to correct its gradient, or needs its rates beforehand, which a "
+        "training loop of your own cannot carry; run it with fedopt run, or with fedopt server and fedopt client"
+    )
 
 
 def shares(weighting: Weighting, samples: list[int]) -> list[float]:

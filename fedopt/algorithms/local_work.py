@@ -7,12 +7,13 @@ rank, mask or add noise on these: entries of a gap are no entries of the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from torch import Tensor
 
+from fedopt.optimizers.base import Optimizer
 from fedopt.vectors.layout import RowLayout, Vectors
 
 T = TypeVar("T")
@@ -33,6 +34,28 @@ class OnDemand(Generic[T]):
     def known(self) -> T | None:
         """The value if it has been computed, and else None."""
         return self._values[0] if self._values else None
+
+
+@dataclass(frozen=True)
+class LocalStart:
+    """What a round of local work begins with, as `Algorithm.start` and `begin` see it."""
+
+    x: Tensor
+    """The model that came down, [Q]."""
+    down: Vectors
+    """What came down beside x, [Q] each."""
+    state: Vectors
+    """What each client kept from its last accepted round, [lanes, Q] each."""
+    steps: Tensor
+    """Steps that each lane will take, [lanes]."""
+    samples: Tensor
+    """n_i of each lane's client, [lanes]."""
+    rates: Sequence[float]
+    """The learning rate of each step of the round; a lane with fewer steps uses the first of them."""
+    full_gradient: OnDemand[Tensor]
+    """Gradients at x over all of each client's data, [lanes, Q]; costs a pass over them, the first time."""
+    layout: RowLayout
+    """Which entries of a row are which parameters'."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +85,10 @@ class LocalWork:
     """Mean losses at x over all of each client's data, [lanes]; costs a pass over them, the first time."""
     layout: RowLayout
     """Which entries of a row are which parameters'."""
+    optimizer: Optimizer | None = None
+    """The settings of what took the steps; None in a training loop of the user's own."""
+    step_rates: Sequence[float] = ()
+    """The learning rate of each step of the round; a lane with fewer steps used the first of them."""
     down: Vectors = field(default_factory=dict)
     """What came down beside x, [Q] each."""
     prepared: Vectors = field(default_factory=dict)

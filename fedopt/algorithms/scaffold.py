@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from fedopt.algorithms.base import Algorithm, ServerRound
-from fedopt.algorithms.local_work import Finished, LocalWork
+from fedopt.algorithms.local_work import Finished, LocalStart, LocalWork
 from fedopt.storage.record import Line
 from fedopt.vectors.layout import Vectors
 from fedopt.vectors.totals import Totals
@@ -60,8 +60,8 @@ class Scaffold(Algorithm):
     def sends_down(self, server: Vectors) -> Vectors:
         return {"c": server["c"]}
 
-    def begin(self, x: Tensor, down: Vectors, state: Vectors) -> Vectors:
-        return {"correction": down["c"] - state["c_i"]}
+    def begin(self, local: LocalStart) -> Vectors:
+        return {"correction": local.down["c"] - local.state["c_i"]}
 
     def shift(self, prepared: Vectors) -> Tensor:
         return prepared["correction"]

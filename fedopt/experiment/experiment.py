@@ -5,13 +5,22 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from fedopt.algorithms import ALGORITHMS
-from fedopt.algorithms.base import Algorithm
+from fedopt.algorithms.base import Algorithm, Participation
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.channel.settings import ChannelSettings
 from fedopt.data.settings import DataSettings
@@ -19,7 +28,7 @@ from fedopt.drift.settings import MetricSettings
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.changes import merged
 from fedopt.explain import explain
-from fedopt.family import Composite, as_member
+from fedopt.family import Composite, as_member, resolve
 from fedopt.imports import load_attribute
 from fedopt.models import MODELS
 from fedopt.models.base import ModelFamily
@@ -176,7 +185,33 @@ class Experiment(Section):
         """
         given = self.given()
         changes = {name: merged(name, getattr(self, name, None), change) for name, change in sections.items()}
+        local = changes.get("local", given.get("local"))
+        if "algorithm" in changes and isinstance(local, LocalSettings):  # defaults may be others under the new one
+            changes["local"] = {**local.unread_values, **local.given()}
         return type(self)(**{**given, **changes})
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _defaults_of_the_algorithm(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Gives keys of [local] the defaults that they have under this algorithm, as if nothing had been given."""
+        if not isinstance(given, Mapping) or not isinstance(given.get("local", {}), Mapping):
+            return handler(given)
+        local = given.get("local", {})
+        either = {"epochs", "steps"}
+        taken = local.keys() | (either if either & local.keys() else set())
+        missing = {key: value for key, value in _local_defaults(given.get("algorithm")).items() if key not in taken}
+        experiment = handler({**given, "local": {**local, **missing}} if missing else given)
+        experiment.local.forget_given(missing)
+        if not local:
+            experiment.model_fields_set.discard("local")
+        return experiment
+
+    @model_validator(mode="after")
+    def _suits_the_algorithm(self) -> Self:
+        objection = self.algorithm.objection(self.local, Participation(self.data.clients, self.cohort_size))
+        if objection is not None:
+            raise wrong("algorithm.name", objection)
+        return self
 
     @model_validator(mode="after")
     def _cohort_fits(self) -> Self:
@@ -220,3 +255,16 @@ class Experiment(Section):
         ]
         unread = [note for section, keys in self if isinstance(keys, Composite) for note in keys.notes(section)]
         return unread + idle
+
+
+def _local_defaults(given: Any) -> Mapping[str, Any]:
+    """Those of the algorithm that is given by its keys, its name or as an object."""
+    if isinstance(given, Mapping):
+        given = given.get("name", "fedavg")
+    if not isinstance(given, str | Algorithm):
+        return {}
+    with suppress(PydanticCustomError):  # a wrong name is reported with all other mistakes
+        kind = resolve(ALGORITHMS, given, "name")
+        assert issubclass(kind, Algorithm)
+        return kind.local_defaults
+    return {}

@@ -27,8 +27,8 @@ import torch
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from torch import Tensor, nn
 
-from fedopt.algorithms.base import Algorithm
-from fedopt.algorithms.local_work import LocalWork, OnDemand
+from fedopt.algorithms.base import Algorithm, own_loop_refusal
+from fedopt.algorithms.local_work import LocalStart, LocalWork, OnDemand
 from fedopt.data.batches import plan_batches
 from fedopt.errors import InvalidExperiment
 from fedopt.flower.arrays import Entries, as_record, as_vectors
@@ -62,18 +62,31 @@ def local_work(
     """
     order = Order.read(msg)
     algorithm = read_algorithm(order.algorithm, algorithms)
+    if not algorithm.fits_own_loops:
+        raise InvalidExperiment(own_loop_refusal(algorithm))
     entries = _load(msg, model, order, arrays)
     layout = entries.layout
     x = layout.flatten(model)
     down = as_vectors(msg.content.array_records[DOWN], x) if DOWN in msg.content.array_records else {}
     kept = read_state(context, order.accepted, algorithm.client_state(x), x)
     state = {name: vector[None] for name, vector in kept.items()}
-    start = algorithm.start(x, down, state)
+    gradients = OnDemand(lambda: full_pass(algorithm, full, model, layout, x))
+    beginning = LocalStart(
+        x=x,
+        down=down,
+        state=state,
+        steps=x.new_zeros(1),  # not known beforehand: algorithms that read them are refused
+        samples=x.new_tensor([samples]),
+        rates=(),
+        full_gradient=OnDemand(lambda: gradients()[0][None]),
+        layout=Rows(layout),
+    )
+    start = algorithm.start(beginning)
     if start is not None:
         load_vector(model, layout, start.reshape(-1))
-    steps = CorrectedSteps(algorithm, algorithm.begin(x, down, state), model, layout)
+    steps = CorrectedSteps(algorithm, algorithm.begin(beginning), model, layout)
     exchange = _Exchange(msg, context, order, samples)
-    return Local(exchange, model, algorithm, _Start(entries, x, down, state), steps, full)
+    return Local(exchange, model, algorithm, _Start(entries, x, down, state), steps, gradients)
 
 
 def load_model(
@@ -142,7 +155,7 @@ class Local:
     algorithm: Algorithm
     _start: _Start
     _steps: CorrectedSteps
-    _full: FullPass | None
+    _full: OnDemand[tuple[Tensor, Tensor]]
 
     @property
     def round(self) -> int:
@@ -209,7 +222,7 @@ class Local:
         start, steps, layout = self._start, self._steps, self._start.entries.layout
         y = layout.flatten(self.model)
         mean = steps.mean_gradient
-        full = OnDemand(self._full_pass)
+        full = self._full
         return LocalWork(
             x=start.x,
             y=y[None],
@@ -226,13 +239,17 @@ class Local:
             prepared=steps.prepared,
         )
 
-    def _full_pass(self) -> tuple[Tensor, Tensor]:
-        if self._full is None:
-            raise InvalidExperiment(
-                f"{self.algorithm.name} needs the gradient over all of a client's data: "
-                "local_work(..., full=FullPass(batches, loss))"
-            )
-        return self._full.gradient_and_loss(self.model, self._start.entries.layout, self._start.x)
+
+def full_pass(
+    algorithm: Algorithm, full: FullPass | None, model: nn.Module, layout: Layout, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradient and the loss at x over all of the client's data, [P] and a number."""
+    if full is None:
+        raise InvalidExperiment(
+            f"{algorithm.name} needs the gradient over all of a client's data: "
+            "local_work(..., full=FullPass(batches, loss))"
+        )
+    return full.gradient_and_loss(model, layout, x)
 
 
 class Rows:

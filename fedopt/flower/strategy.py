@@ -17,7 +17,7 @@ from flwr.serverapp import Grid, strategy
 from torch import nn
 
 from fedopt.algorithms import ALGORITHMS
-from fedopt.algorithms.base import Algorithm
+from fedopt.algorithms.base import Algorithm, own_loop_refusal
 from fedopt.errors import InvalidExperiment, RunStopped
 from fedopt.flower.arrays import Entries, as_record
 from fedopt.flower.messages import DOWN, ORDER, Order
@@ -85,6 +85,8 @@ class AlgorithmStrategy(strategy.FedAvg):
             if name not in OF_FLOWER:
                 raise InvalidExperiment(f"unknown parameter {name}; {nearest(name, [*self._own_names(), *OF_FLOWER])}")
         super().__init__(**flower)
+        if not algorithm.fits_own_loops:
+            raise InvalidExperiment(own_loop_refusal(algorithm))
         self.algorithm, self.seed, self.min_replies = algorithm, seed, min_replies
         self._entries = None if model is None else Entries.of(model)
         self._gathering = gathering or Mean()

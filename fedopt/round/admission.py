@@ -34,7 +34,7 @@ def examine(
     """
     if update.round != broadcast.round:
         return Refusal(update.client, f"it belongs to round {update.round}, not {broadcast.round}")
-    reason = _of_numbers(update.numbers, samples, bounds)
+    reason = _of_numbers(update.numbers, samples, bounds, broadcast.survey)
     if reason is not None:
         return Refusal(update.client, reason)
     missing = _what_is_missing(update, broadcast, bounds)
@@ -55,12 +55,14 @@ def examine(
     return None if reason is None else Refusal(update.client, reason, diverged=True)
 
 
-def _of_numbers(numbers: Numbers, samples: int, bounds: Bounds) -> str | None:
+def _of_numbers(numbers: Numbers, samples: int, bounds: Bounds, survey: bool) -> str | None:
     most = bounds.settings.largest_samples
     if numbers.samples != samples:
         return f"it reports {numbers.samples} samples, the client has {samples}"
     if numbers.samples > most:
         return f"it reports {numbers.samples} samples, more than {most} (admission.largest_samples)"
+    if survey:
+        return f"it reports {numbers.steps} steps, its order asks for none" if numbers.steps else None
     if numbers.steps < 1:
         return f"it reports {numbers.steps} steps"
     if bounds.steps is not None and numbers.steps > bounds.steps(samples):
@@ -70,6 +72,9 @@ def _of_numbers(numbers: Numbers, samples: int, bounds: Bounds) -> str | None:
 
 def _what_is_missing(update: Update, broadcast: Broadcast, bounds: Bounds) -> str | None:
     """The vectors and numbers must be just those that the algorithm sends."""
+    if broadcast.survey:
+        found = sorted(update.up)
+        return None if found == [GRADIENT] else f"it brings {found} where {[GRADIENT]} belong"
     if bounds.vectors is not None:
         expected = {*bounds.vectors, *([GRADIENT] if broadcast.gradient else [])}
         if update.up.keys() != expected:

@@ -28,6 +28,9 @@ class Broadcast:
     """What the algorithm sends down beside it, [P] each."""
     gradient: bool = False
     """Whether clients send the full gradient at x as well, for measures; it changes nothing else."""
+    survey: bool = False
+    """Whether clients send nothing but the full gradient at x: they take no step and keep no new state. The round's
+    broadcast with work follows."""
 
 
 @dataclass(frozen=True)

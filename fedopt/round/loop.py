@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from fedopt.algorithms.base import ServerRound, shares
+from fedopt.algorithms.base import SURVEYED, ServerRound, shares
 from fedopt.drift.gradients import GRADIENT
 from fedopt.drift.measuring import NO_MEASURES, Measured, MeasurePlan, RoundMeasures
 from fedopt.errors import Diverged, RunStopped
@@ -83,7 +83,12 @@ class Rounds:
         terms, number = self._rules.terms, state.round + 1
         plan = self._plan(number)
         cohort = select_cohort(len(self._share_of), terms.asked, self._rules.seed, number)
-        answers = self._collect(state, self._broadcast(state, plan), cohort, RoundMeasures(plan, state.x))
+        broadcast, surveyed = self._broadcast(state, plan), _Answers(RoundMeasures(NO_MEASURES, state.x))
+        if self._method.algorithm.surveys:
+            broadcast, surveyed = self._survey(state, broadcast, cohort)
+        answers = self._collect(state, broadcast, surveyed.clients or cohort, RoundMeasures(plan, state.x))
+        answers.absences.extend(surveyed.absences)
+        answers.refusals.extend(surveyed.refusals)
         if len(answers.updates) < terms.least:
             raise _too_few(number, terms, answers)
 
@@ -103,8 +108,8 @@ class Rounds:
             local_steps=sum(update.numbers.steps for update in updates),
             train_loss=losses / weight,
             update_norm=float(torch.linalg.vector_norm(x - state.x)),
-            bytes_down=sum(update.bytes_down for update in updates),
-            bytes_up=sum(update.bytes_up for update in updates),
+            bytes_down=sum(update.bytes_down for update in (*surveyed.updates, *updates)),
+            bytes_up=sum(update.bytes_up for update in (*surveyed.updates, *updates)),
             measured=answers.measures.result(totals),
             numbers={name: totals.number(name) for name in sorted(totals.numbers())},
             seconds=time.perf_counter() - start,
@@ -113,6 +118,15 @@ class Rounds:
     def _broadcast(self, state: ServerState, plan: MeasurePlan) -> Broadcast:
         down = self._method.sends_down(state.server)
         return Broadcast(state.round + 1, state.x, down, plan.gradients)
+
+    def _survey(self, state: ServerState, broadcast: Broadcast, cohort: list[int]) -> tuple[Broadcast, _Answers]:
+        """Collects the cohort's full gradients at x: the broadcast with their mean, and who answered."""
+        asking = replace(broadcast, down={}, gradient=True, survey=True)
+        answers = self._collect(state, asking, cohort, RoundMeasures(NO_MEASURES, state.x))
+        if len(answers.updates) < self._rules.terms.least:
+            raise _too_few(broadcast.round, self._rules.terms, answers)
+        mean = self._collector.totals().mean(GRADIENT)
+        return replace(broadcast, down={**broadcast.down, SURVEYED: mean}), answers
 
     def _collect(
         self, state: ServerState, broadcast: Broadcast, cohort: list[int], measures: RoundMeasures
@@ -134,7 +148,7 @@ class Rounds:
                 share = self._share_of[answer.client]
                 self._collector.fold(answer.client, answer.up, answer.numbers.own, share)
                 answers.admit(answer, share)
-                if len(answers.updates) == self._rules.terms.enough:
+                if len(answers.updates) == self._rules.terms.enough and not broadcast.survey:
                     break
         return answers
 
@@ -152,6 +166,11 @@ class _Answers:
     lengths: list[dict[str, float]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     absences: list[Absence] = field(default_factory=list)
+
+    @property
+    def clients(self) -> list[int]:
+        """Those whose updates were admitted."""
+        return sorted(update.client for update in self.updates)
 
     def admit(self, update: Update, share: float) -> None:
         self.measures.fold(update.client, update.up, share)

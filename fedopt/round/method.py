@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from fedopt.algorithms.base import Algorithm, ServerRound
+from fedopt.algorithms.base import SURVEYED, Algorithm, ServerRound
 from fedopt.channel.channel import NO_STAGES, Channel
 from fedopt.optimizers.moments import NO_MOMENTS, Moments
 from fedopt.round.gathering.base import Gathering
@@ -43,6 +43,11 @@ class Method:
         """What a client keeps between rounds, before its first one, [P] each."""
         up = dict.fromkeys(self.sends_up, x)
         return {**self.algorithm.client_state(x), **self.moments.client_state(x), **self.channel.client_state(up)}
+
+    def names_down(self, x: Tensor) -> list[str]:
+        """Names of the vectors that travel down with work, beside x [P]."""
+        surveyed = [SURVEYED] if self.algorithm.surveys else []
+        return [*self.sends_down(self.server_state(x)), *surveyed]
 
     def sends_down(self, server: Vectors) -> Vectors:
         return {**self.algorithm.sends_down(server), **self.moments.sends_down(server)}

@@ -69,6 +69,7 @@ class TaskGroup:
     number: int
     round: int
     gradient: bool
+    survey: bool
     tasks: tuple[ClientTask, ...]
     slot: int = 0
     """The first of as many slots for what these clients send up."""
@@ -266,7 +267,7 @@ class WorkerPool:
 
     def _train(self, trainer: Trainer, group: TaskGroup) -> list[Report]:
         buffers = self._buffers
-        broadcast = Broadcast(group.round, buffers.x, buffers.down, group.gradient)
+        broadcast = Broadcast(group.round, buffers.x, buffers.down, group.gradient, group.survey)
         jobs = [
             Job(
                 task.order,

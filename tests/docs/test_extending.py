@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,8 @@ def test_fedprox_adds_the_gradient_of_its_term(page: dict[str, Any]) -> None:
     x, y = torch.tensor([1.0, -2.0]).double(), torch.tensor([[3.0, 0.5]]).double().requires_grad_()
     (expected,) = torch.autograd.grad(0.7 / 2 * (y - x).square().sum(), y)
     prox = page["FedProx"](mu=0.7)
-    assert torch.equal(prox.correct(torch.zeros(1, 2).double(), y.detach(), prox.begin(x, {}, {})), expected)
+    beginning = SimpleNamespace(x=x)
+    assert torch.equal(prox.correct(torch.zeros(1, 2).double(), y.detach(), prox.begin(beginning)), expected)
 
 
 def test_what_top_k_sends_and_keeps_is_what_was_to_be_sent(page: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedopt.algorithms.base import Algorithm, ServerRound
-from fedopt.algorithms.local_work import Finished, LocalWork
+from fedopt.algorithms.local_work import Finished, LocalStart, LocalWork
 from fedopt.storage.record import Line
 from fedopt.vectors.layout import Vectors
 from fedopt.vectors.totals import Totals
@@ -39,8 +39,8 @@ class Nudged(Algorithm):
     def sends_down(self, server: Vectors) -> Vectors:
         return {"m": server["m"]}
 
-    def begin(self, x: Tensor, down: Vectors, state: Vectors) -> Vectors:
-        return {"pull": self.pull * down["m"] + torch.zeros_like(state["last"])}
+    def begin(self, local: LocalStart) -> Vectors:
+        return {"pull": self.pull * local.down["m"] + torch.zeros_like(local.state["last"])}
 
     def shift(self, prepared: Vectors) -> Tensor:
         return prepared["pull"]

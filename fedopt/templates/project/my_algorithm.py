@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedopt.algorithms.fedavg import FedAvg
+from fedopt.algorithms.local_work import LocalStart
 from fedopt.vectors.layout import Vectors
 
 
@@ -19,9 +20,9 @@ class Proximal(FedAvg):
     mu: float = Field(0.1, ge=0)
     """How strongly a client is drawn back to the global model; 0 is FedAvg."""
 
-    def begin(self, x: Tensor, down: Vectors, state: Vectors) -> Vectors:
+    def begin(self, local: LocalStart) -> Vectors:
         """What a client prepares once a round."""
-        return {"x": x}
+        return {"x": local.x}
 
     def correct(self, gradient: Tensor, y: Tensor, prepared: Vectors) -> Tensor:
         """The gradient that the optimizer sees, [lanes, Q], from the raw one at y."""

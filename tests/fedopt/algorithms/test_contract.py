@@ -17,7 +17,7 @@ from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import Algorithm, ServerRound
 from fedopt.algorithms.fedavg import FedAvg
-from fedopt.algorithms.local_work import Finished, LocalWork
+from fedopt.algorithms.local_work import Finished, LocalStart, LocalWork
 from fedopt.optimizers.local import LocalSettings
 from fedopt.round.admission import examine
 from fedopt.round.federation import Broadcast, Numbers, Update, WorkOrder
@@ -116,8 +116,8 @@ class FromHalf(FedAvg):
     def client_state(self, x: Tensor) -> Vectors:
         return {"own": torch.ones_like(x)}
 
-    def start(self, x: Tensor, down: Vectors, state: Vectors) -> Tensor:
-        return 0.5 * (x + state["own"])
+    def start(self, local: LocalStart) -> Tensor:
+        return 0.5 * (local.x + local.state["own"])
 
     def finish(self, work: LocalWork) -> Finished:
         return Finished({"dx": work.displacement}, {"own": work.state["own"]})

@@ -16,6 +16,7 @@ import tests.outside.optimizer
 from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.fedavg import FedAvg
+from fedopt.algorithms.local_work import LocalStart
 from fedopt.algorithms.scaffold import Scaffold
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
@@ -37,12 +38,12 @@ class Returning(FedAvg):
     hook: str = "correct"
     _value: Callable[[Tensor], Any]
 
-    def start(self, x: Tensor, down: Vectors, state: Vectors) -> Tensor | None:
-        rows: Tensor | None = self._value(x.expand(3, -1)) if self.hook == "start" else None
+    def start(self, local: LocalStart) -> Tensor | None:
+        rows: Tensor | None = self._value(local.x.expand(3, -1)) if self.hook == "start" else None
         return rows
 
-    def begin(self, x: Tensor, down: Vectors, state: Vectors) -> Vectors:
-        return {"v": self._value(x.expand(3, -1))} if self.hook == "begin" else {"x": x}
+    def begin(self, local: LocalStart) -> Vectors:
+        return {"v": self._value(local.x.expand(3, -1))} if self.hook == "begin" else {"x": local.x}
 
     def shift(self, prepared: Vectors) -> Tensor | None:
         rows: Tensor | None = self._value(prepared["x"].expand(3, -1)) if self.hook == "shift" else None

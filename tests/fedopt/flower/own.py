@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedopt.algorithms.fedavg import FedAvg
-from fedopt.algorithms.local_work import Finished, LocalWork
+from fedopt.algorithms.local_work import Finished, LocalStart, LocalWork
 from fedopt.vectors.layout import Vectors
 
 
@@ -16,8 +16,8 @@ class OwnModels(FedAvg):
     def client_state(self, x: Tensor) -> Vectors:
         return {"moved": torch.zeros_like(x)}
 
-    def start(self, x: Tensor, down: Vectors, state: Vectors) -> Tensor:
-        return x + 0.5 * state["moved"]
+    def start(self, local: LocalStart) -> Tensor:
+        return local.x + 0.5 * local.state["moved"]
 
     def finish(self, work: LocalWork) -> Finished:
         return Finished(up={"dx": work.displacement}, state={"moved": work.displacement})
