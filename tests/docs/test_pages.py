@@ -9,7 +9,7 @@ import pytest
 from tests.docs.__main__ import main
 from tests.docs.blocks import ROOT, Kind, PageError, pages, read_page
 from tests.docs.conftest import Runner
-from tests.docs.page import matches
+from tests.docs.page import matches, resembles
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
@@ -92,3 +92,14 @@ def test_blocks_are_counted_and_those_that_do_not_run_have_a_reason(capsys: pyte
 def test_pages_name_no_path_of_one_machine() -> None:
     for page in pages():
         assert str(ROOT) not in page.read_text(encoding="utf-8"), page
+
+
+def test_measured_numbers_of_a_page_are_those_of_a_run_but_for_times() -> None:
+    assert resembles("accuracy 0.869 in 3.1 s\n...\nend\n", "accuracy 0.871 in 9.9 s\nmore\nend\n")
+    assert not resembles("accuracy 0.869, drift ratio 2.46\n", "accuracy 0.869, drift ratio 3.01\n")
+    assert not resembles("accuracy 0.869\n", "loss 0.869\n")
+    table = "name  best, %  s a run\nfirst    95.1     {}\n"
+    assert resembles(table.format("0.3"), table.format("12.0"))
+    assert not resembles(table.format("0.3"), table.format("0.3").replace("95.1", "65.1"))
+    assert not resembles("a\n", "a\nb\n")
+    assert not resembles("a\nb\n", "a\n")
