@@ -1,0 +1,1 @@
+"""Federated algorithms written from their papers in plain torch, without code of fedopt's own."""
