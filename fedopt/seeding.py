@@ -34,6 +34,8 @@ class Purpose(IntEnum):
     """Random numbers of an algorithm on the server."""
     CHANNEL = 11
     """Random numbers of a channel stage, on a client or on the server."""
+    WORK = 12
+    """How much local work a client does in a round."""
 
 
 def sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:

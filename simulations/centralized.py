@@ -18,7 +18,7 @@ from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from fedopt.algorithms.base import DISPLACEMENT
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.data.batches import BatchPlan, plan_samples, samples_seen
-from fedopt.optimizers.local import LocalSettings
+from fedopt.data.step_counts import StepCounts
 from fedopt.precision import Products
 from fedopt.round.federation import Broadcast, WorkOrder
 from fedopt.round.loop import RoundWork
@@ -32,31 +32,35 @@ class CentralRun:
     def __init__(
         self,
         task: Task,
-        local: LocalSettings,
+        counts: StepCounts,
         data: tuple[Tensor, Tensor],
         sizes: Sequence[int],
         *,
-        seed: int,
         products: Products = "full",
     ) -> None:
-        """`sizes` are the sample counts n_i of the federation's clients."""
-        self._local, self._sizes, self._seed = local, sizes, seed
+        """`sizes` are the sample counts n_i of the federation's clients, `counts` their numbers of steps."""
+        self._local, self._seed = counts.local, counts.seed
+        self._counts, self._sizes = counts, sizes
         self._everything = np.arange(len(data[1]))
         self._x = Layout.of(task.module).flatten(task.module)
         backend = choose_backend("auto", task, data[0], data[1]).backend
         # Its moments start at zero in every round, as a client's do by default.
-        training = LocalTraining(task, FedAvg(), local.model_copy(update={"state": "reset"}), seed)
+        training = LocalTraining(task, FedAvg(), counts.local.model_copy(update={"state": "reset"}), counts.seed)
         self._trainer = LaneTrainer(training, data, Execution(backend, 1, products))
         self._saved_round: int | None = None
 
     def divergence(self, x: Tensor, work: RoundWork) -> float | None:
         trained = [client for client in work.cohort if client not in work.left_out]
-        samples = sum(samples_seen(self._sizes[client], self._local) for client in trained)
+        samples = sum(self._seen(client, work.round) for client in trained)
         job = Job(WorkOrder(0, None), self._everything, {}, plan=self._plan(work.round, samples))
         (result,) = self._trainer.train(Broadcast(work.round, self._x), [job])
         self._x = self._x + result.up[DISPLACEMENT]
         length = torch.linalg.vector_norm(self._x).item()
         return torch.linalg.vector_norm(x - self._x).item() / length if length > 0 else None
+
+    def _seen(self, client: int, round_: int) -> int:
+        samples = self._sizes[client]
+        return samples_seen(samples, self._local, self._counts.at(samples, round_, client))
 
     def _plan(self, round_: int, samples: int) -> BatchPlan:
         return plan_samples(len(self._everything), samples, self._local, stream(self._seed, Purpose.CENTRAL, round_))

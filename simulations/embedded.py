@@ -18,6 +18,7 @@ from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.fingerprint import Fingerprint, fingerprint_partition
 from fedopt.data.label_skew import LabelSkew, LabelSpread
 from fedopt.data.partition import partition
+from fedopt.data.step_counts import StepCounts
 from fedopt.device import threads
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.federation import Score
@@ -177,7 +178,13 @@ def prepare(experiment: Experiment) -> Prepared:
         evaluate=evaluate,
     )
     reference = (
-        CentralRun(task, experiment.local, data, federation.samples, seed=settings.seed, products=settings.products)
+        CentralRun(
+            task,
+            StepCounts.of(experiment.algorithm, experiment.local, settings.seed),
+            data,
+            federation.samples,
+            products=settings.products,
+        )
         if experiment.metrics.divergence
         else None
     )

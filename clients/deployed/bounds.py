@@ -11,7 +11,6 @@ import sys
 
 import torch
 
-from fedopt.data.batches import local_steps
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.seeding import Purpose, isolated
@@ -67,10 +66,9 @@ def check_before_data(experiment: Experiment, hello: Hello, has_own_data: bool) 
         _check_size("model", _model_bytes(experiment, hello), MODEL_SHARE)
 
 
-def check_before_training(experiment: Experiment, samples: int, classes: int) -> None:
-    """Raises InvalidExperiment if the steps or minibatches of a round exceed this machine's limits."""
+def check_before_training(experiment: Experiment, samples: int, classes: int, steps: int) -> None:
+    """Raises InvalidExperiment if the steps of a round, or their minibatches, exceed this machine's limits."""
     local = experiment.local
-    steps = local_steps(samples, local)
     if steps > MOST_STEPS:
         raise InvalidExperiment(f"the server asks for more than {MOST_STEPS:,} local steps a round")
     if local.batch_size != "full":

@@ -27,6 +27,7 @@ from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.data.settings import DataSettings
+from fedopt.data.step_counts import StepCounts
 from fedopt.device import choose_device
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
@@ -78,8 +79,17 @@ class FederationClient:
             raise InvalidExperiment(
                 f"this client's samples are of shape {tuple(samples.shape[1:])}, the server's {hello.sample_shape}"
             )
-        if config.code is not None:
-            check_before_training(experiment, len(indices), len(hello.class_names))
+        counts = StepCounts.of(experiment.algorithm, experiment.local, settings.seed)
+
+        def check_steps(steps: int) -> None:
+            if config.code is not None:
+                check_before_training(experiment, len(indices), len(hello.class_names), steps)
+
+        def check_round(round_: int) -> None:
+            check_steps(counts.at(len(indices), round_, config.client))
+
+        check_steps(counts.most(len(indices)))
+        self._check_round = check_round
         module = build_model(experiment.model, hello.sample_shape, len(hello.class_names), settings.seed)
         samples, targets = samples.to(device, dtype), targets.to(device)
         module = module.to(device, dtype)
@@ -118,6 +128,7 @@ class FederationClient:
             raise Malformed(f"the order brings {count} vectors beside the model, not {sorted(self._down)}")
         if not all(math.isfinite(largest_magnitude(vector)) for vector in (broadcast.x, *broadcast.down.values())):
             raise Malformed("the order's vectors are not finite")
+        self._check_round(broadcast.round)
         job = Job(work, self._indices, self._state.at(work.accepted))
         result, payload = self._trainer.encode(broadcast, job)
         if broadcast.survey:

@@ -25,6 +25,7 @@ from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.local_work import Finished, LocalStart, LocalWork, OnDemand
 from fedopt.algorithms.shapes import check_prepared, check_rows
 from fedopt.data.batches import BatchPlan, plan_batches
+from fedopt.data.step_counts import StepCounts
 from fedopt.drift.gradients import GRADIENT
 from fedopt.optimizers.local import LocalSettings
 from fedopt.optimizers.moments import PREFIX, Moments
@@ -108,6 +109,7 @@ class LaneTrainer:
         self._gradients = lane_gradients(backend, task, layout, like, execution.lanes, self._draws)
         self._steps = LocalSteps(self._gradients, training.algorithm, local, execution.record)
         self._moments = Moments.of(local)
+        self._counts = StepCounts.of(training.algorithm, local, training.seed)
 
     def train(self, broadcast: Broadcast, jobs: Sequence[Job]) -> list[Result]:
         """Carries out jobs of one round side by side, at most as many as there are lanes."""
@@ -122,7 +124,9 @@ class LaneTrainer:
         return torch.autocast(self._x.device.type, torch.bfloat16, cache_enabled=False)
 
     def _train(self, broadcast: Broadcast, jobs: Sequence[Job]) -> list[Result]:
-        jobs = sorted(jobs, key=lambda job: (-len(job.indices), job.order.client))
+        # Lanes finish in order, so the first takes the most steps; in a survey, the most samples.
+        steps = {job.order.client: 0 if broadcast.survey else self._steps_of(broadcast, job) for job in jobs}
+        jobs = sorted(jobs, key=lambda job: (-steps[job.order.client], -len(job.indices), job.order.client))
         groups: dict[int | None, list[Job]] = {}
         for job in jobs:
             width = lane_width(len(job.indices), self._local.batch_size) if self._one_width else None
@@ -130,7 +134,7 @@ class LaneTrainer:
         return [result for width, group in groups.items() for result in self._side_by_side(broadcast, group, width)]
 
     def _side_by_side(self, broadcast: Broadcast, jobs: list[Job], width: int | None) -> list[Result]:
-        """Jobs by falling sample count, whose batches are padded to one width if it is given."""
+        """Jobs by falling number of steps, whose batches are padded to one width if it is given."""
         algorithm, packing = self._algorithm, self._gradients.packing
         theta = self._gradients.theta[: len(jobs)]
         x, down = packing.pack(broadcast.x), packing.pack_all(broadcast.down)
@@ -249,12 +253,19 @@ class LaneTrainer:
         if job.plan is not None:
             return job.plan
         rng = stream(self._seed, Purpose.BATCHES, broadcast.round, job.order.client)
-        return plan_batches(len(job.indices), self._local, rng)
+        return plan_batches(len(job.indices), self._local, rng, self._steps_of(broadcast, job))
+
+    def _steps_of(self, broadcast: Broadcast, job: Job) -> int:
+        if job.plan is not None:
+            return job.plan.steps
+        return self._counts.at(len(job.indices), broadcast.round, job.order.client)
 
     def _full_pass(
         self, broadcast: Broadcast, x: Tensor, jobs: Sequence[Job], *, losses: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Gradients [lanes, Q] and, if asked for, losses [lanes] at x over all data of each job's client."""
+        by_size = sorted(range(len(jobs)), key=lambda lane: -len(jobs[lane].indices))  # lanes finish in this order
+        jobs = [jobs[lane] for lane in by_size]
         theta = self._gradients.theta[: len(jobs)]
         where_steps_led = theta.clone()
         theta.copy_(x)
@@ -271,7 +282,9 @@ class LaneTrainer:
                 loss[: batch.active] += self._gradients.losses()[: batch.active].to(loss) * counts
         theta.copy_(where_steps_led)
         samples = x.new_tensor([len(job.indices) for job in jobs])
-        return gradient.div_(samples[:, None]), loss.div_(samples)
+        gradient, loss = gradient.div_(samples[:, None]), loss.div_(samples)
+        places = np.argsort(by_size).tolist()
+        return (gradient, loss) if places == by_size else (gradient[places], loss[places])
 
 
 def _check_names(algorithm: Algorithm, finished: Finished, state: Vectors) -> None:

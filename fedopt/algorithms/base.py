@@ -3,6 +3,7 @@
 An algorithm knows nothing of transport, engine or clock; chance comes from the keyed streams of a `ServerRound` alone.
 In the order of a round:
 
+    common_steps   how many steps all clients of a round take, where the algorithm draws that
     server_state   vectors that the server keeps beside the model x, before the first round
     client_state   vectors that a client keeps between rounds, before its first one
     sends_down     vectors that travel down beside x
@@ -59,7 +60,7 @@ Weighting = Literal["samples", "uniform"]
 
 @dataclass(frozen=True)
 class ServerRound:
-    """The round that `advance` ends."""
+    """A round, as the server and its clients know it."""
 
     number: int
     """From 1."""
@@ -147,7 +148,18 @@ class Algorithm(Family, ABC):
     @property
     def fits_own_loops(self) -> bool:
         """Whether a training loop of the user's own can carry the algorithm: it changes gradients of steps, at most."""
-        return not (self.evaluates_elsewhere or self.pushes or self.surveys or self.reads_schedule)
+        changes_steps = self.evaluates_elsewhere or self.pushes or self.draws_steps
+        return not (changes_steps or self.surveys or self.reads_schedule)
+
+    @property
+    def draws_steps(self) -> bool:
+        """Whether the algorithm draws the number of local steps itself."""
+        return type(self).common_steps is not Algorithm.common_steps
+
+    def common_steps(self, round_: ServerRound) -> int | None:
+        """How many steps every client of this round takes, in place of what [local] says; None to leave it at that.
+        It must follow from the algorithm's settings and from the round's streams alone: clients compute it as well."""
+        return None
 
     @property
     def step_scale(self) -> float:

@@ -86,6 +86,10 @@ def describe_experiment(experiment: Experiment) -> str:
     """The experiment in one line."""
     data, local = experiment.data, experiment.local
     work = f"{local.epochs} epoch{'s' * (local.epochs != 1)}" if local.epochs else f"{local.steps} steps"
+    if experiment.algorithm.draws_steps:
+        work = "a number of steps that it draws"
+    elif local.stragglers:
+        work += f" ({local.stragglers:.0%} stragglers)"
     return (
         f"{experiment.algorithm.name} on {data.source.name}: {data.clients} clients, {data.partition.title}, "
         f"{experiment.cohort_size} a round; {experiment.model.name}, {local.optimizer.title} lr {local.lr:g}, {work}, "

@@ -23,20 +23,17 @@ class BatchPlan:
         return len(self.counts)
 
 
-def local_steps(samples: int, local: LocalSettings) -> int:
-    """The number of local steps of a client with this many samples."""
-    if local.steps is not None:
-        return local.steps
-    assert local.epochs is not None
-    return local.epochs * _batches_per_epoch(samples, local)
-
-
-def plan_batches(samples: int, local: LocalSettings, rng: np.random.Generator) -> BatchPlan:
+def plan_batches(samples: int, local: LocalSettings, rng: np.random.Generator, steps: int | None = None) -> BatchPlan:
     """Epoch after epoch, each in a new random order, cut into batches; the last of an epoch may be smaller.
 
-    With `steps` the sequence of epochs ends after that many batches. A full batch needs no order.
+    The sequence of epochs ends after `steps` batches: those of `local`, unless they are given. A full batch needs no
+    order.
     """
-    steps, per_epoch = local_steps(samples, local), _batches_per_epoch(samples, local)
+    per_epoch = batches_per_epoch(samples, local)
+    if steps is None:
+        assert isinstance(local.work, int), "each client draws its steps: see StepCounts"
+        assert local.stragglers == 0, "stragglers draw their steps: see StepCounts"
+        steps = local.work if local.steps is not None else local.work * per_epoch
     if local.batch_size == "full":
         every = np.arange(samples, dtype=np.int64)
         return BatchPlan(np.broadcast_to(every, (steps, samples)), np.full(steps, samples))
@@ -50,10 +47,9 @@ def plan_batches(samples: int, local: LocalSettings, rng: np.random.Generator) -
     return BatchPlan(order.reshape(-1, width)[:steps], counts.reshape(-1)[:steps])
 
 
-def samples_seen(samples: int, local: LocalSettings) -> int:
-    """The number of samples, with repetition, that a client with this many samples processes in a round."""
-    per_epoch = _batches_per_epoch(samples, local)
-    epochs, batches = divmod(local_steps(samples, local), per_epoch)
+def samples_seen(samples: int, local: LocalSettings, steps: int) -> int:
+    """The number of samples, with repetition, that a client with this many samples processes in so many steps."""
+    epochs, batches = divmod(steps, batches_per_epoch(samples, local))
     return epochs * samples + (0 if local.batch_size == "full" else batches * min(local.batch_size, samples))
 
 
@@ -63,7 +59,7 @@ def plan_samples(samples: int, seen: int, local: LocalSettings, rng: np.random.G
     A full batch that is cut is a random part of the samples.
     """
     epochs = -(-seen // samples)
-    plan = plan_batches(samples, local.model_copy(update={"epochs": epochs, "steps": None}), rng)
+    plan = plan_batches(samples, local, rng, epochs * batches_per_epoch(samples, local))
     before = np.concatenate([[0], np.cumsum(plan.counts)])
     steps = int(np.searchsorted(before, seen))
     positions, counts = plan.positions[:steps], plan.counts[:steps].copy()
@@ -74,5 +70,6 @@ def plan_samples(samples: int, seen: int, local: LocalSettings, rng: np.random.G
     return BatchPlan(positions, counts)
 
 
-def _batches_per_epoch(samples: int, local: LocalSettings) -> int:
+def batches_per_epoch(samples: int, local: LocalSettings) -> int:
+    """The number of minibatches in one pass over so many samples."""
     return 1 if local.batch_size == "full" else -(-samples // local.batch_size)

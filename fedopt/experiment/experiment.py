@@ -253,6 +253,9 @@ class Experiment(Section):
             for key in OF_VIRTUAL_CLIENTS
             if deployed and getattr(self.run, key) != RunSettings.model_fields[key].default
         ]
+        if self.algorithm.draws_steps:
+            given = sorted({"epochs", "steps"} & self.local.given().keys())
+            idle += [f"local.{key} is not used by {self.algorithm.name}: it draws the number of steps" for key in given]
         unread = [note for section, keys in self if isinstance(keys, Composite) for note in keys.notes(section)]
         return unread + idle
 

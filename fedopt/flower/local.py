@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from fedopt.algorithms.base import Algorithm, own_loop_refusal
 from fedopt.algorithms.local_work import LocalStart, LocalWork, OnDemand
 from fedopt.data.batches import plan_batches
+from fedopt.data.step_counts import StepCounts
 from fedopt.errors import InvalidExperiment
 from fedopt.flower.arrays import Entries, as_record, as_vectors
 from fedopt.flower.client_state import read_state, write_state
@@ -177,15 +178,22 @@ class Local:
         return optimizer
 
     def batches(
-        self, batch_size: int | Literal["full"] = 16, epochs: int | None = None, steps: int | None = None
+        self,
+        batch_size: int | Literal["full"] = 16,
+        epochs: int | str | None = None,
+        steps: int | str | None = None,
+        stragglers: float = 0.0,
     ) -> Iterator[Tensor]:
         """The minibatches that `fedopt run` takes in this round: indices into the client's samples, int64 [b] each.
 
+        The arguments are keys of the experiment's [local] section, such as epochs="uniform(1, 5)".
+
         They follow from the strategy's seed, the round and the client. A DataLoader does as well, with other batches.
         """
-        settings = LocalSettings(batch_size=batch_size, epochs=epochs, steps=steps)
-        rng = stream(self._exchange.order.seed, Purpose.BATCHES, self.round, self.client)
-        plan = plan_batches(self._exchange.samples, settings, rng)
+        settings = LocalSettings(batch_size=batch_size, epochs=epochs, steps=steps, stragglers=stragglers)
+        seed, samples = self._exchange.order.seed, self._exchange.samples
+        rng = stream(seed, Purpose.BATCHES, self.round, self.client)
+        plan = plan_batches(samples, settings, rng, StepCounts(settings, seed).at(samples, self.round, self.client))
         for positions, count in zip(plan.positions, plan.counts.tolist(), strict=True):
             yield torch.tensor(positions[:count])
 

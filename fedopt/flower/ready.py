@@ -32,9 +32,12 @@ class Training:
     optimizer: MakeOptimizer
     """From the trained parameters to an optimizer, as `lambda parameters: torch.optim.SGD(parameters, lr=0.1)`."""
     batch_size: int | Literal["full"] = 16
-    epochs: int | None = None
-    steps: int | None = None
-    """Local work a round: passes over the client's data (5 by default), or a number of minibatches."""
+    epochs: int | str | None = None
+    steps: int | str | None = None
+    """Local work a round: passes over the client's data (5 by default), or a number of minibatches; or, for example,
+    "uniform(1, 5)", from which each client draws in each round."""
+    stragglers: float = 0.0
+    """The probability with which a client does only a part of its work in a round."""
     loss: Loss = F.cross_entropy
     clip: float | None = None
     """Largest norm of a corrected gradient; no clipping when absent."""
@@ -80,7 +83,7 @@ def _one_round(msg: Message, context: Context, module: nn.Module, samples: Sampl
     optimizer = local.attach(training.optimizer(trained), training.clip)
     module.train()
     losses: list[Tensor] = []
-    for rows in local.batches(training.batch_size, training.epochs, training.steps):
+    for rows in local.batches(training.batch_size, training.epochs, training.steps, training.stragglers):
         optimizer.zero_grad()
         loss = training.loss(module(x[rows]), y[rows])
         loss.backward()  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fedopt.family import Composite, FamilyField
 from fedopt.optimizers import OPTIMIZERS
+from fedopt.optimizers.amount import Amount, bounds
 from fedopt.optimizers.base import Optimizer
 from fedopt.schedules import SCHEDULES
 from fedopt.schedules.base import Schedule
@@ -34,10 +35,15 @@ class LocalSettings(Composite):
     state: Literal["reset", "keep", "average"] = "reset"
     """What becomes of the optimizer's moments between rounds: they start at zero every time, each client keeps its own,
     or the server averages them."""
-    epochs: int | None = Field(None, ge=1)
-    """Local work of a round as passes over the client's data; 5 if neither epochs nor steps are given."""
-    steps: int | None = Field(None, ge=1)
+    epochs: Amount | None = None
+    """Local work of a round as passes over the client's data; 5 if neither epochs nor steps are given. With
+    "uniform(LOW, HIGH)" each client draws a whole number from LOW to HIGH in each round."""
+    steps: Amount | None = None
     """Local work of a round as a number of minibatches, in place of epochs."""
+    stragglers: float = Field(0.0, ge=0, le=1)
+    """The probability with which a client, in a round, does only a part of its work: its epochs (or steps) are then a
+    whole number drawn uniformly from 1 to those that it would have done. The server uses what it sends, as FedProx
+    does."""
     batch_size: int | Literal["full"] = 16
     """Samples of a minibatch; "full" takes all of the client's samples at every step."""
 
@@ -61,6 +67,13 @@ class LocalSettings(Composite):
         return self
 
     @property
+    def work(self) -> int | str:
+        """Epochs, or steps where they are given."""
+        amount = self.epochs if self.steps is None else self.steps
+        assert amount is not None
+        return amount
+
+    @property
     def is_plain_descent(self) -> bool:
         """Whether a step is y <- y - lr g(y) and nothing else."""
         return self.optimizer.is_plain_descent and self.clip is None
@@ -69,4 +82,8 @@ class LocalSettings(Composite):
         """One sentence for each key that was given but that this optimizer does not read, and the optimizer's own."""
         idle = self.state != "reset" and not self.optimizer.moment_names
         without = [f"{section}.state is not used by {self.optimizer.name}: it has no moments here"] if idle else []
+        whole = self.stragglers > 0 and bounds(self.work)[1] == 1
+        key = "epochs" if self.steps is None else "steps"
+        if whole:
+            without.append(f"{section}.stragglers has no effect: there is no part of {section}.{key} = 1")
         return self.optimizer.advice() + without + super().notes(section)

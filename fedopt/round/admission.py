@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from fedopt.drift.gradients import GRADIENT
-from fedopt.round.federation import Broadcast, Numbers, Update
+from fedopt.round.federation import Broadcast, Update
 from fedopt.round.plausibility import Bounds, Norms, largest_norms, lengths
 from fedopt.vectors.exact_sum import LARGEST
 from fedopt.vectors.layout import largest_magnitude
@@ -34,7 +34,7 @@ def examine(
     """
     if update.round != broadcast.round:
         return Refusal(update.client, f"it belongs to round {update.round}, not {broadcast.round}")
-    reason = _of_numbers(update.numbers, samples, bounds, broadcast.survey)
+    reason = _of_numbers(update, samples, bounds, broadcast.survey)
     if reason is not None:
         return Refusal(update.client, reason)
     missing = _what_is_missing(update, broadcast, bounds)
@@ -55,8 +55,8 @@ def examine(
     return None if reason is None else Refusal(update.client, reason, diverged=True)
 
 
-def _of_numbers(numbers: Numbers, samples: int, bounds: Bounds, survey: bool) -> str | None:
-    most = bounds.settings.largest_samples
+def _of_numbers(update: Update, samples: int, bounds: Bounds, survey: bool) -> str | None:
+    numbers, most = update.numbers, bounds.settings.largest_samples
     if numbers.samples != samples:
         return f"it reports {numbers.samples} samples, the client has {samples}"
     if numbers.samples > most:
@@ -65,8 +65,9 @@ def _of_numbers(numbers: Numbers, samples: int, bounds: Bounds, survey: bool) ->
         return f"it reports {numbers.steps} steps, its order asks for none" if numbers.steps else None
     if numbers.steps < 1:
         return f"it reports {numbers.steps} steps"
-    if bounds.steps is not None and numbers.steps > bounds.steps(samples):
-        return f"it reports {numbers.steps} steps, its order asks for {bounds.steps(samples)}"
+    asked = None if bounds.steps is None else bounds.steps(samples, update.round, update.client)
+    if asked is not None and numbers.steps > asked:
+        return f"it reports {numbers.steps} steps, its order asks for {asked}"
     return None
 
 

@@ -45,8 +45,8 @@ class Bounds:
     """The bounds on the updates of a run."""
 
     settings: AdmissionSettings = field(default_factory=AdmissionSettings)
-    steps: Callable[[int], int] | None = None
-    """The steps that an order asks of a client with so many samples."""
+    steps: Callable[[int, int, int], int] | None = None
+    """The steps that an order asks of a client: of its samples, of the round and of its number."""
     vectors: tuple[str, ...] | None = None
     """Names of the vectors that the algorithm sends up; None to take any."""
     numbers: tuple[str, ...] = ()

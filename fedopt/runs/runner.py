@@ -8,9 +8,9 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from fedopt.data.batches import local_steps
 from fedopt.data.fingerprint import Fingerprint
 from fedopt.data.label_skew import LabelSpread
+from fedopt.data.step_counts import StepCounts
 from fedopt.errors import Diverged, FedoptError, NotStored, RunStopped
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.federation import Federation
@@ -163,10 +163,9 @@ class Run:
         with self._writing():
             self._directory.withdraw_summary()
         experiment = self._experiment
-        local = experiment.local
         bounds = Bounds(
             experiment.admission,
-            lambda samples: local_steps(samples, local),
+            StepCounts.of(experiment.algorithm, experiment.local, experiment.run.seed).at,
             vectors=experiment.method.sends_up,
             numbers=experiment.algorithm.sends_numbers,
         )

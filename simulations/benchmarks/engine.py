@@ -27,6 +27,7 @@ from clients.lanes.training import Execution, LocalTraining
 from fedopt.algorithms.base import shares
 from fedopt.data.batches import plan_batches
 from fedopt.data.partition import split_labels
+from fedopt.data.step_counts import StepCounts
 from fedopt.device import choose_device, threads
 from fedopt.drift.layers import Layers
 from fedopt.drift.measuring import NO_MEASURES, MeasurePlan
@@ -161,7 +162,8 @@ class Bench:
 
     def batches(self, client: int) -> list[Tensor]:
         rng = stream(0, Purpose.BATCHES, 1, client)
-        plan = plan_batches(len(self.parts[client]), self.experiment.local, rng)
+        samples, counts = len(self.parts[client]), StepCounts.of(self.experiment.algorithm, self.experiment.local, 0)
+        plan = plan_batches(samples, self.experiment.local, rng, counts.at(samples, 1, client))
         return [batch.to(self.device) for batch in batches_of(plan, self.parts[client])]
 
     def by_engine(self, plan: MeasurePlan = NO_MEASURES) -> Tensor:

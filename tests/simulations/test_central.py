@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fedopt.data.batches import BatchPlan, plan_samples
+from fedopt.data.step_counts import StepCounts
 from fedopt.optimizers.local import LocalSettings
 from fedopt.round.loop import RoundWork
 from fedopt.seeding import Purpose, stream
@@ -32,7 +33,7 @@ def test_each_round_it_sees_as_many_samples_as_the_clients_whose_work_counts_in_
     module = nn.Sequential(nn.Linear(6, 3)).double()
     layout = Layout.of(module)
     federated = layout.flatten(module) + 0.1
-    central = CentralRun(Task(module), LOCAL, (x, y), SIZES, seed=7)
+    central = CentralRun(Task(module), StepCounts(LOCAL, 7), (x, y), SIZES)
     rounds: list[tuple[list[int], dict[int, str], int]] = [
         ([0, 1, 2], {}, 2 * (5 + 12 + 20)),
         ([1, 2, 3], {2: "it is gone"}, 2 * (12 + 3)),

@@ -150,7 +150,7 @@ def test_a_full_batch_that_is_cut_counts_for_what_it_is(tmp_path: Path) -> None:
 def test_samples_are_counted_as_they_are_seen(local: dict[str, Any], samples: int) -> None:
     settings = LocalSettings(**local)
     plan = plan_batches(samples, settings, np.random.default_rng(0))
-    assert samples_seen(samples, settings) == plan.counts.sum()
+    assert samples_seen(samples, settings, plan.steps) == plan.counts.sum()
     central = plan_samples(13, int(plan.counts.sum()), settings, np.random.default_rng(0))
     assert central.counts.sum() == plan.counts.sum()
     assert central.counts.min() >= 1

@@ -157,3 +157,17 @@ def compare(
                 other = beside[client][name]
                 same = torch.equal(value, other) if isinstance(value, Tensor) else value == other  # type: ignore[arg-type]
                 assert same, f"{name} of client {client} in {lanes} lanes"
+
+
+@pytest.mark.parametrize("backend", ["stacked", "each"])
+def test_lanes_do_not_change_a_bit_where_small_clients_take_the_most_steps(backend: Backend) -> None:
+    """Lanes are sorted by steps, and passes over all data by samples; among these clients the orders differ."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, CLASSES))
+    data = torch.randn(400, 3), torch.randint(0, CLASSES, (400,))
+    local = LocalSettings(lr=0.05, steps="uniform(1, 9)", batch_size=4)
+    for algorithm in (FedAvg(), Scaffold(variant="full-gradient")):
+        alone, together = (by_client(module, backend, algorithm, local, data, lanes) for lanes in (1, CLIENTS))
+        for client in range(CLIENTS):
+            for name, value in alone[client].items():
+                assert torch.equal(torch.as_tensor(value), torch.as_tensor(together[client][name])), (client, name)

@@ -30,7 +30,8 @@ X = torch.tensor([3.0, 4.0])  # |x| = 5
 BROADCAST = Broadcast(round=3, x=X)
 NUMBERS = Numbers(samples=10, steps=5, loss=0.5)
 GOOD = Update(3, 1, NUMBERS, up={"dx": torch.tensor([0.6, 0.8])}, bytes_down=8, bytes_up=8)
-BOUNDS = Bounds(AdmissionSettings(largest_norm=10.0, largest_loss=100.0, largest_samples=50), steps=lambda n: n // 2)
+LIMITS = AdmissionSettings(largest_norm=10.0, largest_loss=100.0, largest_samples=50)
+BOUNDS = Bounds(LIMITS, steps=lambda samples, round_, client: samples // 2)
 USUAL = {"dx": (1.0, 2.0, 3.0)}
 
 

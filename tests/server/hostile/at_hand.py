@@ -78,7 +78,7 @@ class AtHand(DirectLink):
         """One round from the same start, in which client HOSTILE answers so."""
         self.answer = answer
         state = ServerState.initial(torch.from_numpy(START.copy()), Method(FedAvg()))
-        bounds = Bounds(steps=lambda samples: STEPS)
+        bounds = Bounds(steps=lambda samples, round_, client: STEPS)
         return play_round(state, FedAvg(), self.federation, Terms(3, 3, 2), bounds=bounds)
 
     def push(self, messages: Iterable[Message]) -> list[str]:
