@@ -39,7 +39,7 @@ LAYERS = [
     {"wire"},
     {"experiment"},
     {"round"},
-    {"data", "drift", "channel", "algorithms", "optimizers", "schedules", "models"},
+    {"data", "drift", "channel", "algorithms", "optimizers", "server_optimizers", "schedules", "models"},
     {"vectors", "storage"},
     {
         "registry",

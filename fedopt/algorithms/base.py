@@ -15,6 +15,7 @@ In the order of a round:
     push           what is added to every step behind the optimizer
     finish         what travels up (vectors and numbers), and the client's new state
     advance        the next x and the next server state, from means of what travelled up
+    report         numbers for the records from these means
     personal       the model that a client would use itself
     check          numbers for the records from the mean of all clients' states
 
@@ -99,7 +100,7 @@ class Algorithm(Family, ABC):
     """Names of the numbers that `advance` reads by `totals.number`: every client must send them."""
     record: ClassVar[type[Line] | None] = None
     """Numbers for the records, each described by the docstring below its field. A number of `finish` of that name is
-    averaged over the clients that sent it, weighted as the objective is; `check` gives others."""
+    averaged over the clients that sent it, weighted as the objective is; `report` and `check` give others."""
 
     surveys: ClassVar[bool] = False
     """Whether clients need the cohort's mean full gradient at x before they step. It costs an exchange and a pass over
@@ -210,6 +211,10 @@ class Algorithm(Family, ABC):
 
     @abstractmethod
     def advance(self, round_: ServerRound, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]: ...
+
+    def report(self, totals: Totals) -> Mapping[str, float]:
+        """Numbers for the records that the server knows every round, from what `advance` got."""
+        return {}
 
     def personal(self, x: Tensor, state: Vectors) -> Tensor:
         """The model that a client with this state would use itself, [P]."""

@@ -22,8 +22,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from fedopt.algorithms.base import Algorithm, ServerRound
+from fedopt.algorithms.base import ServerRound
 from fedopt.algorithms.local_work import Finished, LocalStart, LocalWork
+from fedopt.algorithms.server_step import ServerStepped
 from fedopt.storage.record import Line
 from fedopt.vectors.layout import Vectors
 from fedopt.vectors.totals import Totals
@@ -40,7 +41,7 @@ class ControlRecord(Line):
     """|c - sum p_i c_i| over all N clients after the round: 0 up to rounding, unless an update was lost."""
 
 
-class Scaffold(Algorithm):
+class Scaffold(ServerStepped):
     variant: Literal["mean-gradient", "full-gradient"] = "mean-gradient"
     """What a control becomes: the mean gradient of the local steps, or the full gradient at x (option I)."""
 
@@ -52,7 +53,7 @@ class Scaffold(Algorithm):
         return self.variant == "mean-gradient"
 
     def server_state(self, x: Tensor) -> Vectors:
-        return {"c": torch.zeros_like(x)}
+        return {**super().server_state(x), "c": torch.zeros_like(x)}
 
     def client_state(self, x: Tensor) -> Vectors:
         return {"c_i": torch.zeros_like(x)}
@@ -74,9 +75,9 @@ class Scaffold(Algorithm):
         )
 
     def advance(self, round_: ServerRound, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]:
-        x_new = x + self.server_lr * totals.mean("dx")
+        x_new, stepped = self._step(x, totals.mean("dx"), server)
         c_new = server["c"] + totals.sum("dc")
-        return x_new, {"c": c_new}
+        return x_new, {**stepped, "c": c_new}
 
     def check(self, server: Vectors, mean_state: Vectors) -> Mapping[str, float]:
         return {"gap": torch.linalg.vector_norm(server["c"].to(mean_state["c_i"]) - mean_state["c_i"]).item()}

@@ -21,6 +21,7 @@ from fedopt.optimizers import OPTIMIZERS
 from fedopt.registry import Registry, load_attribute, nearest
 from fedopt.round.gathering import GATHERINGS
 from fedopt.schedules import SCHEDULES
+from fedopt.server_optimizers import SERVER_OPTIMIZERS
 
 app = command("list")
 
@@ -48,6 +49,7 @@ KINDS = {
     "losses": Kind("model.loss", LOSSES, ("package.module:function", "your own function of outputs and targets")),
     "algorithms": Kind("algorithm.name", ALGORITHMS),
     "optimizers": Kind("local.optimizer", OPTIMIZERS),
+    "servers": Kind("algorithm.server", SERVER_OPTIMIZERS),
     "schedules": Kind("local.schedule", SCHEDULES),
     "stages": Kind("channel.stages", STAGES, ("package.module:Class", "your own class derived from Stage")),
     "rules": Kind("gathering.name", GATHERINGS),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedopt.errors import InvalidExperiment
-from fedopt.family import Family
+from fedopt.family import Family, flat_keys
 from fedopt.registry import UnknownName
 from fedopt.section import Section
 
@@ -45,7 +45,7 @@ def _renamed(current: Family, keys: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(keys["name"], str):
         return dict(keys)
     try:
-        read = current.registry.resolve(keys["name"]).model_fields.keys()
+        read = flat_keys(current.registry.resolve(keys["name"]))
     except UnknownName:  # Experiment says what is wrong with the name
         return dict(keys)
     return {**{key: value for key, value in current.given().items() if key in read}, **keys}

@@ -87,6 +87,9 @@ def _of_section(section: str) -> Iterator[Group]:
         name = Key(f"{section}.name", _names(registry), _toml(default.name), f"Which {registry.kind}.")
         yield Group(section, (), "", ABOUT[section], (name, *_own(section, base)))
         yield from _of_members(section, f"{section}.name", registry, base)
+        for key, wrapped in _wrapped_by(registry).items():
+            inner = cast(type[Section], load_attribute(wrapped.base))
+            yield from _of_members(section, f"{section}.{key}", wrapped, inner)
         return
     kind = cast(type[Section], type(Experiment.model_fields[section].default))
     yield Group(section, (), "", ABOUT[section], tuple(_own(section, kind)))
@@ -98,11 +101,19 @@ def _of_section(section: str) -> Iterator[Group]:
         yield from _of_members(section, "channel.stages", STAGES, cast(type[Section], load_attribute(STAGES.base)))
 
 
+def _wrapped_by(registry: Registry) -> dict[str, Registry]:
+    """The families that members of a family wrap a member of, by their keys."""
+    kinds = [kind for kind in registry.kinds() if issubclass(kind, Composite)]
+    return {family.key: family.registry for kind in kinds for family in kind.families}
+
+
 def _of_members(section: str, chosen_by: str, registry: Registry, base: type[Section]) -> Iterator[Group]:
     """One group for all members with the same keys."""
     found: dict[tuple[Key, ...], list[str]] = {}
     for name in _all_names(registry):
-        keys = tuple(_own(section, registry.resolve(name), without=base.model_fields))
+        kind = registry.resolve(name)
+        same = [key for key, field in base.model_fields.items() if _default(kind.model_fields[key]) == _default(field)]
+        keys = tuple(_own(section, kind, without=same))
         if keys:
             found.setdefault(keys, []).append(name)
     for keys, names in found.items():

@@ -131,7 +131,8 @@ class Rounds:
     def advance(self, gathered: Gathered) -> tuple[ArrayRecord, MetricRecord]:
         """The next model and means over the clients; the state goes on to the next round."""
         totals = self._collector.totals()
-        x, server = self._method.advance(ServerRound(self.number, self._seed), self.state.x, self.state.server, totals)
+        round_ = ServerRound(self.number, self._seed)
+        x, server = self._method.advance(round_, self.state.x, self.state.server, totals)
         if not all(math.isfinite(largest_magnitude(vector)) for vector in (x, *server.values())):
             raise Diverged(f"round {self.number}: the new model is not finite; a smaller rate is the likely remedy")
         accepted = {**self.state.accepted, **dict.fromkeys(gathered.used, self.number)}
@@ -139,7 +140,8 @@ class Rounds:
         buffers = self._buffers.totals().mean(BUFFERS) if self.entries.buffers else None
         arrays = self.entries.write(self._arrays, x, buffers, gathered.counters)
         metrics = {name: gathered.metrics.mean(name) for name in sorted(gathered.metrics.names())}
-        own = {f"{self._method.algorithm.name}.{name}": totals.number(name) for name in sorted(totals.numbers())}
+        numbers = self._method.numbers_of(round_, totals)
+        own = {f"{self._method.algorithm.name}.{name}": number for name, number in numbers.items()}
         return arrays, MetricRecord({**metrics, **own})
 
 

@@ -53,7 +53,7 @@ class RoundWork:
     seconds: float
     measured: Measured = field(default_factory=Measured)
     numbers: Mapping[str, float] = field(default_factory=dict)
-    """Weighted means of the algorithm's numbers, over the clients that sent them."""
+    """Weighted means of the algorithm's numbers, over the clients that sent them, and what it reports itself."""
 
 
 class Rounds:
@@ -111,7 +111,7 @@ class Rounds:
             bytes_down=sum(update.bytes_down for update in (*surveyed.updates, *updates)),
             bytes_up=sum(update.bytes_up for update in (*surveyed.updates, *updates)),
             measured=answers.measures.result(totals),
-            numbers={name: totals.number(name) for name in sorted(totals.numbers())},
+            numbers=self._method.numbers_of(ServerRound(number, self._rules.seed), totals),
             seconds=time.perf_counter() - start,
         )
 

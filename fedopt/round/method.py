@@ -52,6 +52,13 @@ class Method:
     def sends_down(self, server: Vectors) -> Vectors:
         return {**self.algorithm.sends_down(server), **self.moments.sends_down(server)}
 
+    def numbers_of(self, round_: ServerRound, totals: Totals) -> dict[str, float]:
+        """Means over the clients of the numbers that they sent, and what the algorithm reports beside them."""
+        sent = {name: totals.number(name) for name in sorted(totals.numbers())}
+        if type(self.algorithm).report is Algorithm.report:
+            return sent
+        return {**sent, **self.algorithm.report(self.channel.release(totals, round_.seed, round_.number))}
+
     def advance(self, round_: ServerRound, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]:
         """The next model and server state, from what the clients sent."""
         released = self.channel.release(totals, round_.seed, round_.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
@@ -9,6 +10,7 @@ from typing import cast
 
 from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import Algorithm
+from fedopt.algorithms.server_step import ServerStepped
 from fedopt.experiment.keys import Group, Key, key_groups
 from fedopt.optimizers import OPTIMIZERS
 from fedopt.optimizers.base import Optimizer
@@ -121,7 +123,7 @@ def algorithms_page() -> str:
         ),
     ]
     records = algorithm_records()
-    keys = {name: group for group in key_groups() if group.section == "algorithm" for name in group.members}
+    keys = {name: group for group in key_groups() if group.chosen_by == "algorithm.name" for name in group.members}
     for name in ALGORITHMS:
         kind = cast(type[Algorithm], ALGORITHMS.load(name))
         lines += ["", f"## {name}", "", *_about(ALGORITHMS, name), ""]
@@ -129,6 +131,7 @@ def algorithms_page() -> str:
         vectors = "vectors of the model's size" if many else "a vector of the model's size"
         lines += [f"A client sends {listed(map(code, kind.sends_up))}, {vectors}."]
         lines += _own_keys(name, keys)
+        lines += _other_defaults(name, kind)
         if name in records:
             fields = records[name].model_fields.items()
             measures = ([code(f"algorithm.{field}"), formula(info.description or "")] for field, info in fields)
@@ -193,6 +196,15 @@ def _names_table(registry: Registry) -> list[str]:
 
 def _own_keys(name: str, groups: Mapping[str, Group]) -> list[str]:
     return ["", *_key_table(groups[name].keys)] if name in groups else []
+
+
+def _other_defaults(name: str, kind: type[Algorithm]) -> list[str]:
+    """A sentence on keys of its server optimizer and of [local] whose defaults are others under this algorithm."""
+    server = kind.server_defaults if issubclass(kind, ServerStepped) else {}
+    others = [(f"algorithm.{key}", value) for key, value in server.items()]
+    others += [(f"local.{key}", value) for key, value in kind.local_defaults.items()]
+    named = [f"{code(key)} = {code(json.dumps(value))}" for key, value in others]
+    return ["", *wrapped(f"Other defaults under {name}: {listed(named)}.")] if named else []
 
 
 def _key_table(keys: Iterable[Key]) -> list[str]:

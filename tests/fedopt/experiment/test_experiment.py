@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedopt.algorithms.fedavg import FedAvg
 from fedopt.data.settings import DataSettings
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment, RunSettings
@@ -161,7 +162,7 @@ def test_an_overridden_name_displaces_the_keys_of_the_old_one(tmp_path: Path) ->
     text = '[algorithm]\nname = "scaffold"\nvariant = "full-gradient"\nserver_lr = 0.5\n[model]\nhidden = [3]\n'
     file.write_text(text)
     experiment = read_experiment(file, ["algorithm.name=fedavg", "model.name=resnet8", "model.groups=4"])
-    assert experiment.algorithm.model_dump() == {"name": "fedavg", "server_lr": 0.5, "weighting": "samples"}
+    assert experiment.algorithm.model_dump() == {**FedAvg().model_dump(), "server_lr": 0.5}
     assert experiment.model.model_dump(exclude_none=True) == {"name": "resnet8", "groups": 4}
     with pytest.raises(InvalidExperiment, match=r"^model\.hidden: unknown key"):
         read_experiment(file, ["model.name=cnn", "model.hidden=[4]"])
