@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedopt.algorithms.base import pooled_refusal
 from fedopt.data.fingerprint import Fingerprint
 from fedopt.data.label_skew import LabelSpread
 from fedopt.device import threads
@@ -41,6 +42,7 @@ def open_run(
     if resume is not None:
         directory = RunDirectory.reopen(resume, overrides)
         try:
+            _refuse_pooled_data(directory.experiment)
             # Before the data are compared: if settings differ, they may be why the data differ.
             Checkpoints(resume / "checkpoint", directory.experiment).check()
             with threads(directory.experiment.run.threads):
@@ -51,6 +53,7 @@ def open_run(
             directory.close()
         return
     assert experiment is not None
+    _refuse_pooled_data(experiment)
     if out is not None:
         check_unused(out)
     with threads(experiment.run.threads):
@@ -61,6 +64,11 @@ def open_run(
             yield directory, setup
         finally:
             directory.close()
+
+
+def _refuse_pooled_data(experiment: Experiment) -> None:
+    if experiment.algorithm.pools_data:
+        raise InvalidExperiment(f"algorithm.name: {pooled_refusal(experiment.algorithm)}")
 
 
 def _refuse_weights_that_do_not_travel(experiment: Experiment, setup: Setup) -> None:

@@ -1,12 +1,9 @@
-"""A centralized run beside a federated one: one client with all data that trains on as many samples per round.
-
-Its optimizer is reset each round, as a client's is, so that the only difference is how the data are spread.
-Implements `fedopt.runs.reference.Reference`.
-"""
+"""Centralized training: one client with all data that trains on as many samples per round as a round's clients."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +25,35 @@ from fedopt.task import Task
 from fedopt.vectors.layout import Layout
 
 
+@dataclass(frozen=True)
+class CentralPlan:
+    """The minibatches of all data in one place."""
+
+    samples: int
+    """How many there are."""
+    sizes: Sequence[int]
+    """The sample counts n_i of the federation's clients."""
+    counts: StepCounts
+    """Their numbers of steps."""
+
+    def __call__(self, round_: int, clients: Sequence[int]) -> BatchPlan:
+        """As many samples as these clients would see in this round."""
+        local, seed = self.counts.local, self.counts.seed
+        seen = sum(self._seen(client, round_) for client in clients)
+        return plan_samples(self.samples, seen, local, stream(seed, Purpose.CENTRAL, round_))
+
+    def _seen(self, client: int, round_: int) -> int:
+        samples = self.sizes[client]
+        return samples_seen(samples, self.counts.local, self.counts.at(samples, round_, client))
+
+
 class CentralRun:
+    """A centralized run beside a federated one. Implements `fedopt.runs.reference.Reference`.
+
+    Its optimizer is reset each round, as a client's is by default, so that the only difference is how the data are
+    spread.
+    """
+
     def __init__(
         self,
         task: Task,
@@ -39,9 +64,8 @@ class CentralRun:
         products: Products = "full",
     ) -> None:
         """`sizes` are the sample counts n_i of the federation's clients, `counts` their numbers of steps."""
-        self._local, self._seed = counts.local, counts.seed
-        self._counts, self._sizes = counts, sizes
         self._everything = np.arange(len(data[1]))
+        self._plan = CentralPlan(len(self._everything), sizes, counts)
         self._x = Layout.of(task.module).flatten(task.module)
         backend = choose_backend("auto", task, data[0], data[1]).backend
         # Its moments start at zero in every round, as a client's do by default.
@@ -51,19 +75,11 @@ class CentralRun:
 
     def divergence(self, x: Tensor, work: RoundWork) -> float | None:
         trained = [client for client in work.cohort if client not in work.left_out]
-        samples = sum(self._seen(client, work.round) for client in trained)
-        job = Job(WorkOrder(0, None), self._everything, {}, plan=self._plan(work.round, samples))
+        job = Job(WorkOrder(0, None), self._everything, {}, plan=self._plan(work.round, trained))
         (result,) = self._trainer.train(Broadcast(work.round, self._x), [job])
         self._x = self._x + result.up[DISPLACEMENT]
         length = torch.linalg.vector_norm(self._x).item()
         return torch.linalg.vector_norm(x - self._x).item() / length if length > 0 else None
-
-    def _seen(self, client: int, round_: int) -> int:
-        samples = self._sizes[client]
-        return samples_seen(samples, self._local, self._counts.at(samples, round_, client))
-
-    def _plan(self, round_: int, samples: int) -> BatchPlan:
-        return plan_samples(len(self._everything), samples, self._local, stream(self._seed, Purpose.CENTRAL, round_))
 
     def save(self, folder: Path, round_: int) -> None:
         folder.mkdir(exist_ok=True)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 from torch import Tensor
 
 from clients.lanes.backends import check_products
 from clients.lanes.choice import choose_backend
 from clients.lanes.training import Execution, LocalTraining
+from fedopt.data.batches import BatchPlan
 from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.fingerprint import Fingerprint, fingerprint_partition
 from fedopt.data.label_skew import LabelSkew, LabelSpread
@@ -22,6 +24,7 @@ from fedopt.data.step_counts import StepCounts
 from fedopt.device import threads
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.federation import Score
+from fedopt.round.selection import select_cohort
 from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import RunDirectory, check_unused, read_run_experiment
 from fedopt.runs.history import History, RoundRecord
@@ -30,7 +33,7 @@ from fedopt.runs.reference import Reference
 from fedopt.runs.runner import Run
 from fedopt.runs.setup import Problem, set_up
 from fedopt.runs.view import RunView
-from simulations.centralized import CentralRun
+from simulations.centralized import CentralPlan, CentralRun
 from simulations.ranks import RankedFederation, Shard, is_first, launched, together
 from simulations.sizing import choose_lanes, choose_recording, choose_workers
 from simulations.virtual import PersonalModels, Resources, VirtualFederation
@@ -148,15 +151,18 @@ def prepare(experiment: Experiment) -> Prepared:
     task, dataset, evaluator = setup.problem.task, setup.dataset, setup.problem.evaluator
     parts = partition(dataset, experiment.data, settings.seed)
     owners = owners_of_tests(dataset, parts, settings.seed)
+    pooled = experiment.algorithm.pools_data
+    trained = [np.sort(np.concatenate(parts))] if pooled else parts
+    cohort = 1 if pooled else experiment.cohort_size
 
     choice = choose_backend(
         settings.backend, task, dataset.x_train, dataset.y_train, experiment.local.optimizer.decays_weights
     )
     check_products(settings.products, choice.backend, dataset.x_train)
-    workers = choose_workers(settings.workers, experiment, dataset.x_train.device)
+    workers = 1 if pooled else choose_workers(settings.workers, experiment, dataset.x_train.device)
     lanes = settings.lanes
     if lanes == "auto":
-        longest = max(len(part) for part in parts)
+        longest = max(len(part) for part in trained)
         lanes = choose_lanes(task, experiment, dataset.x_train[:1], longest, workers)
     evaluator.threads = workers  # idle while the model is evaluated
     data = (dataset.x_train, dataset.y_train)
@@ -171,11 +177,12 @@ def prepare(experiment: Experiment) -> Prepared:
     federation = VirtualFederation(
         LocalTraining(task, experiment.algorithm, experiment.local, settings.seed),
         data,
-        parts,
-        Execution(choice.backend, min(lanes, experiment.cohort_size), settings.products, record),
-        Resources(experiment.cohort_size, workers),
+        trained,
+        Execution(choice.backend, min(lanes, cohort), settings.products, record),
+        Resources(cohort, workers),
         channel=experiment.channel.channel,
         evaluate=evaluate,
+        plan=_pooled_plan(experiment, parts) if pooled else None,
     )
     reference = (
         CentralRun(
@@ -185,7 +192,7 @@ def prepare(experiment: Experiment) -> Prepared:
             federation.samples,
             products=settings.products,
         )
-        if experiment.metrics.divergence
+        if experiment.metrics.divergence and not pooled
         else None
     )
     labels = LabelSkew.of(dataset.y_train.cpu().numpy(), parts, dataset.classes).spread(dataset.class_names)
@@ -194,3 +201,10 @@ def prepare(experiment: Experiment) -> Prepared:
     how = f"training in {processes} of up to {federation.lanes} clients; backend: {choice.backend}, {choice.why}"
     fingerprint = Fingerprint(data=setup.data_sha256, partition=fingerprint_partition(parts))
     return Prepared(setup.problem, federation, labels, fingerprint, reference, how + exactness, setup.notes)
+
+
+def _pooled_plan(experiment: Experiment, parts: Sequence[np.ndarray]) -> Callable[[int], BatchPlan]:
+    """The minibatches of all data in one place, for a round: as many samples as its clients would see."""
+    sizes, cohort, seed = [len(part) for part in parts], experiment.cohort_size, experiment.run.seed
+    plan = CentralPlan(sum(sizes), sizes, StepCounts.of(experiment.algorithm, experiment.local, seed))
+    return lambda round_: plan(round_, select_cohort(len(sizes), cohort, seed, round_))

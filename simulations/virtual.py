@@ -13,6 +13,7 @@ from clients.lanes.sending import SendingTrainer
 from clients.lanes.state import ClientStates
 from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from fedopt.channel.channel import NO_STAGES, Channel, payload_bytes
+from fedopt.data.batches import BatchPlan
 from fedopt.drift.gradients import GRADIENT
 from fedopt.optimizers.moments import Moments
 from fedopt.round.federation import Broadcast, Numbers, Score, Update, WorkOrder
@@ -56,12 +57,16 @@ class VirtualFederation:
         *,
         channel: Channel = NO_STAGES,
         evaluate: Evaluate = lambda x, personal: (),
+        plan: Callable[[int], BatchPlan] | None = None,
     ) -> None:
-        """`parts` are each client's samples in `data`; the lanes of `execution` are those of one worker."""
+        """`parts` are each client's samples in `data`; the lanes of `execution` are those of one worker. `plan` gives
+        the minibatches of a round where they are not those that its number and the client's stand for; it takes one
+        worker."""
         layout = Layout.of(training.task.module)
         data, self._parts = client_by_client(data, parts)
         self.samples: Sequence[int] = [len(part) for part in parts]
         self._evaluate, self.lanes, self.workers = evaluate, execution.lanes, resources.workers
+        self._plan = plan
         self.trains_ahead = self.workers > 1
         self._stepping = cost_of_stepping(layout.size, training.local.batch_size)
         self.like = x = layout.flatten(training.task.module)
@@ -94,8 +99,10 @@ class VirtualFederation:
         self, broadcast: Broadcast, groups: Sequence[Sequence[WorkOrder]]
     ) -> Generator[Update, None, None]:
         for group in groups:
+            plan = None if self._plan is None else self._plan(broadcast.round)
             jobs = [
-                Job(order, self._parts[order.client], self.states.at(order.client, order.accepted)) for order in group
+                Job(order, self._parts[order.client], self.states.at(order.client, order.accepted), plan=plan)
+                for order in group
             ]
             for delivered in self._trainer.deliver(broadcast, jobs):
                 result = delivered.result

@@ -90,6 +90,8 @@ class LocalSteps:
                 self._step(batch)
             else:
                 self._recordings.step(batch, self._step)
+        if self._recordings is not None:
+            self._take_back(start.prepared)
         steps = x.new_tensor(batches.steps_of_lanes)
         sums_of_rates = x.new_tensor([rates.total(steps) for steps in batches.steps_of_lanes])
         return StepsTaken(
@@ -106,7 +108,7 @@ class LocalSteps:
         return [schedule.rate(lr, round_, step) for step in range(steps)]
 
     def _step(self, batch: LaneBatch) -> None:
-        self._gradient.set_batch(batch)
+        self._gradient.set_batch(batch, self._rate_now)
         if self._displacement is not None:
             assert self._origin is not None
             active = batch.active
@@ -131,6 +133,13 @@ class LocalSteps:
         if name not in self._fixed:
             self._fixed[name] = torch.empty_like(self._gradients.theta if vector.ndim == 2 else vector)
         return self._fixed[name][: len(vector)].copy_(vector)
+
+    def _take_back(self, prepared: Vectors) -> None:
+        """Copies what recorded steps made of the vectors that `gradient` may change in place."""
+        if self._algorithm.evaluates_elsewhere:
+            rows = {name: vector for name, vector in prepared.items() if vector.ndim == 2 and vector.shape[1] > 1}
+            for name, vector in rows.items():
+                vector.copy_(self._fixed[name][: len(vector)])
 
 
 @dataclass(frozen=True)
@@ -169,6 +178,8 @@ class CorrectedGradient(Gradient):
 
     raw: Tensor
     """The raw gradients of the last evaluation, [active, Q], with which the optimizer steps."""
+    rate: Rate
+    """The learning rate of this step."""
 
     def __init__(
         self,
@@ -188,14 +199,15 @@ class CorrectedGradient(Gradient):
         """Starts a round with the vectors of the algorithm's `begin` and its shift."""
         self._local, self._shift = local, shift
 
-    def set_batch(self, batch: LaneBatch) -> None:
-        """Starts a step: evaluations are on this minibatch from now on, and the loss of the first one counts."""
-        self._batch, self._first = batch, True
+    def set_batch(self, batch: LaneBatch, rate: Rate) -> None:
+        """Starts a step of this rate: evaluations are on this minibatch from now on, and the loss of the first one
+        counts."""
+        self._batch, self._first, self.rate = batch, True, rate
 
     def __call__(self) -> Tensor:
         y = self._gradients.theta[: self._batch.active]
         if self._elsewhere:
-            corrected = self._algorithm.gradient(functools.partial(self._at, y), y, self._local)
+            corrected = self._algorithm.gradient(_AtPoints(self, y), y, self._local)
         else:
             self.raw = self._evaluated()
             corrected = self._algorithm.correct(self.raw, y, self._local)
@@ -213,7 +225,12 @@ class CorrectedGradient(Gradient):
         self._first = False
         return found
 
-    def _at(self, y: Tensor, point: Tensor) -> Tensor:
+    @property
+    def is_first(self) -> bool:
+        """Whether nothing has been evaluated in this step yet."""
+        return self._first
+
+    def at(self, y: Tensor, point: Tensor) -> Tensor:
         """The raw gradient at a point on this step's minibatch; a copy, since the next evaluation may overwrite it."""
         if point is y:
             self.raw = self._evaluated().clone()
@@ -265,6 +282,17 @@ class CorrectedGradient(Gradient):
         self._local = {name: _shrunk(vector, active) for name, vector in self._local.items()}
         if self._shift is not None:
             self._shift = _shrunk(self._shift, active)
+
+
+class _AtPoints:
+    """Implements `fedopt.algorithms.local_work.MinibatchGradient`."""
+
+    def __init__(self, gradient: CorrectedGradient, y: Tensor) -> None:
+        self._gradient, self._y = gradient, y
+        self.rate, self.is_first = gradient.rate, gradient.is_first
+
+    def __call__(self, point: Tensor) -> Tensor:
+        return self._gradient.at(self._y, point)
 
 
 class _PerturbedGradient(Gradient):

@@ -17,6 +17,36 @@ ALGORITHMS = Registry(
             "Karimireddy et al. 2020, arXiv:1910.06378",
             "local steps on g − cᵢ + c;  x ← x + server_lr Σ wᵢ (yᵢ − x);  c ← c + Σ pᵢ (cᵢ⁺ − cᵢ)",
         ),
+        "local": Entry(
+            "fedopt.algorithms.local:Local",
+            "baseline: each client alone, on its own data",
+            "",
+            "vᵢ ← vᵢ − lr gᵢ(vᵢ);  x ← x",
+        ),
+        "central": Entry(
+            "fedopt.algorithms.central:Central",
+            "baseline: all data in one place, as many samples a round",
+            "",
+            "y ← y − lr g(y) on all data;  x ← x + server_lr (y − x)",
+        ),
+        "finetune": Entry(
+            "fedopt.algorithms.finetune:FineTune",
+            "personal: FedAvg, and each client uses its own model after its last local work",
+            "Wang et al. 2019, arXiv:1910.10252",
+            "x ← x + server_lr Σ wᵢ (yᵢ − x);  vᵢ ← yᵢ",
+        ),
+        "fedper": Entry(
+            "fedopt.algorithms.fedper:FedPer",
+            "personal: FedAvg with layers that each client keeps for itself",
+            "Arivazhagan et al. 2019, arXiv:1912.00818",
+            "as fedavg for the shared layers; the private ones stay with the client",
+        ),
+        "ditto": Entry(
+            "fedopt.algorithms.ditto:Ditto",
+            "personal: FedAvg, and beside it each client's own model, pulled towards the global one",
+            "Li et al. 2021, arXiv:2012.04221",
+            "x as in fedavg;  vᵢ ← vᵢ − lr (gᵢ(vᵢ) + λ (vᵢ − x))",
+        ),
         "fedavgm": Entry(
             "fedopt.algorithms.fedavgm:FedAvgM",
             "FedAvg with momentum on the server",

@@ -30,7 +30,7 @@ norms and inner products need not care: the gaps of a row are zero, and must sta
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any, ClassVar, Literal, Self
@@ -40,7 +40,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from fedopt.algorithms import ALGORITHMS
-from fedopt.algorithms.local_work import Finished, LocalStart, LocalWork
+from fedopt.algorithms.local_work import Finished, LocalStart, LocalWork, MinibatchGradient
 from fedopt.family import Family
 from fedopt.optimizers.local import LocalSettings
 from fedopt.registry import Registry
@@ -108,6 +108,8 @@ class Algorithm(Family, ABC):
     reads_schedule: ClassVar[bool] = False
     """Whether `begin` or `finish` reads rates, steps or the optimizer, which a training loop of the user's own does not
     know beforehand."""
+    pools_data: ClassVar[bool] = False
+    """Whether all training data are in one place, as those of one client, which only a simulation can have."""
     local_defaults: ClassVar[Mapping[str, Any]] = {}
     """Defaults of keys of the experiment's [local] section under this algorithm, where they are others."""
 
@@ -150,7 +152,7 @@ class Algorithm(Family, ABC):
     def fits_own_loops(self) -> bool:
         """Whether a training loop of the user's own can carry the algorithm: it changes gradients of steps, at most."""
         changes_steps = self.evaluates_elsewhere or self.pushes or self.draws_steps
-        return not (changes_steps or self.surveys or self.reads_schedule)
+        return not (changes_steps or self.surveys or self.reads_schedule or self.pools_data)
 
     @property
     def draws_steps(self) -> bool:
@@ -193,11 +195,12 @@ class Algorithm(Family, ABC):
         shift = self.shift(prepared)
         return gradient if shift is None else gradient + shift
 
-    def gradient(self, at: Callable[[Tensor], Tensor], y: Tensor, prepared: Vectors) -> Tensor:
+    def gradient(self, at: MinibatchGradient, y: Tensor, prepared: Vectors) -> Tensor:
         """The gradient that the optimizer sees at y, [lanes, Q].
 
         `at(point)` is the raw gradient at a point [lanes, Q] or [Q] on this step's minibatch. Each call costs one
-        evaluation, and the first one gives the training loss.
+        evaluation, and the first one gives the training loss. `prepared` has the active lanes alone, and its vectors
+        [lanes, Q] may be changed in place.
         """
         return self.correct(at(y), y, prepared)
 
@@ -232,10 +235,17 @@ class Algorithm(Family, ABC):
 
 def own_loop_refusal(algorithm: Algorithm) -> str:
     """The sentence for an algorithm that a training loop of the user's own cannot carry."""
+    if algorithm.pools_data:
+        return pooled_refusal(algorithm)
     return (
         f"{algorithm.name} does more in a step than to correct its gradient, or needs its rates beforehand, which a "
         "training loop of your own cannot carry; run it with fedopt run, or with fedopt server and fedopt client"
     )
+
+
+def pooled_refusal(algorithm: Algorithm) -> str:
+    """The sentence for an algorithm that a federation of machines cannot run."""
+    return f"{algorithm.name} needs the data of all clients in one place; run it with fedopt run"
 
 
 def shares(weighting: Weighting, samples: list[int]) -> list[float]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from torch import Tensor
 
 from fedopt.optimizers.base import Optimizer
+from fedopt.schedules.base import Rate
 from fedopt.vectors.layout import RowLayout, Vectors
 
 T = TypeVar("T")
@@ -58,6 +59,19 @@ class LocalStart:
     """Which entries of a row are which parameters'."""
 
 
+class MinibatchGradient(Protocol):
+    """Raw gradients at any points on a step's minibatch, as `Algorithm.gradient` sees them."""
+
+    rate: Rate
+    """The learning rate of this step."""
+    is_first: bool
+    """Whether this is the step's first evaluation: an optimizer such as SAM asks for a second one."""
+
+    def __call__(self, point: Tensor) -> Tensor:
+        """The raw gradient at a point [lanes, Q] or [Q], [lanes, Q]."""
+        ...
+
+
 @dataclass(frozen=True)
 class LocalWork:
     """One round's local work on lanes, as `Algorithm.finish` sees it."""
@@ -65,7 +79,7 @@ class LocalWork:
     x: Tensor
     """The model that came down, [Q]."""
     y: Tensor
-    """Where each lane's steps led, [lanes, Q]."""
+    """Where each lane's steps led, [lanes, Q]; later work overwrites it, so send or keep a copy."""
     displacement: Tensor
     """y - x, [lanes, Q]."""
     state: Vectors
@@ -92,7 +106,7 @@ class LocalWork:
     down: Vectors = field(default_factory=dict)
     """What came down beside x, [Q] each."""
     prepared: Vectors = field(default_factory=dict)
-    """What `begin` made for the steps."""
+    """What `begin` made for the steps, and what `gradient` made of it."""
 
 
 @dataclass(frozen=True)

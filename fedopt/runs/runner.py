@@ -163,9 +163,10 @@ class Run:
         with self._writing():
             self._directory.withdraw_summary()
         experiment = self._experiment
+        counts = StepCounts.of(experiment.algorithm, experiment.local, experiment.run.seed)
         bounds = Bounds(
             experiment.admission,
-            StepCounts.of(experiment.algorithm, experiment.local, experiment.run.seed).at,
+            None if experiment.algorithm.pools_data else counts.at,
             vectors=experiment.method.sends_up,
             numbers=experiment.algorithm.sends_numbers,
         )
@@ -312,5 +313,7 @@ class Run:
 
 def _strict(experiment: Experiment) -> Terms:
     """In a simulation no client is late or lost: a missing update is an error in the experiment."""
+    if experiment.algorithm.pools_data:
+        return Terms.all_of(1)
     cohort = experiment.cohort_size
     return Terms(cohort, cohort, experiment.run.min_replies or cohort)
