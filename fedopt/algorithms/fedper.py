@@ -15,11 +15,11 @@ private entries of an update are zeros: they take no part in the mean, but they 
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
-from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from fedopt.algorithms.fedavg import FedAvg
@@ -28,11 +28,14 @@ from fedopt.errors import InvalidExperiment
 from fedopt.registry import nearest
 from fedopt.vectors.layout import RowLayout, Vectors
 
+LAST = "last"
+"""What stands for the model's last layer among the patterns."""
+
 
 class FedPer(FedAvg):
-    private: Literal["last"] | tuple[str, ...] = "last"
-    """Which parameters each client keeps for itself: those of the model's last layer, or patterns of parameters' names,
-    such as ["fc.*", "layer4.*"]; an empty list keeps none."""
+    private: tuple[str, ...] = Field((LAST,), strict=False)
+    """Parameters that each client keeps for itself: "last" for those of the model's last layer, or patterns of their
+    names such as "head.*"; an empty list keeps none."""
 
     def client_state(self, x: Tensor) -> Vectors:
         return {"own": torch.zeros_like(x)}
@@ -52,21 +55,27 @@ class FedPer(FedAvg):
         return x + state["own"]
 
 
-def private_entries(private: Literal["last"] | Sequence[str], layout: RowLayout, like: Tensor) -> Tensor:
+def private_entries(patterns: Sequence[str], layout: RowLayout, like: Tensor) -> Tensor:
     """Which entries of a row are a private parameter's, [Q]."""
     entries = torch.zeros_like(like, dtype=torch.bool)
     views = layout.views(entries)
-    for name in private_names(private, layout.layout.names):
+    for name in private_names(patterns, layout.layout.names):
         views[name].fill_(True)
     return entries
 
 
-def private_names(private: Literal["last"] | Sequence[str], names: Sequence[str]) -> list[str]:
+def private_names(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
     """The parameters' names that are meant; InvalidExperiment for a pattern that fits none."""
-    if private == "last":
-        layer = names[-1].rpartition(".")[0]
-        return [name for name in names if name.rpartition(".")[0] == layer]
-    for pattern in private:
-        if not any(fnmatchcase(name, pattern) for name in names):
+    found: set[str] = set()
+    for pattern in patterns:
+        fitting = _of_last_layer(names) if pattern == LAST else fnmatch.filter(names, pattern)
+        if not fitting:
             raise InvalidExperiment(f"algorithm.private: no parameter is named {pattern!r}; {nearest(pattern, names)}")
-    return [name for name in names if any(fnmatchcase(name, pattern) for pattern in private)]
+        found.update(fitting)
+    return [name for name in names if name in found]
+
+
+def _of_last_layer(names: Sequence[str]) -> list[str]:
+    """The parameters of the module that the last parameter belongs to."""
+    layer = names[-1].rpartition(".")[0]
+    return [name for name in names if name.rpartition(".")[0] == layer]

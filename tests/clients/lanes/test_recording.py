@@ -21,6 +21,7 @@ from clients.lanes.recording import CudaGraphs, Record
 from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining, Result
 from clients.stacked import products
 from fedopt.algorithms.base import Algorithm
+from fedopt.algorithms.ditto import Ditto
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
 from fedopt.errors import InvalidExperiment
@@ -174,6 +175,21 @@ def test_replayed_rounds_are_those_that_are_taken(
     replayed = rounds(trainer_of(model, algorithm, local, backend, record), algorithm, start)
     assert record.recorded >= 2
     assert record.replayed > record.recorded
+    same(taken, replayed)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "decaying momentum", "sam"])
+@pytest.mark.parametrize("backend", ["stacked", pytest.param("vmap", marks=pytest.mark.slow)])
+def test_models_that_recorded_steps_change_in_place_are_those_that_are_taken(
+    backend: Backend, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "numpy_blas", lambda: None)  # which torch does not see
+    algorithm, record = Ditto(lam=0.5), Recorder()
+    local = LocalSettings(**{"lr": 0.05, "batch_size": 5, **OPTIMIZERS[optimizer]})
+    start = Layout.of(module := model_of("logistic")).flatten(module)
+    taken = rounds(trainer_of("logistic", algorithm, local, backend, None), algorithm, start)
+    replayed = rounds(trainer_of("logistic", algorithm, local, backend, record), algorithm, start)
+    assert record.replayed > record.recorded >= 2
     same(taken, replayed)
 
 
