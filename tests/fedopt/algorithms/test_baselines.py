@@ -17,6 +17,7 @@ from fedopt.algorithms.central import Central
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.finetune import FineTune
 from fedopt.algorithms.local import Local
+from fedopt.data.step_counts import StepCounts
 from fedopt.errors import InvalidExperiment
 from fedopt.optimizers.local import LocalSettings
 from fedopt.round.loop import RoundWork
@@ -91,21 +92,23 @@ SECTIONS: dict[str, Any] = {
 }
 
 
-def test_central_is_the_centralized_run_of_the_same_samples(tmp_path: Path) -> None:
-    experiment = fedopt.Experiment(algorithm={"name": "central"}, **SECTIONS)
+@pytest.mark.parametrize("work", [{"epochs": 1}, {"steps": 3}, {"epochs": "uniform(1, 3)"}], ids=str)
+def test_central_is_the_centralized_run_of_the_same_samples(tmp_path: Path, work: dict[str, Any]) -> None:
+    sections = {**SECTIONS, "local": {"lr": 0.1, "momentum": 0.5, **work}}
+    experiment = fedopt.Experiment(algorithm={"name": "central"}, **sections)
     found = fedopt.run(experiment, tmp_path / "central")
     setup = set_up(experiment)
-    fedavg = fedopt.run(fedopt.Experiment(**SECTIONS), tmp_path / "fedavg").records
+    fedavg = fedopt.run(fedopt.Experiment(**sections), tmp_path / "fedavg").records
     counts = client_sizes(tmp_path / "central")
     data = (setup.dataset.x_train, setup.dataset.y_train)
-    reference = CentralRun(setup.problem.task, experiment.local, data, counts, seed=3)
+    reference = CentralRun(setup.problem.task, StepCounts(experiment.local, 3), data, counts)
     weights = torch.cat([found.weights[name].reshape(-1) for name in Layout.of(setup.problem.task.module).names])
     for record, federated in zip(found.records, fedavg, strict=True):
         cohort = select_cohort(6, 2, 3, record.round)
         assert federated.cohort == cohort
         assert record.samples == len(data[1])
-        work = RoundWork(record.round, cohort, {}, 1, 1, 0.0, 0.0, 0, 0, 0.0)
-        distance = reference.divergence(weights, work)
+        done = RoundWork(record.round, cohort, {}, 1, 1, 0.0, 0.0, 0, 0, 0.0)
+        distance = reference.divergence(weights, done)
     assert distance is not None
     assert distance < 1e-15
 
