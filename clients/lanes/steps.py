@@ -58,7 +58,9 @@ class LocalSteps:
         if scale != 1.0:
             scaled = Rates([scale * rate for rate in per_step], self._gradients.theta.dtype, self._scaled_rate)
         self._optimizer.begin(lanes, scaled)
-        if start.moments:
+        if start.moments and self._local.carries_second_moment:
+            self._optimizer.load_second_moments(start.moments)
+        elif start.moments:
             self._optimizer.load_moments(start.moments)
         if self._sums is not None:
             self._sums[:lanes].zero_()

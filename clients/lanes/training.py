@@ -191,7 +191,7 @@ class LaneTrainer:
         asked = {GRADIENT: work.full_gradient()} if broadcast.gradient else {}
         finished = algorithm.finish(work)
         _check_names(algorithm, finished, state)
-        moments_up, own_moments = self._moments.to_send(taken.moments)
+        moments_up, own_moments = self._moments.to_send(taken.moments, packing)
         up = self._hand_over({**finished.up, **moments_up, **asked}, [job.up_buffers for job in jobs])
         new_state = self._hand_over({**finished.state, **own_moments}, [job.state_buffers for job in jobs])
         own = {name: numbers.tolist() for name, numbers in finished.numbers.items()}

@@ -5,6 +5,10 @@
 
 Weight decay is added to g, as in torch.optim.Adam. Lanes call the kernel of torch's `fused=True` directly, with one
 pass over memory: the Python code of torch.optim costs several times as much as a step of a small model.
+
+Where v goes on from the rounds before and m starts anew (`local.state` = average-v or block-v), t differs: m is divided
+by 1 - beta_1^k with k the steps of this round, v by 1 - beta_2^t with t the steps since v was zero. For these are the
+sums of the weights of the gradients in m and in v.
 """
 
 from __future__ import annotations
@@ -47,6 +51,10 @@ class Adam(Optimizer):
     def moment_names(self) -> tuple[str, ...]:
         return "exp_avg", "exp_avg_sq", "step"
 
+    @property
+    def second_moment_names(self) -> tuple[str, ...]:
+        return "exp_avg_sq", "step"
+
     def torch_optimizer(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         kind = torch.optim.AdamW if self.is_decoupled else torch.optim.Adam
         return kind(parameters, lr, self.betas, self.eps, self.weight_decay)
@@ -60,13 +68,15 @@ class AdamLanes(LaneOptimizer):
         self._settings = settings
         self._means, self._squares = torch.zeros_like(theta), torch.zeros_like(theta)
         self._counts = torch.zeros(len(theta), device=theta.device)
-        """Steps of each lane, t in the paper, [lanes]."""
+        """Steps of each lane in the means, t in the paper, [lanes]."""
+        self._before = theta.new_zeros(len(theta))
+        """Steps that only the squares have seen, a mean over clients, [lanes]."""
         self._of_active = self._means, self._squares, self._counts
 
     def begin(self, lanes: int, rates: Rates) -> None:
         super().begin(lanes, rates)
         self._set_active(lanes)
-        for tensor in self._of_active:
+        for tensor in (*self._of_active, self._before):
             tensor.zero_()
 
     def shrink(self, lanes: int) -> None:
@@ -78,15 +88,20 @@ class AdamLanes(LaneOptimizer):
 
     @property
     def moments(self) -> Mapping[str, Tensor]:
-        """`step` is the number of steps of a lane, the same at every entry of its row."""
+        """`step` is the number of steps in a lane's squares, the same at every entry of its row."""
         lanes = self.lanes
-        steps = self._counts[:lanes, None].to(self.theta).expand(lanes, self.theta.shape[1])
+        counts = self._counts[:lanes] + self._before[:lanes]
+        steps = counts[:, None].to(self.theta).expand(lanes, self.theta.shape[1])
         return {"exp_avg": self._means[:lanes], "exp_avg_sq": self._squares[:lanes], "step": steps}
 
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
         self._means[: self.lanes].copy_(moments["exp_avg"])
         self._squares[: self.lanes].copy_(moments["exp_avg_sq"])
         self._counts[: self.lanes].copy_(moments["step"][:, 0])
+
+    def load_second_moments(self, moments: Mapping[str, Tensor]) -> None:
+        self._squares[: self.lanes].copy_(moments["exp_avg_sq"])
+        self._before[: self.lanes].copy_(moments["step"][:, 0])
 
     def step(self, gradient: Gradient) -> None:
         found = gradient()
@@ -103,8 +118,10 @@ class AdamLanes(LaneOptimizer):
         means.lerp_(gradient, 1 - beta1)
         squares.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         # 1 - beta^t without a difference: float32 has too few digits for beta^t near 1.
-        steps = counts.to(means)[:, None]
-        bias1, bias2 = (-torch.expm1(steps * _log(beta)) for beta in (beta1, beta2))
+        bias1, bias2 = (
+            -torch.expm1(steps.to(means)[:, None] * _log(beta))
+            for steps, beta in ((counts, beta1), (counts + self._before[: len(counts)], beta2))
+        )
         subtract(self.active, rate, means / bias1 / (squares / bias2).sqrt_().add_(self._settings.eps))
 
 
@@ -118,16 +135,24 @@ class FusedAdamLanes(AdamLanes):
         # tensors take no more time than one.
         self._always_by_row = theta.device.type == "cuda"
         self._by_row = self._always_by_row
+        self._two_counts = False
 
     def begin(self, lanes: int, rates: Rates) -> None:
         super().begin(lanes, rates)
-        self._by_row = self._always_by_row
+        self._by_row, self._two_counts = self._always_by_row, False
+
+    def load_second_moments(self, moments: Mapping[str, Tensor]) -> None:
+        super().load_second_moments(moments)
+        self._two_counts = True
 
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
         super().load_moments(moments)
         self._by_row = self._always_by_row or len(set(self._counts[: self.lanes].tolist())) > 1
 
     def _update(self, gradient: Tensor, means: Tensor, squares: Tensor, counts: Tensor, rate: Rate) -> None:
+        if self._two_counts:  # the kernel takes one for both moments
+            super()._update(gradient, means, squares, counts, rate)
+            return
         tensors = self.active, gradient, means, squares
         if isinstance(rate, Tensor) and rate.dim():  # the kernel takes one rate a call
             for row, own in enumerate(rate.flatten()):

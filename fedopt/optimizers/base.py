@@ -92,6 +92,11 @@ class LaneOptimizer(ABC):
         if moments:
             raise ValueError(f"{type(self).__name__} has no moments, and got {', '.join(moments)}")
 
+    def load_second_moments(self, moments: Mapping[str, Tensor]) -> None:
+        """Replaces the second moment alone, by its `second_moment_names`, between `begin` and the first step; the first
+        moment and its count of steps stay at zero."""
+        raise ValueError(f"{type(self).__name__} has no second moment")
+
     def next_rate(self) -> Rate:
         """The rate of this step."""
         self._step += 1
@@ -121,6 +126,11 @@ class Optimizer(Family, ABC):
     @property
     def moment_names(self) -> tuple[str, ...]:
         """The names of the lane optimizer's `moments`."""
+        return ()
+
+    @property
+    def second_moment_names(self) -> tuple[str, ...]:
+        """Which of `moment_names` are the running mean of squared gradients, and the count of steps in it."""
         return ()
 
     @property

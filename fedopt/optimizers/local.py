@@ -14,6 +14,8 @@ from fedopt.schedules import SCHEDULES
 from fedopt.schedules.base import Schedule
 from fedopt.section import wrong
 
+State = Literal["reset", "keep", "average", "average-v", "block-v"]
+
 EPOCHS = 5
 """Local epochs if neither epochs nor steps are given."""
 
@@ -32,9 +34,10 @@ class LocalSettings(Composite):
     """The learning rate of the local steps."""
     clip: float | None = Field(None, gt=0)
     """Largest Euclidean norm of a client's (corrected) gradient; no clipping when absent."""
-    state: Literal["reset", "keep", "average"] = "reset"
-    """What becomes of the optimizer's moments between rounds: they start at zero every time, each client keeps its own,
-    or the server averages them."""
+    state: State = "reset"
+    """What becomes of the optimizer's moments between rounds: they start at zero every time (reset), each client keeps
+    its own (keep), or the server averages them (average). It may average the second moment v alone, while the first
+    starts at zero (average-v), or its mean over each parameter tensor (block-v)."""
     epochs: Amount | None = None
     """Local work of a round as passes over the client's data; 5 if neither epochs nor steps are given. With
     "uniform(LOW, HIGH)" each client draws a whole number from LOW to HIGH in each round."""
@@ -62,6 +65,11 @@ class LocalSettings(Composite):
     def _consistent(self) -> LocalSettings:
         if self.epochs is not None and self.steps is not None:
             raise wrong("steps", "give epochs or steps, not both")
+        if self.carries_second_moment and not self.optimizer.second_moment_names:
+            raise wrong(
+                "state",
+                f"{self.state} needs an optimizer with a second moment, as adamw; {self.optimizer.title} has none",
+            )
         if self.epochs is None and self.steps is None:
             object.__setattr__(self, "epochs", EPOCHS)
         return self
@@ -72,6 +80,11 @@ class LocalSettings(Composite):
         amount = self.epochs if self.steps is None else self.steps
         assert amount is not None
         return amount
+
+    @property
+    def carries_second_moment(self) -> bool:
+        """Whether a round begins with the second moment of the rounds before, and a first moment of zero."""
+        return self.state in ("average-v", "block-v")
 
     @property
     def is_plain_descent(self) -> bool:

@@ -11,6 +11,7 @@ may be any other. Under SCAFFOLD both gradients are the corrected ones.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -25,22 +26,17 @@ from fedopt.schedules.base import Rates
 from fedopt.vectors.layout import RowLayout
 
 
-class Sam(Composite, Optimizer):
+class AroundBase(Composite, Optimizer):
+    """An optimizer that gives a base another gradient."""
+
     families: ClassVar[tuple[FamilyField, ...]] = (FamilyField("base", "base", OPTIMIZERS, "sgd"),)
 
     base: Optimizer
     """The optimizer that takes the steps."""
-    rho: float = Field(0.05, ge=0)
-    """Radius of the ball, in the p-norm over all parameters of a client."""
-    p: float = Field(2.0, ge=1, allow_inf_nan=True)
-    """The norm of the ball; inf is the largest magnitude."""
 
     if TYPE_CHECKING:
 
         def __init__(self, **keys: Any) -> None: ...
-
-    def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
-        return SamLanes(theta, self.base.build(theta, layout), self.rho, self.p)
 
     @property
     def decays_weights(self) -> bool:
@@ -49,6 +45,10 @@ class Sam(Composite, Optimizer):
     @property
     def moment_names(self) -> tuple[str, ...]:
         return self.base.moment_names
+
+    @property
+    def second_moment_names(self) -> tuple[str, ...]:
+        return self.base.second_moment_names
 
     @property
     def vectors_touched(self) -> int:
@@ -66,12 +66,26 @@ class Sam(Composite, Optimizer):
         return self.base.advice()
 
 
-class SamLanes(LaneOptimizer):
-    """Steps from theta with the gradient at theta + eps."""
+class Sam(AroundBase):
+    rho: float = Field(0.05, ge=0)
+    """Radius of the ball, in the p-norm over all parameters of a client."""
+    p: float = Field(2.0, ge=1, allow_inf_nan=True)
+    """The norm of the ball; inf is the largest magnitude."""
 
-    def __init__(self, theta: Tensor, base: LaneOptimizer, rho: float, p: float) -> None:
+    if TYPE_CHECKING:
+
+        def __init__(self, **keys: Any) -> None: ...
+
+    def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
+        return SamLanes(theta, self.base.build(theta, layout), self.rho, self.p)
+
+
+class ClimbingLanes(LaneOptimizer, ABC):
+    """Steps from theta with the gradient at a worse point."""
+
+    def __init__(self, theta: Tensor, base: LaneOptimizer) -> None:
         super().__init__(theta)
-        self._base, self._rho, self._p = base, rho, p
+        self._base = base
         self._saved = torch.empty_like(theta)
         self.recordable = base.recordable
 
@@ -80,13 +94,18 @@ class SamLanes(LaneOptimizer):
         self._base.begin(lanes, rates)
 
     def step(self, gradient: Gradient) -> None:
-        perturbed = gradient.perturbed(self._rho) if self._p == 2 else None
-        if perturbed is None:
-            saved = self._saved[: len(self.active)]
-            saved.copy_(self.active)
-            perturb(self.active, gradient(), self._rho, self._p)
-            perturbed = _AtWorstPoint(gradient, self.active, saved)
-        self._base.step(perturbed)
+        self._base.step(self._climbed(gradient))
+
+    def _climbed(self, gradient: Gradient) -> Gradient:
+        """The gradient at the worse point."""
+        saved = self._saved[: len(self.active)]
+        saved.copy_(self.active)
+        self._climb(gradient())
+        return _AtWorstPoint(gradient, self.active, saved)
+
+    @abstractmethod
+    def _climb(self, gradient: Tensor) -> None:
+        """Moves the active lanes of theta to their worse points."""
 
     def shrink(self, lanes: int) -> None:
         super().shrink(lanes)
@@ -98,6 +117,24 @@ class SamLanes(LaneOptimizer):
 
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
         self._base.load_moments(moments)
+
+    def load_second_moments(self, moments: Mapping[str, Tensor]) -> None:
+        self._base.load_second_moments(moments)
+
+
+class SamLanes(ClimbingLanes):
+    """Steps from theta with the gradient at theta + eps."""
+
+    def __init__(self, theta: Tensor, base: LaneOptimizer, rho: float, p: float) -> None:
+        super().__init__(theta, base)
+        self._rho, self._p = rho, p
+
+    def _climbed(self, gradient: Gradient) -> Gradient:
+        perturbed = gradient.perturbed(self._rho) if self._p == 2 else None
+        return super()._climbed(gradient) if perturbed is None else perturbed
+
+    def _climb(self, gradient: Tensor) -> None:
+        perturb(self.active, gradient, self._rho, self._p)
 
 
 class _AtWorstPoint(Gradient):

@@ -152,7 +152,10 @@ def optimizers_page() -> str:
         *wrapped(
             "θ is the client's model and g its minibatch gradient. `local.state` says what becomes of the moments "
             "between rounds: they start at zero (`reset`), each client keeps its own (`keep`), or the server averages "
-            "them (`average`)."
+            "them (`average`). Optimizers that divide by the root of a second moment v can also average v alone "
+            "(`average-v`) or its mean over each parameter tensor (`block-v`); the first moment then starts at zero. "
+            "Adam's count of steps travels with v: v is divided by 1 − β₂^t with the steps t of all rounds, m by "
+            "1 − β₁^k with the steps k of this one."
         ),
     ]
     keys = {name: group for group in key_groups() if group.chosen_by == "local.optimizer" for name in group.members}
