@@ -95,6 +95,36 @@ ALGORITHMS = Registry(
             "Douillard et al. 2023, arXiv:2311.08105",
             "v ← 0.9 v + D;  x ← x + 0.7 (D + 0.9 v)",
         ),
+        "fednova": Entry(
+            "fedopt.algorithms.fednova:FedNova",
+            "updates are divided by the weight of their gradients, so that more steps weigh no more",
+            "Wang et al. 2020, arXiv:2007.07481",
+            "dᵢ = (x − yᵢ) / |aᵢ|;  x ← x − server_lr (Σ wᵢ |aᵢ|) Σ wᵢ dᵢ",
+        ),
+        "scaffnew": Entry(
+            "fedopt.algorithms.scaffnew:Scaffnew",
+            "ProxSkip: a random number of corrected steps, all clients",
+            "Mishchenko et al. 2022, arXiv:2202.09357",
+            "local steps on g − hᵢ, as many as it takes until chance p;  x ← Σ pᵢ yᵢ;  hᵢ ← hᵢ + (p / lr) (x − yᵢ)",
+        ),
+        "mime": Entry(
+            "fedopt.algorithms.mime:Mime",
+            "local steps with the server's frozen optimizer state and variance-reduced gradients",
+            "Karimireddy et al. 2021, arXiv:2008.03606",
+            "yᵢ ← yᵢ − lr U(g(yᵢ) − g(x) + ∇f(x), s);  s ← V(∇f(x), s);  x ← x + server_lr Σ wᵢ (yᵢ − x)",
+        ),
+        "mimelite": Entry(
+            "fedopt.algorithms.mimelite:MimeLite",
+            "local steps with the server's frozen optimizer state",
+            "Karimireddy et al. 2021, arXiv:2008.03606",
+            "yᵢ ← yᵢ − lr U(g(yᵢ), s);  s ← V(Σ wᵢ ∇fᵢ(x), s);  x ← x + server_lr Σ wᵢ (yᵢ − x)",
+        ),
+        "fedlin": Entry(
+            "fedopt.algorithms.fedlin:FedLin",
+            "gradients corrected by full gradients at x, for clients that take different numbers of steps",
+            "Mitra et al. 2021, arXiv:2102.07053",
+            "local steps on g − ∇fᵢ(x) + ∇f(x);  x ← x + server_lr Σ wᵢ (yᵢ − x)",
+        ),
     },
     base="fedopt.algorithms.base:Algorithm",
 )

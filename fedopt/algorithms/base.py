@@ -20,8 +20,8 @@ In the order of a round:
     check          numbers for the records from the mean of all clients' states
 
 With `surveys`, a round begins with an exchange of its own: the cohort sends its full gradients at x, and their mean
-comes down as `down["gradient"]`. With `local_defaults` an algorithm has other defaults in [local], and `objection`
-says what it cannot be combined with.
+comes down as `down["gradient"]`; `advance` finds it in `server["gradient"]`. With `local_defaults` an algorithm has
+other defaults in [local], and `objection` says what it cannot be combined with.
 
 A vector is [P] on the server and a row [Q], or rows [lanes, Q], on clients: see `local_work`. Elementwise arithmetic,
 norms and inner products need not care: the gaps of a row are zero, and must stay zero.

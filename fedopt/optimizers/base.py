@@ -16,7 +16,7 @@ not depend on the lanes beside it, so elementwise operations and norms over sing
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, ClassVar, Protocol
 
 import torch
@@ -137,6 +137,13 @@ class Optimizer(Family, ABC):
     def vectors_touched(self) -> int:
         """How many vectors [Q] of a lane a step reads or writes, beside theta and the gradient."""
         return 2
+
+    def accumulated(self, rates: Sequence[float], proximal: float = 0.0) -> float | None:
+        """How far steps at these rates move theta against a gradient that is 1 at every step, plus `proximal` times how
+        far theta has moved: the weights, added up, of the gradients in a displacement. Moments start at zero, and
+        weight decay counts as a part of the gradient. None where a displacement is no sum of weighted gradients, as
+        under Adam."""
+        return None
 
     @property
     def title(self) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -53,6 +53,10 @@ class AroundBase(Composite, Optimizer):
     @property
     def vectors_touched(self) -> int:
         return self.base.vectors_touched + 1
+
+    def accumulated(self, rates: Sequence[float], proximal: float = 0.0) -> float | None:
+        """Of the gradients at the perturbed points."""
+        return self.base.accumulated(rates, proximal)
 
     @property
     def title(self) -> str:

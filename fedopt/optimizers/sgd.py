@@ -6,7 +6,7 @@ learning", ICML 2013), theta <- theta - lr (g + weight_decay theta + momentum v)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from pydantic import Field, model_validator
@@ -52,6 +52,14 @@ class Sgd(Optimizer):
     @property
     def vectors_touched(self) -> int:
         return 0 if self.is_plain_descent else 2  # the velocity is written, then read again
+
+    def accumulated(self, rates: Sequence[float], proximal: float = 0.0) -> float:
+        moved = velocity = 0.0
+        for rate in rates:
+            gradient = 1.0 - proximal * moved
+            velocity = self.momentum * velocity + gradient
+            moved += rate * (gradient + self.momentum * velocity if self.nesterov else velocity)
+        return moved
 
     def torch_optimizer(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr, self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay)

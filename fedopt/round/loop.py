@@ -93,7 +93,8 @@ class Rounds:
             raise _too_few(number, terms, answers)
 
         totals = self._collector.totals()
-        x, server = self._advance(state, totals)
+        surveyed_mean = {name: vector for name, vector in broadcast.down.items() if name == SURVEYED}
+        x, server = self._advance(state, surveyed_mean, totals)
         if not all(math.isfinite(largest_magnitude(vector)) for vector in (x, *server.values())):
             raise _diverged(number, [Refusal(client, "the new model is not finite", True) for client in cohort])
         updates = sorted(answers.updates, key=lambda update: update.client)  # float sums then ignore arrival
@@ -152,8 +153,10 @@ class Rounds:
                     break
         return answers
 
-    def _advance(self, state: ServerState, totals: Totals) -> tuple[Tensor, Vectors]:
-        return self._method.advance(ServerRound(state.round + 1, self._rules.seed), state.x, state.server, totals)
+    def _advance(self, state: ServerState, surveyed: Vectors, totals: Totals) -> tuple[Tensor, Vectors]:
+        round_ = ServerRound(state.round + 1, self._rules.seed)
+        x, server = self._method.advance(round_, state.x, {**state.server, **surveyed}, totals)
+        return x, {name: vector for name, vector in server.items() if name not in surveyed}
 
 
 @dataclass(frozen=True)

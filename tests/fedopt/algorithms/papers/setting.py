@@ -69,8 +69,8 @@ class Problem(ABC):
 
     def weights(self, weighting: str = "samples") -> Tensor:
         """p_i of all N clients, [N]."""
-        n = torch.tensor(self.sizes, dtype=torch.float64) if weighting == "samples" else torch.ones(len(self.sizes))
-        return (n / n.sum()).double()
+        n = torch.tensor(self.sizes if weighting == "samples" else [1] * len(self.sizes), dtype=torch.float64)
+        return n / n.sum()
 
     def rounds(self, cohort: int, rounds: int) -> Iterator[tuple[int, list[int]]]:
         """The number of each round, from 1, and its clients."""
