@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from fedopt.commands.cli import main
+from tests.warm import COMMAND, warmed
 
 FEDOPT = [sys.executable, "-m", "fedopt"]
 
@@ -25,9 +26,9 @@ def fedopt(
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command to its end; `env` is added to the environment."""
     return subprocess.run(
-        [*FEDOPT, *map(str, arguments)],
+        [*COMMAND, "fedopt", *map(str, arguments)],
         cwd=cwd,
-        env={**environment(), **(env or {})},
+        env=warmed({**environment(), **(env or {})}),
         capture_output=True,
         text=True,
         timeout=300,
@@ -59,7 +60,10 @@ def _become(command: list[str], cwd: Path, out: IO[str], err: IO[str]) -> None:
 
 
 def start(arguments: Sequence[str | Path], cwd: Path | None = None, own_group: bool = False) -> subprocess.Popen[str]:
-    """Starts the command and returns at once; with `own_group`, os.killpg reaches it with all its processes."""
+    """Starts the command from nothing and returns at once.
+
+    With `own_group`, os.killpg reaches it with all its processes.
+    """
     return subprocess.Popen(
         [*FEDOPT, *map(str, arguments)],
         cwd=cwd,
@@ -68,4 +72,16 @@ def start(arguments: Sequence[str | Path], cwd: Path | None = None, own_group: b
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=own_group,
+    )
+
+
+def start_warm(arguments: Sequence[str | Path], cwd: Path | None = None) -> subprocess.Popen[str]:
+    """Starts the command from the process that has loaded torch. Ctrl-C reaches it; SIGKILL does a moment later."""
+    return subprocess.Popen(
+        [*COMMAND, "fedopt", *map(str, arguments)],
+        cwd=cwd,
+        env=warmed(environment()),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )

@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import ParamSpec
 
 from server.bench import descendants as descendants
-from tests.commands import FEDOPT, environment
+from tests.commands import environment
+from tests.warm import COMMAND, warmed
 
 P = ParamSpec("P")
 
@@ -61,12 +61,12 @@ class Process:
     """One `fedopt ...` command, whose output goes to a file."""
 
     def __init__(self, arguments: list[str | Path], log: Path, env: Mapping[str, str] | None = None) -> None:
-        self._log = log
+        self._log, self._pid_file = log, log.with_suffix(".pid")
         with open(log, "wb") as stream:
             self.popen = subprocess.Popen(
-                [*FEDOPT, *map(str, arguments)],
+                [*COMMAND, "fedopt", *map(str, arguments)],
                 cwd=ROOT,
-                env={**environment(), **(env or {})},
+                env=warmed({**environment(), **(env or {})}, self._pid_file),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -96,9 +96,15 @@ class Process:
         logs = sorted(self._log.parent.glob("*.log"))
         return "\n".join(f"--- {log.name}{' (this one)' * (log == self._log)}\n{log.read_text()}" for log in logs)
 
+    @property
+    def pid(self) -> int:
+        """The process number of the command."""
+        return pid_in(self._pid_file)
+
     def kill(self) -> None:
         """Like kill -9."""
-        self.popen.kill()
+        if self.popen.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
         self.popen.wait()
 
     def interrupt(self) -> None:
@@ -115,10 +121,11 @@ class LocalClients:
         while not (run / "experiment.toml").exists():
             assert time.monotonic() < end, f"{run} never appeared"
             time.sleep(0.02)
+        self._pid_file = log.with_suffix(".pid")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "clients.deployed.local_clients"],
+            [*COMMAND, "local_clients"],
             cwd=ROOT,
-            env={**environment(), **env},
+            env=warmed({**environment(), **env}, self._pid_file),
             stdin=subprocess.PIPE,
         )
         config = {"state": str(state), "device": "cpu"}
@@ -139,7 +146,7 @@ class LocalClients:
 
     def kill(self, client: int) -> None:
         """kill -9 of one client."""
-        os.kill(sorted(descendants(self._process.pid))[client], signal.SIGKILL)
+        os.kill(sorted(descendants(pid_in(self._pid_file)))[client], signal.SIGKILL)
 
     def wait(self) -> int:
         """Waits for the end; 0 if every client was dismissed."""
@@ -192,6 +199,15 @@ def running_processes(folder: Path) -> Iterator[Processes]:
         yield processes
     finally:
         processes.clear()
+
+
+def pid_in(file: Path) -> int:
+    """The process number that the file holds, or will hold at once."""
+    end = time.monotonic() + PATIENCE
+    while not (file.exists() and file.read_bytes()):
+        assert time.monotonic() < end, f"{file} never appeared"
+        time.sleep(0.01)
+    return int(file.read_bytes())
 
 
 def free_port() -> int:

@@ -11,12 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs import shim
-from tests.docs.blocks import ROOT
+from tests.warm import COMMAND, SHIM, warmed
 
 Runner = Callable[[Path, Path], "subprocess.CompletedProcess[str]"]
-
-SHIM = ROOT / "tests" / "docs" / "shim.py"
 
 LONGEST = 540
 """Seconds that a page may take on a shared machine."""
@@ -30,11 +27,9 @@ def run_page() -> Iterator[Runner]:
         command = folder / "fedopt"
         command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{SHIM}" fedopt "$@"\n')
         command.chmod(0o755)
-        place = folder / "socket"
-        environment = {
+        own = {
             **os.environ,
             "PATH": os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]]),
-            shim.SOCKET: str(place),
             "OMP_NUM_THREADS": "1",  # tests run in parallel; more threads than cores would only wait for each other
             "MPLBACKEND": "Agg",
             "COLUMNS": "100",
@@ -43,21 +38,11 @@ def run_page() -> Iterator[Runner]:
             "HF_HUB_OFFLINE": "1",
             "WANDB_MODE": "offline",
         }
-        server = subprocess.Popen(
-            [sys.executable, "-m", "tests.docs.warm", str(place)],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert server.stdin is not None
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+        environment = warmed(own)
 
         def run(page: Path, where: Path) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
-                [sys.executable, "-I", "-S", SHIM, "page", str(page)],
+                [*COMMAND, "page", str(page)],
                 cwd=where,
                 env=environment,
                 capture_output=True,
@@ -67,6 +52,3 @@ def run_page() -> Iterator[Runner]:
             )
 
         yield run
-        server.stdin.write("end\n")  # not only the end of file: processes that tests forked may hold the pipe open
-        server.stdin.close()
-        server.wait(timeout=30)

@@ -281,7 +281,7 @@ def test_ctrl_c_saves_and_leaves_no_process(processes: Processes) -> None:
     file, run = write_experiment(processes.folder, run={"rounds": 500}), processes.folder / "run"
     federation = processes.start("federation", file, "--out", run)
     federation.wait_for("round 25/500")
-    below = descendants(federation.popen.pid)
+    below = descendants(federation.pid)
     assert len(below) >= 4, "a local_clients and three clients"
     federation.interrupt()
     assert federation.wait() == 130
@@ -299,7 +299,7 @@ def test_a_federation_that_is_killed_takes_its_clients_along(processes: Processe
         "federation", write_experiment(processes.folder, run={"rounds": 500}), "--out", processes.folder / "run"
     )
     federation.wait_for("round 25/500")
-    below = descendants(federation.popen.pid)
+    below = descendants(federation.pid)
     federation.kill()
     assert not _still_alive(below)
 

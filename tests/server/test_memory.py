@@ -36,9 +36,9 @@ def peak_of_a_round(processes: Processes, cohort: int) -> float:
     swarm = subprocess.Popen([sys.executable, "-m", "tests.swarm", address, str(cohort)], cwd=ROOT)
     try:
         server.wait_for(" connected with", times=cohort)
-        before = memory_mib(server.popen.pid, "VmRSS")
+        before = memory_mib(server.pid, "VmRSS")
         server.wait_for("round 2/2")
-        peak = memory_mib(server.popen.pid, "VmHWM") - before
+        peak = memory_mib(server.pid, "VmHWM") - before
         assert swarm.wait(60) == 0
         assert server.wait() == 0
     finally:

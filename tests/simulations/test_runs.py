@@ -22,7 +22,7 @@ from fedopt.runs.history import RoundRecord
 from fedopt.runs.runner import Interrupted
 from fedopt.vectors.layout import fingerprint
 from tests.commands import fedopt as command
-from tests.commands import fedopt_here, start
+from tests.commands import fedopt_here, start, start_warm
 
 FILES = {
     "experiment.toml",
@@ -141,7 +141,7 @@ def wait_for_rounds(run: Path, rounds: int, process: object) -> None:
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path: Path) -> None:
     run = tmp_path / "it's a run"
     settings = ["--set", "algorithm.name=scaffold", "--set", "run.rounds=150", "--set", "run.checkpoint_every=1000"]
-    process = start(["run", *settings, "--out", run])
+    process = start_warm(["run", *settings, "--out", run])
     wait_for_rounds(run, 20, process)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
@@ -302,7 +302,7 @@ def test_no_run_is_written_over_another(finished: Path, tmp_path: Path) -> None:
 
 def test_runs_that_start_at_the_same_moment_get_directories_of_their_own(tmp_path: Path) -> None:
     command_line = ["run", "--set", "run.rounds=1", "--quiet"]
-    processes = [start(command_line, cwd=tmp_path) for _ in range(4)]
+    processes = [start_warm(command_line, cwd=tmp_path) for _ in range(4)]
     assert [process.wait(timeout=120) for process in processes] == [0] * 4
     runs = list((tmp_path / "runs").iterdir())
     assert len(runs) == 4

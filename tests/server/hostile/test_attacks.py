@@ -50,11 +50,11 @@ def test_attacks_end_no_round(attacks: list[Attack], processes: Processes) -> No
     for thread in (*honest, hostile):
         thread.start()
     server.wait_for(" connected with", times=3)
-    before = memory_mib(server.popen.pid, "VmRSS")
+    before = memory_mib(server.pid, "VmRSS")
     grown, end = 0.0, time.monotonic() + 300
     while server.popen.poll() is None and time.monotonic() < end:
         with suppress(OSError, AssertionError):  # it ends in this moment
-            grown = memory_mib(server.popen.pid, "VmHWM") - before
+            grown = memory_mib(server.pid, "VmHWM") - before
         time.sleep(0.1)
     assert server.wait() == 0, server.output
     for thread in honest:

@@ -1,4 +1,4 @@
-"""`fedopt` on a page's PATH: asks the process of warm.py to run the command with this one's files and folder.
+"""Stands for a command: asks the process of server.py to run the command with this one's files and folder.
 
 It is run without site-packages, so it imports the standard library alone.
 """
@@ -12,13 +12,18 @@ import socket
 import struct
 import sys
 
-SOCKET = "FEDOPT_PAGE_SOCKET"
+SOCKET = "FEDOPT_WARM_SOCKET"
+PID_FILE = "FEDOPT_WARM_PID"
+"""Environment: where the process listens; a file for the process number of the command, if a test asks for it."""
+
 FILES = 3
 
 
 def ask(place: str, arguments: list[str]) -> int:
     """The exit status of the command, which reads and writes this process's files and gets its signals."""
-    environment = dict(os.environ)
+    environment = {name: value for name, value in os.environ.items() if name not in (SOCKET, PID_FILE)}
+    if arguments[0] == "page":
+        environment[SOCKET] = place  # for the commands of the page
     message = {"arguments": arguments, "folder": os.getcwd(), "environment": environment}
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(place)
@@ -26,7 +31,16 @@ def ask(place: str, arguments: list[str]) -> int:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda received, _: connection.sendall(bytes([received])))
         answer = b""
-        while part := connection.recv(64):
+        while b"\n" not in answer:
+            part = connection.recv(64)
+            if not part:
+                return 1
+            answer += part
+        pid, _, answer = answer.partition(b"\n")
+        if PID_FILE in os.environ:
+            with open(os.environ[PID_FILE], "wb") as file:
+                file.write(pid)
+        while b"\n" not in answer and (part := connection.recv(64)):
             answer += part
     status = int(answer or b"1")
     if status < 0:  # ended by a signal, as this process then does too
