@@ -5,7 +5,7 @@ The tables in the terminal, in summary.md and on a report's page are made from t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from simulations.results import SEARCHED, Group, Results, Row, Spread, axis_title, describe_value, mean
@@ -23,6 +23,13 @@ class Column:
     """The figure as the table shows it."""
     brief: bool = True
     """Whether the table in the terminal has this column."""
+    of: Callable[[Row], float | None] | None = None
+    """What the best of each comparison is highest in; None for a figure that is not marked."""
+
+
+def clients_accuracy(row: Row) -> float | None:
+    """The final accuracy of the models that the clients use themselves: their own, or the global one."""
+    return row.clients_accuracy
 
 
 def headers(results: Results) -> list[str]:
@@ -39,7 +46,12 @@ def columns(results: Results) -> list[Column]:
     """The columns, final accuracy first and marked if it is not over all runs. All are over the same runs."""
     targets = dict.fromkeys(row.run.experiment.run.target_accuracy for row in results.rows)
     return [
-        Column("final accuracy, %", lambda group: percent(group.spread(lambda row: row.accuracy)) + group.mark),
+        Column(
+            "final accuracy, %",
+            lambda group: percent(group.spread(lambda row: row.accuracy)) + group.mark,
+            of=lambda row: row.accuracy,
+        ),
+        *([_of_clients()] if results.are_personal else []),
         Column("best, %", lambda group: percent(group.spread(lambda row: row.best_accuracy))),
         *(Column(f"rounds to {100 * target:g}%", _rounds_to(target)) for target in targets if target is not None),
         *(Column(title, _mean_of(name), name == "drift.ratio") for name, title in MEASURE_COLUMNS.items()),
@@ -47,7 +59,13 @@ def columns(results: Results) -> list[Column]:
     ]
 
 
-def is_winner(results: Results) -> Callable[[Group], bool]:
+def _of_clients() -> Column:
+    return Column("clients' models, %", lambda group: percent(group.spread(clients_accuracy)), of=clients_accuracy)
+
+
+def is_winner(
+    results: Results, of: Callable[[Row], float | None] = lambda row: row.accuracy
+) -> Callable[[Group], bool]:
     """Whether a group has the highest mean accuracy among those that differ only on the compared axis.
 
     A group with unfinished runs cannot win, because the runs that finished may be the better ones.
@@ -55,10 +73,16 @@ def is_winner(results: Results) -> Callable[[Group], bool]:
     best: list[Mapping[str, str]] = []
     for _, groups in contexts(results):
         whole = [group for group in groups if not group.mark]
-        scored = [(spread.mean, group) for group in whole if (spread := group.spread(lambda row: row.accuracy))]
+        scored = [(spread.mean, group) for group in whole if (spread := group.spread(of))]
         if len(scored) > 1:
             best.append(max(scored, key=lambda pair: pair[0])[1].labels)
     return lambda group: group.labels in best
+
+
+def marked(results: Results, figures: Sequence[Column]) -> Callable[[Group], list[tuple[str, bool]]]:
+    """The group's figures, each with whether it is the best of its comparison."""
+    wins = [(lambda group: False) if column.of is None else is_winner(results, column.of) for column in figures]
+    return lambda group: [(column.text(group), is_best(group)) for column, is_best in zip(figures, wins, strict=True)]
 
 
 def contexts(results: Results) -> list[tuple[dict[str, str], list[Group]]]:

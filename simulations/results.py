@@ -81,6 +81,19 @@ class Row:
         return None if self.run.summary is None else self.run.summary.final.test_accuracy
 
     @property
+    def is_personal(self) -> bool:
+        """Whether the algorithm gives clients models of their own."""
+        return self.run.experiment.algorithm.is_personal
+
+    @property
+    def clients_accuracy(self) -> float | None:
+        """Final accuracy of the models that the clients use: their own, or the global one; None if it is not known."""
+        if self.run.summary is None:
+            return None
+        final = self.run.summary.final
+        return final.personal_accuracy if self.is_personal else final.of_clients
+
+    @property
     def best_accuracy(self) -> float | None:
         return None if self.run.summary is None else self.run.summary.best.test_accuracy
 
@@ -156,6 +169,11 @@ class Results:
     rows: tuple[Row, ...]
     warnings: tuple[str, ...] = field(default=())
     """A sentence for each problem, such as a file that could not be read."""
+
+    @property
+    def are_personal(self) -> bool:
+        """Whether clients have models of their own in some runs."""
+        return any(row.is_personal for row in self.rows)
 
     @property
     def axes(self) -> dict[str, list[str]]:

@@ -99,12 +99,15 @@ def describe_experiment(experiment: Experiment) -> str:
 
 def describe_result(history: History) -> str:
     """The run's result in two lines."""
+    from fedopt.runs.display import of_own_models
+
     summary = history.summary
     target = history.experiment.run.target_accuracy
     reached = ""
     if target is not None:
         when = f"in round {summary.rounds_to_target}" if summary.rounds_to_target else "not"
         reached = f"; {target:.2%} {when} reached"
+    reached += of_own_models(summary.final)
     return (
         f"test accuracy {summary.final.test_accuracy:.2%}, best {summary.best.test_accuracy:.2%} in round "
         f"{summary.best.round}{reached}; {summary.rounds} rounds in {summary.seconds:.1f} s\n"

@@ -50,7 +50,8 @@ class GradientDrift(Line):
 
 
 class ClientSpread(Line):
-    """The model after the round, on each client's own test share."""
+    """The model that each client uses after the round, on its own test share: the global model, or its own where the
+    algorithm gives it one."""
 
     mean: float
     """Mean accuracy over clients, all with the same weight."""

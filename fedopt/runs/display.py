@@ -7,13 +7,16 @@ from collections.abc import Sequence
 
 from fedopt.experiment.experiment import Experiment
 from fedopt.runs.catalog import meaning, scalars, value_of
-from fedopt.runs.history import History
+from fedopt.runs.history import Final, History
 from fedopt.runs.sparkline import sparkline
 
-PERCENT = {"test_accuracy", "clients.mean", "clients.worst", "classes.worst", "classes.mean_forgetting"}
+PERCENT = {
+    *("test_accuracy", "personal_accuracy", "clients.mean", "clients.worst"),
+    *("classes.worst", "classes.mean_forgetting"),
+}
 """Measures that are shown in percent."""
 
-SHOWN = ("test_accuracy", "test_loss", "train_loss", "update_norm", *scalars())
+SHOWN = ("test_accuracy", "personal_accuracy", "test_loss", "train_loss", "update_norm", *scalars())
 """The measures with a row, in order."""
 
 TABLE = "border-collapse:collapse;font-variant-numeric:tabular-nums"
@@ -53,8 +56,14 @@ def _headline(history: History) -> str:
     rounds = f"{summary.rounds} rounds" if history.finished else f"{summary.rounds} of {experiment.run.rounds} rounds"
     return (
         f"{caption(experiment)}: {rounds} in {summary.seconds:.1f} s, test accuracy {summary.final.test_accuracy:.2%}, "
-        f"at best {summary.best.test_accuracy:.2%} in round {summary.best.round}"
+        f"at best {summary.best.test_accuracy:.2%} in round {summary.best.round}{of_own_models(summary.final)}"
     )
+
+
+def of_own_models(final: Final) -> str:
+    """The end of a sentence about the clients' own models; empty where they have none."""
+    accuracy = final.personal_accuracy
+    return "" if accuracy is None else f"; the clients' own models {accuracy:.2%}"
 
 
 def _series(history: History, name: str) -> list[tuple[int, float]]:

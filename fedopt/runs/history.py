@@ -40,6 +40,9 @@ class RoundRecord(Line):
     """Mean loss on the test set; null in rounds without evaluation."""
     test_accuracy: float | None
     """Accuracy on the test set; null in rounds without evaluation."""
+    personal_accuracy: float | None = None
+    """Accuracy on the test set if each client's share is classified by the client's own model; null unless the
+    algorithm gives clients such models, and in rounds without `clients`."""
     update_norm: float
     """|x+ - x|, the norm of the global model's step."""
     bytes_down: int
@@ -55,7 +58,7 @@ class RoundRecord(Line):
     algorithm: dict[str, float | None] | None = Field(None, validation_alias=AliasChoices("algorithm", "control"))
     """The algorithm's own measures, if it has some; every round, some of them when full gradients are computed."""
     clients: ClientSpread | None = None
-    """The model on each client's own test share; every metrics.clients_every rounds."""
+    """The model that each client uses, on its own test share; every metrics.clients_every rounds."""
     classes: ClassSpread | None = None
     """The model class by class; whenever the test set is evaluated."""
     divergence: float | None = None
@@ -71,6 +74,14 @@ class Final(Line):
     """Accuracy of the final model on the test set."""
     test_loss: float
     """Mean loss of the final model on the test set."""
+    personal_accuracy: float | None = None
+    """Accuracy on the test set if each client's share is classified by the client's own model; null unless the
+    algorithm gives clients such models."""
+
+    @property
+    def of_clients(self) -> float:
+        """Accuracy of the models that the clients use themselves: their own, or the global one."""
+        return self.test_accuracy if self.personal_accuracy is None else self.personal_accuracy
 
 
 class Best(Line):

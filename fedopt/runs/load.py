@@ -37,7 +37,11 @@ def load(directory: str | os.PathLike[str], *, model: Model | None = None) -> Hi
 def _so_far(run: PastRun) -> Summary:
     for record in reversed(run.records):
         if record.test_accuracy is not None and record.test_loss is not None:
-            final = Final(test_accuracy=record.test_accuracy, test_loss=record.test_loss)
+            final = Final(
+                test_accuracy=record.test_accuracy,
+                test_loss=record.test_loss,
+                personal_accuracy=record.personal_accuracy,
+            )
             break
     else:
         raise BrokenRun(f"{run.path} has no evaluated round yet; continue it with --resume")

@@ -17,13 +17,13 @@ from fedopt.drift.measuring import MeasurePlan
 from fedopt.drift.records import ClassSpread, ClientSpread
 from fedopt.errors import Diverged
 from fedopt.experiment.experiment import Experiment
-from fedopt.round.federation import Federation
+from fedopt.round.federation import Federation, Score
 from fedopt.round.loop import RoundWork
 from fedopt.round.state import ServerState
 from fedopt.runs.evaluation import Evaluation, Evaluator
 from fedopt.runs.history import RoundRecord
 from fedopt.runs.reference import Reference
-from fedopt.runs.spread import best_so_far, spread_over_classes, spread_over_clients
+from fedopt.runs.spread import accuracy_over_samples, best_so_far, spread_over_classes, spread_over_clients
 from fedopt.vectors.layout import Layout
 
 
@@ -35,6 +35,7 @@ class Draft:
     work: RoundWork
     evaluation: Future[Evaluation] | None
     clients: ClientSpread | None
+    personal_accuracy: float | None
     algorithm: dict[str, float | None] | None
     divergence: float | None
     seconds: float
@@ -70,7 +71,7 @@ class Recorder:
     def begin(self, state: ServerState, work: RoundWork) -> Draft:
         """Takes the measures that the next round would overwrite; the evaluation goes on in a thread."""
         start = time.perf_counter()
-        clients = self._spread_over_clients(state)
+        scores = self._scores(state) if self._metrics.wants_clients(state.round, self._run.rounds) else []
         wanted = state.round % self._run.eval_every == 0 or state.round == self._run.rounds
         evaluation = None
         if wanted:
@@ -79,7 +80,8 @@ class Recorder:
             state=state,
             work=work,
             evaluation=evaluation,
-            clients=clients,
+            clients=spread_over_clients(scores, self._clients),
+            personal_accuracy=self._of_own_models(scores),
             algorithm=self._algorithm_record(state, work),
             divergence=None if self._reference is None else self._reference.divergence(state.x, work),
             seconds=work.seconds + time.perf_counter() - start,
@@ -99,6 +101,7 @@ class Recorder:
             train_loss=work.train_loss,
             test_loss=None if evaluation is None else evaluation.loss,
             test_accuracy=None if evaluation is None else evaluation.accuracy,
+            personal_accuracy=draft.personal_accuracy,
             update_norm=work.update_norm,
             bytes_down=work.bytes_down,
             bytes_up=work.bytes_up,
@@ -142,10 +145,16 @@ class Recorder:
             )
         return evaluation
 
-    def _spread_over_clients(self, state: ServerState) -> ClientSpread | None:
-        if not self._metrics.wants_clients(state.round, self._run.rounds):
-            return None
-        return spread_over_clients(self._federation.evaluate(state.x, state.round, state.accepted), self._clients)
+    def personal_accuracy(self, state: ServerState) -> float | None:
+        """Accuracy of the clients' own models; None if they have none, or if clients are never evaluated."""
+        wanted = self._algorithm.is_personal and self._metrics.clients_every > 0
+        return self._of_own_models(self._scores(state)) if wanted else None
+
+    def _scores(self, state: ServerState) -> Sequence[Score]:
+        return self._federation.evaluate(state.x, state.round, state.accepted)
+
+    def _of_own_models(self, scores: Sequence[Score]) -> float | None:
+        return accuracy_over_samples(scores) if self._algorithm.is_personal else None
 
     def _spread_over_classes(self, evaluation: Evaluation) -> ClassSpread | None:
         self._best_by_class = best_so_far(self._best_by_class, evaluation.class_accuracy)

@@ -256,9 +256,13 @@ class Run:
         last = self._records[-1]
         if last.test_accuracy is None or last.test_loss is None:  # stopped here, and resumed to no further round
             evaluation = self._evaluate(self._state.x)
-            final = Final(test_accuracy=evaluation.accuracy, test_loss=evaluation.loss)
+            accuracy, loss = evaluation.accuracy, evaluation.loss
         else:
-            final = Final(test_accuracy=last.test_accuracy, test_loss=last.test_loss)
+            accuracy, loss = last.test_accuracy, last.test_loss
+        personal = last.personal_accuracy
+        if personal is None:
+            personal = self._recorder.personal_accuracy(self._state)
+        final = Final(test_accuracy=accuracy, test_loss=loss, personal_accuracy=personal)
         summary = summarize(
             self._experiment,
             self._records,

@@ -23,6 +23,9 @@ class ClientScore(Protocol):
     def client(self) -> int: ...
 
     @property
+    def samples(self) -> int: ...
+
+    @property
     def loss(self) -> float: ...
 
     @property
@@ -45,6 +48,12 @@ def spread_over_clients(scores: Sequence[ClientScore], clients: int) -> ClientSp
         accuracy=[by_client[i].accuracy if i in by_client else None for i in range(clients)],
         loss=[by_client[i].loss if i in by_client else None for i in range(clients)],
     )
+
+
+def accuracy_over_samples(scores: Sequence[ClientScore]) -> float | None:
+    """Accuracy over all samples of the clients' test shares; None if no client has a score."""
+    samples = sum(score.samples for score in scores)
+    return sum(score.accuracy * score.samples for score in scores) / samples if samples else None
 
 
 def spread_over_classes(now: Accuracies, best: Accuracies) -> ClassSpread | None:

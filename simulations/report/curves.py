@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fedopt.runs.catalog import scalars
 from simulations.results import Group, Row
 
-CURVE_MEASURES = ("test_accuracy", "test_loss", "train_loss", *scalars())
+CURVE_MEASURES = ("test_accuracy", "personal_accuracy", "test_loss", "train_loss", *scalars())
 """The measures that have a curve."""
 
 
@@ -30,6 +30,11 @@ class Curve:
 
 def curve(group: Group, measure: str) -> Curve:
     return over_seeds([row.series(measure) for row in group.drawn])
+
+
+def of_clients(group: Group) -> Curve:
+    """Accuracy of the models that the clients use themselves: their own, or the global one."""
+    return curve(group, "personal_accuracy" if any(row.is_personal for row in group.rows) else "test_accuracy")
 
 
 def layer_curves(group: Group, measure: str = "ratio") -> dict[str, Curve]:

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import InvalidExperiment
 from simulations.comparison import contexts
-from simulations.report.curves import Curve, client_accuracies, curve, megabytes
+from simulations.report.curves import Curve, client_accuracies, curve, megabytes, of_clients
 from simulations.report.partitions import partitions
 from simulations.results import Group, Results, axis_title, describe_value
 
@@ -60,6 +60,7 @@ def makers(results: Results) -> dict[str, Maker]:
     found: dict[str, Maker] = {
         name: partial(_over_rounds, results, measure, label) for measure, (name, label) in CURVES.items()
     }
+    found["clients-accuracy"] = partial(_of_clients, results)
     found["accuracy-by-bytes"] = partial(_over_rounds, results, "test_accuracy", "test accuracy, %", by_bytes=True)
     for axis, labels in results.axes.items():
         if len(labels) > 2 and axis != results.compare:
@@ -126,11 +127,25 @@ def _panels(count: int, width: float = 3.2, height: float = 2.3) -> tuple[Figure
     return figure, axes[:count]
 
 
-def _over_rounds(results: Results, measure: str, label: str, by_bytes: bool = False) -> Figure | None:
+def _of_clients(results: Results) -> Figure | None:
+    """Accuracy of the models that clients use; None if these are the global ones in all runs."""
+    label = "accuracy of the clients' models, %"
+    return _over_rounds(results, "personal_accuracy", label, of=of_clients) if results.are_personal else None
+
+
+def _over_rounds(
+    results: Results,
+    measure: str,
+    label: str,
+    by_bytes: bool = False,
+    of: Callable[[Group], Curve] | None = None,
+) -> Figure | None:
+    """The curves of a measure, or those that `of` gives."""
     from matplotlib.ticker import MaxNLocator
 
     compared = contexts(results)[:MOST_PANELS]
-    curves = {id(group): curve(group, measure) for _, groups in compared for group in groups}
+    of = of or partial(curve, measure=measure)
+    curves = {id(group): of(group) for _, groups in compared for group in groups}
     if all(found.empty for found in curves.values()):
         return None
     figure, panels = _panels(len(compared))

@@ -16,7 +16,7 @@ from fedopt.runs.compare import FIGURES, Given
 from fedopt.runs.past_runs import PastRun
 from fedopt.runs.table import Table, Value, as_text
 from simulations.axes import UNKNOWN
-from simulations.comparison import MEASURE_COLUMNS, Pair, columns, headers, labels, paired
+from simulations.comparison import MEASURE_COLUMNS, Pair, clients_accuracy, columns, headers, labels, paired
 from simulations.report import page
 from simulations.report.figures import draw, makers, save
 from simulations.results import (
@@ -135,6 +135,7 @@ def _row(results: Results, group: Group) -> dict[str, Value]:
     return found | {
         "test_accuracy": _mean(accuracy),
         "test_accuracy_std": None if accuracy is None else accuracy.deviation,
+        **({"clients_accuracy": _mean(group.spread(clients_accuracy))} if results.are_personal else {}),
         "best_accuracy": _mean(group.spread(lambda row: row.best_accuracy)),
         **{name: _mean(group.spread(_mean_over_rounds(name))) for name in MEASURE_COLUMNS},
         "seconds": _mean(group.spread(lambda row: row.seconds)),

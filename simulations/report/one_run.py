@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PANELS: Mapping[str, Mapping[str, str]] = {
-    "accuracy, %": {"test_accuracy": "test"},
+    "accuracy, %": {"test_accuracy": "test", "personal_accuracy": "clients' own models"},
     "loss": {"test_loss": "test", "train_loss": "training"},
     "drift ratio": {"drift.ratio": "drift ratio"},
 }

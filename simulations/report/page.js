@@ -102,6 +102,8 @@ function drawAccuracy(groups) {
   container.replaceChildren();
   const controls = [switchOf(["by rounds", "by MB sent"], state.byBytes ? 1 : 0, (index) => { state.byBytes = index === 1; })];
   lineFigure(container, groups, "test_accuracy", "Test accuracy", { yTick: percentTick, formatValue: percent, controls });
+  if (data.personal) lineFigure(container, groups, "personal_accuracy", "Accuracy of the clients' models", { yTick: percentTick, formatValue: percent,
+    meaning: "Each client's test share is classified by the model that the client uses: its own, or the global one where the algorithm gives it no other." });
   lineFigure(container, groups, "test_loss", "Test loss", { log: true });
   lineFigure(container, groups, "train_loss", "Training loss of the clients", { log: true });
 }
@@ -163,7 +165,7 @@ function drawClients(groups) {
   const measured = groups.filter((group) => group.clients.length && !state.hidden.has(group.title));
   if (measured.length) {
     const box = figure("Accuracy of each client", { name: "client accuracies", wide: true,
-      meaning: "The final model on each client's own test share, a dot each, all seeds; the thick bar is the median, a tenth of the clients lie left of the thin one." });
+      meaning: "The model that each client uses at the end, on its own test share, a dot each, all seeds; the thick bar is the median, a tenth of the clients lie left of the thin one." });
     box.append(strips(wideWidth(container), measured.map((group) => ({ name: group.name, color: group.color, values: group.clients })), { formatValue: percent, xTick: percentTick, xTitle: "accuracy" }));
     container.append(box);
   }

@@ -13,7 +13,7 @@ from typing import Any
 from fedopt.experiment.file import as_sections
 from fedopt.runs.catalog import NOTATION, meaning
 from simulations.axes import OF_THE_MACHINE, SEED
-from simulations.comparison import columns, headers, is_winner, labels, not_finished, paired
+from simulations.comparison import columns, headers, labels, marked, not_finished, paired
 from simulations.report.curves import (
     CURVE_MEASURES,
     class_accuracies,
@@ -21,6 +21,7 @@ from simulations.report.curves import (
     curve,
     layer_curves,
     megabytes,
+    of_clients,
 )
 from simulations.report.partitions import partitions
 from simulations.results import Group, Results, axis_title
@@ -54,9 +55,10 @@ def page_data(results: Results) -> dict[str, Any]:
     """The data that the page's script draws."""
     groups = results.groups
     return {
+        "personal": results.are_personal,
         "axes": [{"name": axis, "title": axis_title(axis), "labels": labels} for axis, labels in results.axes.items()],
         "compare": results.compare,
-        "groups": [_group(group, alone=len(groups) == 1) for group in groups],
+        "groups": [_group(group, len(groups) == 1, results.are_personal) for group in groups],
         "meanings": {measure: meaning(measure) for measure in CURVE_MEASURES},
         "partitions": [
             {"title": title, "classes": labels.classes, "counts": labels.counts}
@@ -66,9 +68,11 @@ def page_data(results: Results) -> dict[str, Any]:
     }
 
 
-def _group(group: Group, alone: bool) -> dict[str, Any]:
+def _group(group: Group, alone: bool, personal: bool) -> dict[str, Any]:
     final = group.spread(lambda row: row.accuracy)
     curves = {measure: found for measure in CURVE_MEASURES if not (found := curve(group, measure)).empty}
+    if personal and not (found := of_clients(group)).empty:
+        curves["personal_accuracy"] = found
     layers = layer_curves(group)
     return {
         "title": group.title if not alone or len(group.labels) else "this run",
@@ -113,16 +117,17 @@ def _warnings(results: Results) -> str:
 
 def table(results: Results) -> str:
     """A row for each group; the best of each comparison in bold."""
-    figures, wins = columns(results), is_winner(results)
+    figures = columns(results)
+    figures_of = marked(results, figures)
     axes = headers(results) or ["run"]
     lines = []
     for group in results.groups:
         names_of = labels(results, group) or [group.rows[0].name]
-        final, *others = (html.escape(column.text(group)) for column in figures)
         names = html.escape(", ".join(row.name for row in group.rows) + not_finished(group))
         runs = f"<details><summary>{len(group.rows)}</summary>{names}</details>"
         cells = [_cell(html.escape(label)) for label in names_of]
-        cells += [_cell(each, "n") for each in (f"<strong>{final}</strong>" if wins(group) else final, *others)]
+        for text, is_best in figures_of(group):
+            cells.append(_cell(f"<strong>{html.escape(text)}</strong>" if is_best else html.escape(text), "n"))
         lines.append([*cells, _cell(runs, "runs")])
     return _as_table([*axes, *(f"{column.title}>" for column in figures), "runs"], lines)
 

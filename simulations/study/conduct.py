@@ -204,7 +204,7 @@ def _choose(searches: Sequence[Sequence[PlannedRun]], out: Path, outcome: Outcom
         for run in runs:
             summary = read_run(out / run.name).summary if (out / run.name).is_dir() else None
             if summary is not None:
-                scored.append((summary.final.test_accuracy, run))
+                scored.append((summary.final.of_clients, run))
         if scored:
             chosen.append(max(scored, key=lambda pair: pair[0])[1].combination)
         else:

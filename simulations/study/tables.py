@@ -11,7 +11,7 @@ from pathlib import Path
 from fedopt.runs.table import Value
 from fedopt.storage.files import replace_file, storing
 from simulations.benchmarks.engine import machine
-from simulations.comparison import columns, headers, is_winner, labels, not_finished, paired
+from simulations.comparison import columns, headers, labels, marked, not_finished, paired
 from simulations.report.page import page
 from simulations.results import MEASURES, SEARCHED, Group, Results, Row, axis_title, last, mean, read_results
 
@@ -33,8 +33,8 @@ def results_csv(results: Results) -> str:
     names = [
         *results.axes,
         *(f"{key}{SEARCHED}" for key in results.searched),
-        *("seed", "status", "test_accuracy", "best_accuracy", "rounds", "target_accuracy", "rounds_to_target"),
-        *("seconds",),
+        *("seed", "status", "test_accuracy", "personal_accuracy", "best_accuracy", "rounds"),
+        *("target_accuracy", "rounds_to_target", "seconds"),
         *("bytes_up", "bytes_down", *measures, "run"),
     ]
     writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
@@ -61,6 +61,7 @@ def entries(row: Row) -> dict[str, Value]:
     if summary is not None:
         found |= {
             "test_accuracy": summary.final.test_accuracy,
+            "personal_accuracy": summary.final.personal_accuracy,
             "best_accuracy": summary.best.test_accuracy,
             "rounds_to_target": summary.rounds_to_target,
             "seconds": summary.seconds,
@@ -86,13 +87,14 @@ def _groups(results: Results) -> Iterator[str]:
     if any(group.mark for group in results.groups):
         yield "A row marked (1 of 3 runs) is about the finished runs only, in all columns, and is never the best."
     yield ""
-    axes, figures, wins = headers(results), columns(results), is_winner(results)
+    axes, figures = headers(results), columns(results)
+    figures_of = marked(results, figures)
     yield _line([*axes, *(column.title for column in figures), "runs"])
     yield _line(["---"] * len(axes) + ["---:"] * len(figures) + ["---"])
     for group in results.groups:
-        final, *others = (column.text(group) for column in figures)
+        texts = (f"**{text}**" if is_best else text for text, is_best in figures_of(group))
         runs = directories(group) + not_finished(group)
-        yield _line([*labels(results, group), f"**{final}**" if wins(group) else final, *others, runs])
+        yield _line([*labels(results, group), *texts, runs])
     yield ""
 
 
