@@ -10,7 +10,7 @@ client.
 
 Traps: The number of samples is the same, the number of steps is not: n samples in minibatches of b are n / b steps one
 after the other, where clients take them side by side. A comparison at the same number of sequential steps is another
-experiment.
+experiment. Bytes are counted as those of its one client, though nothing has to travel.
 """
 
 from __future__ import annotations
