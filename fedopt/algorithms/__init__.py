@@ -125,6 +125,52 @@ ALGORITHMS = Registry(
             "Mitra et al. 2021, arXiv:2102.07053",
             "local steps on g − ∇fᵢ(x) + ∇f(x);  x ← x + server_lr Σ wᵢ (yᵢ − x)",
         ),
+        "fedprox": Entry(
+            "fedopt.algorithms.fedprox:FedProx",
+            "a proximal term holds clients near the global model",
+            "Li et al. 2020, arXiv:1812.06127",
+            "local steps on g + mu (yᵢ − x);  x ← x + server_lr Σ wᵢ (yᵢ − x)",
+        ),
+        "feddyn": Entry(
+            "fedopt.algorithms.feddyn:FedDyn",
+            "a proximal term whose linear part aligns the clients' optima with the global one",
+            "Acar et al. 2021, arXiv:2111.04263",
+            "local steps on g − hᵢ + alpha (yᵢ − x);  hᵢ ← hᵢ − alpha (yᵢ − x);  h ← h − alpha Σ pᵢ (yᵢ − x);  "
+            "x ← x + server_lr (Σ wᵢ (yᵢ − x) − h / alpha)",
+        ),
+        "fedcm": Entry(
+            "fedopt.algorithms.fedcm:FedCM",
+            "clients mix the mean direction of the round before into their gradients",
+            "Xu et al. 2021, arXiv:2106.10874",
+            "local steps on alpha g + (1 − alpha) Δ;  x ← x + server_lr Σ wᵢ (yᵢ − x);  "
+            "Δ ← −Σ wᵢ (yᵢ − x) / Σ wᵢ rᵢ, with rᵢ the sum of the client's rates",
+        ),
+        "fedsam": Entry(
+            "fedopt.algorithms.fedsam:FedSAM",
+            "FedAvg whose clients take sharpness-aware steps",
+            "Qu et al. 2022, arXiv:2206.02618",
+            "local steps on g(yᵢ + rho g / |g|);  x ← x + server_lr Σ wᵢ (yᵢ − x)",
+        ),
+        "mofedsam": Entry(
+            "fedopt.algorithms.mofedsam:MoFedSAM",
+            "FedCM with sharpness-aware gradients",
+            "Qu et al. 2022, arXiv:2206.02618",
+            "local steps on alpha g(yᵢ + rho g / |g|) + (1 − alpha) Δ;  x and Δ as in fedcm",
+        ),
+        "fedlesam": Entry(
+            "fedopt.algorithms.fedlesam:FedLESAM",
+            "sharpness-aware steps, perturbed along the global model's own move: one gradient a step",
+            "Fan et al. 2024, arXiv:2405.18890",
+            "local steps on g(yᵢ + rho (xᵢ − x) / |xᵢ − x|), with xᵢ the model the client received last;  "
+            "x ← x + server_lr Σ wᵢ (yᵢ − x)",
+        ),
+        "fedspeed": Entry(
+            "fedopt.algorithms.fedspeed:FedSpeed",
+            "a corrected proximal term, and gradients behind an ascent step",
+            "Sun et al. 2023, arXiv:2302.10429",
+            "local steps on (1 − alpha) g(yᵢ) + alpha g(yᵢ + rho g(yᵢ)) − ĝᵢ + (yᵢ − x) / lam;  "
+            "ĝᵢ ← ĝᵢ − (yᵢ − x) / lam;  x ← x + server_lr Σ wᵢ (yᵢ − lam ĝᵢ − x)",
+        ),
     },
     base="fedopt.algorithms.base:Algorithm",
 )

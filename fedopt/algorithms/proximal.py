@@ -1,0 +1,26 @@
+"""The proximal term weight / 2 |y - x|^2 of several algorithms: when steps of gradient descent can follow it."""
+
+from __future__ import annotations
+
+from fedopt.optimizers.local import LocalSettings
+from fedopt.optimizers.sgd import Sgd
+
+
+def overshooting(weight: float, called: str, local: LocalSettings) -> str | None:
+    """The sentence for a proximal term along which the local steps grow without end; None if they need not.
+
+    Along weight * (y - x) alone a step of gradient descent multiplies y - x by 1 - lr * weight. With momentum r the
+    largest stable lr * weight is 2 (1 + r), with Nesterov's 2 (1 + r) / (1 + 2 r). Adam's steps, clipped ones and those
+    of a rate that changes are not judged.
+    """
+    optimizer = local.optimizer
+    if type(optimizer) is not Sgd or local.clip is not None or not local.schedule.is_constant:
+        return None
+    r = optimizer.momentum
+    most = 2 * (1 + r) / (1 + 2 * r if optimizer.nesterov else 1)
+    if local.lr * weight < most:
+        return None
+    return (
+        f"the local steps overshoot the proximal term and grow without end: local.lr times {called} is "
+        f"{local.lr * weight:g}, and must be below {most:g}; lower one of them"
+    )
