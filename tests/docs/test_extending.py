@@ -68,6 +68,19 @@ def test_lion_takes_the_steps_of_its_paper(page: dict[str, Any]) -> None:
     assert torch.allclose(lanes.moments["m"], momentum, rtol=0, atol=1e-14)
 
 
+def test_lion_on_the_server_takes_the_steps_of_its_paper(page: dict[str, Any]) -> None:
+    """Algorithm 2 with -D for the gradient."""
+    rng = torch.Generator().manual_seed(0)
+    x = expected = torch.randn(3, generator=rng, dtype=torch.float64)
+    server, momentum = page["ServerLion"](), torch.zeros(3, dtype=torch.float64)
+    state = server.state(x)
+    for g in -torch.randn(4, 3, generator=rng, dtype=torch.float64):
+        expected = expected - 0.1 * torch.sign(0.9 * momentum + 0.1 * g)
+        momentum = 0.99 * momentum + 0.01 * g
+        x, state = server.step(x, -g, state, 0.1)
+    assert torch.allclose(x, expected, rtol=0, atol=1e-14)
+
+
 def test_fedprox_adds_the_gradient_of_its_term(page: dict[str, Any]) -> None:
     x, y = torch.tensor([1.0, -2.0]).double(), torch.tensor([[3.0, 0.5]]).double().requires_grad_()
     (expected,) = torch.autograd.grad(0.7 / 2 * (y - x).square().sum(), y)
