@@ -166,7 +166,7 @@ class LaneTrainer:
         if self._draws is not None:
             self._draws.begin(broadcast.round, clients, Pass.STEPS)
         origin = x if start is None else theta.clone()
-        moments = self._moments.to_load(down, state, len(jobs))
+        moments = self._starting_moments(local)
         taken = self._steps.take(batches, RoundStart(broadcast.round, len(jobs), origin, prepared, moments))
         losses = self._gradients.losses()[: len(jobs)].tolist()
 
@@ -187,6 +187,7 @@ class LaneTrainer:
             step_rates=local.rates,
             down=down,
             prepared=prepared,
+            moments=taken.moments,
         )
         asked = {GRADIENT: work.full_gradient()} if broadcast.gradient else {}
         finished = algorithm.finish(work)
@@ -209,6 +210,15 @@ class LaneTrainer:
             )
             for lane, job in enumerate(jobs)
         ]
+
+    def _starting_moments(self, local: LocalStart) -> Vectors:
+        """[lanes, Q] each."""
+        lanes, optimizer = len(local.steps), self._local.optimizer
+        own = self._algorithm.moments(local, optimizer)
+        if not own:
+            return self._moments.to_load(local.down, local.state, lanes)
+        zeros = dict.fromkeys(optimizer.moment_names, torch.zeros_like(local.x))
+        return {name: vector.expand(lanes, len(local.x)) for name, vector in {**zeros, **own}.items()}
 
     def _surveyed(self, broadcast: Broadcast, x: Tensor, jobs: Sequence[Job]) -> list[Result]:
         """Full gradients and losses at x, and nothing else."""

@@ -47,6 +47,24 @@ ALGORITHMS = Registry(
             "Li et al. 2021, arXiv:2012.04221",
             "x as in fedavg;  vᵢ ← vᵢ − lr (gᵢ(vᵢ) + λ (vᵢ − x))",
         ),
+        "fedadamw": Entry(
+            "fedopt.algorithms.fedadamw:FedAdamW",
+            "local AdamW from block means of v, and along the last round's direction",
+            "Liu et al. 2025, arXiv:2510.27486",
+            "y ← y − lr (AdamW's direction + alpha G),  v from Σ wᵢ block means of vᵢ;  G ← −Σ wᵢ (yᵢ − x) / (K lr)",
+        ),
+        "fedlada": Entry(
+            "fedopt.algorithms.fedlada:FedLADA",
+            "local AMSGrad from averaged v, amended by the last round's direction",
+            "Sun et al. 2023, arXiv:2308.00522",
+            "y ← y − lr (alpha m / √v_max + (1 − alpha) G),  v from Σ wᵢ v_maxᵢ;  G ← −Σ wᵢ (yᵢ − x) / (K lr)",
+        ),
+        "fedmuon": Entry(
+            "fedopt.algorithms.fedmuon:FedMuon",
+            "control variates correct what local Muon orthogonalizes",
+            "Takezawa et al. 2025, arXiv:2509.26337",
+            "y ← y − lr r NewtonSchulz(Mᵢ − Cᵢ + C);  Cᵢ⁺ = Mᵢ;  C ← C + Σ pᵢ (Cᵢ⁺ − Cᵢ)",
+        ),
         "fedavgm": Entry(
             "fedopt.algorithms.fedavgm:FedAvgM",
             "FedAvg with momentum on the server",

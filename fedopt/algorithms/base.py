@@ -9,6 +9,7 @@ In the order of a round:
     sends_down     vectors that travel down beside x
     start          where a client begins, if not at x
     begin          what a client prepares once a round
+    moments        what the local optimizer's moments start from, if not from what local.state says
     shift          what is added to every raw gradient before the optimizer sees it, or
     correct        any other correction of a gradient, at each step, or
     gradient       what the optimizer sees, from gradients at any points on the step's minibatch
@@ -42,6 +43,7 @@ from torch import Tensor
 from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.local_work import Finished, LocalStart, LocalWork, MinibatchGradient
 from fedopt.family import Family
+from fedopt.optimizers.base import Optimizer
 from fedopt.optimizers.local import LocalSettings
 from fedopt.registry import Registry
 from fedopt.section import wrong
@@ -184,6 +186,11 @@ class Algorithm(Family, ABC):
 
     def begin(self, local: LocalStart) -> Vectors:
         """Vectors for the hooks of the steps, [Q] or [lanes, Q] each, or a number for each lane, [lanes, 1]."""
+        return {}
+
+    def moments(self, local: LocalStart, optimizer: Optimizer) -> Vectors:
+        """What the optimizer's moments start from, by its own names, [Q] or [lanes, Q] each; one that is not named
+        starts at zero. Empty for what `local.state` says, which must be reset otherwise."""
         return {}
 
     def shift(self, prepared: Vectors) -> Tensor | None:

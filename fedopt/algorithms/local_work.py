@@ -107,6 +107,8 @@ class LocalWork:
     """What came down beside x, [Q] each."""
     prepared: Vectors = field(default_factory=dict)
     """What `begin` made for the steps, and what `gradient` made of it."""
+    moments: Vectors = field(default_factory=dict)
+    """The optimizer's moments after the steps, by its own names, [lanes, Q] each; the next round overwrites them."""
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,11 @@ class Scaffold(ServerStepped):
     variant: Literal["mean-gradient", "full-gradient"] = "mean-gradient"
     """What a control becomes: the mean gradient of the local steps, or the full gradient at x (option I)."""
 
+    correction: Literal["inside", "outside"] = "inside"
+    """Where c - c_i enters: in the gradient, which the local optimizer then scales and averages (inside), or in the
+    step, behind the optimizer (outside). SGD without momentum does the same with both. A control is a mean gradient in
+    either case, so that outside Adam, whose steps have another size than gradients, the correction is weak."""
+
     sends_up: ClassVar[tuple[str, ...]] = ("dx", "dc")
     record: ClassVar[type[Line] | None] = ControlRecord
 
@@ -64,8 +69,15 @@ class Scaffold(ServerStepped):
     def begin(self, local: LocalStart) -> Vectors:
         return {"correction": local.down["c"] - local.state["c_i"]}
 
-    def shift(self, prepared: Vectors) -> Tensor:
-        return prepared["correction"]
+    @property
+    def pushes(self) -> bool:
+        return self.correction == "outside"
+
+    def shift(self, prepared: Vectors) -> Tensor | None:
+        return None if self.pushes else prepared["correction"]
+
+    def push(self, prepared: Vectors) -> Tensor | None:
+        return prepared["correction"] if self.pushes else None
 
     def finish(self, work: LocalWork) -> Finished:
         c_i = work.state["c_i"]

@@ -25,7 +25,7 @@ OPTIMIZERS = Registry(
         ),
         "amsgrad": Entry(
             "fedopt.optimizers.amsgrad:Amsgrad",
-            "Adam with steps that never grow again: scaled by the largest mean of squares so far",
+            "Adam that divides by the largest running mean of squares so far",
             "Reddi et al. 2018, arXiv:1904.09237",
             "θ ← θ − lr m / √v_max,  v_max ← max(v_max, v);  no bias correction, v ≥ eps² at first",
         ),

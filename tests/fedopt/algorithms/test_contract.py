@@ -19,6 +19,7 @@ from fedopt.algorithms.base import Algorithm, ServerRound
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.local_work import Finished, LocalStart, LocalWork
 from fedopt.optimizers.local import LocalSettings
+from fedopt.optimizers.moments import PREFIX
 from fedopt.round.admission import examine
 from fedopt.round.federation import Broadcast, Numbers, Update, WorkOrder
 from fedopt.round.plausibility import Bounds
@@ -35,8 +36,10 @@ def test_finish_returns_what_the_algorithm_declares(name: str) -> None:
     """Training refuses any other names; the record has the numbers that are not declared for the server."""
     algorithm = ALGORITHMS.resolve(name)()
     q = Quadratics.random(3)
-    state, work, federation = next(q.play(algorithm, LOCAL, 3))
-    assert state.server.keys() == algorithm.server_state(state.x).keys()
+    local = LocalSettings(**{"lr": LR, "steps": STEPS, "batch_size": "full", **algorithm.local_defaults})
+    state, work, federation = next(q.play(algorithm, local, 3))
+    own = {key for key in state.server if not key.startswith(PREFIX)}
+    assert own == algorithm.server_state(state.x).keys()
     assert federation.states.at(0, 1).keys() == algorithm.client_state(state.x).keys()
     fields = set() if algorithm.record is None else set(algorithm.record.model_fields)
     assert set(work.numbers) <= fields | set(algorithm.sends_numbers)
