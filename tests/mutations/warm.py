@@ -48,7 +48,10 @@ def call(arguments: list[str], output: str, seconds: float) -> int | None:
         for number, stream in ((nothing, 0), (sink, 1), (sink, 2)):
             os.dup2(number, stream)
         sys.argv = ["pytest", *arguments]
-        sys.exit(int(pytest.main(arguments)))
+        status = int(pytest.main(arguments))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)  # an orderly exit would wait for threads of imported packages, which a fork does not have
     try:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
