@@ -31,7 +31,7 @@ ALGORITHMS = Registry(
         ),
         "finetune": Entry(
             "fedopt.algorithms.finetune:FineTune",
-            "personal: FedAvg, and each client uses its own model after its last local work",
+            "personal: FedAvg; a client uses its own model after its last local work",
             "Wang et al. 2019, arXiv:1910.10252",
             "x ← x + server_lr Σ wᵢ (yᵢ − x);  vᵢ ← yᵢ",
         ),
@@ -43,7 +43,7 @@ ALGORITHMS = Registry(
         ),
         "ditto": Entry(
             "fedopt.algorithms.ditto:Ditto",
-            "personal: FedAvg, and beside it each client's own model, pulled towards the global one",
+            "personal: FedAvg, and beside it a model of each client's own, pulled towards x",
             "Li et al. 2021, arXiv:2012.04221",
             "x as in fedavg;  vᵢ ← vᵢ − lr (gᵢ(vᵢ) + λ (vᵢ − x))",
         ),
@@ -115,7 +115,7 @@ ALGORITHMS = Registry(
         ),
         "fednova": Entry(
             "fedopt.algorithms.fednova:FedNova",
-            "updates are divided by the weight of their gradients, so that more steps weigh no more",
+            "updates divided by what their steps weigh, so that more steps count no more",
             "Wang et al. 2020, arXiv:2007.07481",
             "dᵢ = (x − yᵢ) / |aᵢ|;  x ← x − server_lr (Σ wᵢ |aᵢ|) Σ wᵢ dᵢ",
         ),
@@ -127,7 +127,7 @@ ALGORITHMS = Registry(
         ),
         "mime": Entry(
             "fedopt.algorithms.mime:Mime",
-            "local steps with the server's frozen optimizer state and variance-reduced gradients",
+            "steps with the server's frozen optimizer state and variance-reduced gradients",
             "Karimireddy et al. 2021, arXiv:2008.03606",
             "yᵢ ← yᵢ − lr U(g(yᵢ) − g(x) + ∇f(x), s);  s ← V(∇f(x), s);  x ← x + server_lr Σ wᵢ (yᵢ − x)",
         ),
@@ -139,7 +139,7 @@ ALGORITHMS = Registry(
         ),
         "fedlin": Entry(
             "fedopt.algorithms.fedlin:FedLin",
-            "gradients corrected by full gradients at x, for clients that take different numbers of steps",
+            "gradients corrected by full gradients at x, for clients with unequal steps",
             "Mitra et al. 2021, arXiv:2102.07053",
             "local steps on g − ∇fᵢ(x) + ∇f(x);  x ← x + server_lr Σ wᵢ (yᵢ − x)",
         ),
@@ -177,7 +177,7 @@ ALGORITHMS = Registry(
         ),
         "fedlesam": Entry(
             "fedopt.algorithms.fedlesam:FedLESAM",
-            "sharpness-aware steps, perturbed along the global model's own move: one gradient a step",
+            "sharpness-aware steps along the global model's own move: one gradient a step",
             "Fan et al. 2024, arXiv:2405.18890",
             "local steps on g(yᵢ + rho (xᵢ − x) / |xᵢ − x|), with xᵢ the model the client received last;  "
             "x ← x + server_lr Σ wᵢ (yᵢ − x)",

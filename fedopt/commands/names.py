@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -68,11 +69,14 @@ def names(
 ) -> None:
     """List the names that an experiment may use, each with half a line and its paper.
 
+    **fedopt list algorithms** adds each one's rule, its keys with their defaults, and what travels and is kept.
     **fedopt list keys** explains every key of an experiment, with its values and its default.
     **fedopt list metrics** explains what metrics.jsonl and partition.json contain, with the formula of each measure.
     """
     listings = {"names": _print_names, "keys": _print_keys, "metrics": _print_metrics, "studies": _print_studies}
-    if what in KINDS:
+    if what == "algorithms":
+        _print_algorithms()
+    elif what in KINDS:
         _print_kind(what)
     elif what in listings:
         listings[what]()
@@ -101,6 +105,33 @@ def _print_kind(name: str) -> None:
     if kind.custom:
         table.add_row(*kind.custom)
     Console().print(table, highlight=False)
+
+
+def _print_algorithms() -> None:
+    from fedopt.experiment.algorithms import algorithm_facts, keepers, traffic
+
+    console = Console()
+    for number, facts in enumerate(algorithm_facts()):
+        if number:
+            console.print()
+        paper = f" ({facts.entry.paper})" if facts.entry.paper else ""
+        console.print(f"[bold]{facts.name}[/bold]  {escape(facts.entry.about + paper)}", highlight=False)
+        keys = [f"{key.name.partition('.')[2]} = {key.default}" for key in facts.keys]
+        others = [f"{key} = {json.dumps(value)}" for key, value in facts.other_defaults.items()]
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(no_wrap=True)
+        lines = {
+            "rule": facts.entry.rule,
+            "keys": ", ".join(keys),
+            "other defaults": ", ".join(others),
+            "a round": traffic(facts),
+            "between rounds": keepers(facts),
+        }
+        for title, text in lines.items():
+            if text:
+                table.add_row(f"  {title}", escape(text))
+        console.print(table, highlight=False)
+    console.print("\nAll have server_lr and weighting: see fedopt list keys.", highlight=False)
 
 
 def _print_keys() -> None:

@@ -12,7 +12,14 @@ Row = Sequence[str]
 
 
 def wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False)
+    """Lines of a paragraph. None begins with a sign that would make it a list or a heading, as a minus would."""
+    lines: list[str] = []
+    for line in textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False):
+        while lines and (sign := re.match(r"([-+*>]|#+|\d+[.)]) +", line)):
+            lines[-1] += f" {sign[1]}"
+            line = line[sign.end() :]
+        lines.append(line)
+    return lines
 
 
 def table(head: Row, rows: Iterable[Row]) -> list[str]:
@@ -41,9 +48,15 @@ def plain(text: str) -> str:
 
 def formula(text: str) -> str:
     """A docstring with its mathematics: sum w_i |d_i|^2 becomes Σ w_i |d_i|² with lowered indices."""
-    text = re.sub(r"\bsum(_[a-z]+)? (?=[\w|\\])", r"Σ\1 ", plain(text))
+    text = re.sub(r"\bsum(_[a-z]+)? (?!of\b)(?=[\w|\\])", r"Σ\1 ", plain(text))
     text = text.replace("zeta", "ζ").replace("^2", "²")
     return re.sub(r"\b([A-Za-zΣ])_([a-z]{1,2}|central)(?![a-z_])", r"\1<sub>\2</sub>", text)
+
+
+def marked_up(text: str) -> str:
+    """`formula`, but for what stands in backticks or is bold already."""
+    parts = re.split(r"(`[^`]*`|\*\*[^*]*\*\*)", text)
+    return "".join(part if place % 2 else formula(part) for place, part in enumerate(parts))
 
 
 def page(title: str, lines: Iterable[str]) -> str:

@@ -38,7 +38,7 @@ def test_every_algorithm_and_optimizer_has_a_paper_and_an_update_rule() -> None:
         for name in registry:
             entry = registry.entry(name)
             assert entry.about, name
-            assert entry.paper, name
+            assert entry.paper or entry.about.startswith("baseline: "), name
             assert entry.rule, name
 
 

@@ -10,10 +10,12 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from fedopt.algorithms import ALGORITHMS
 from fedopt.commands.cli import COMMANDS
 from fedopt.commands.names import KINDS, app
 from fedopt.registry import Entry, Registry, UnknownName
 
+TITLES = [f"{kind} ({KINDS[kind].key})" for kind in KINDS]
 WIDE = {"COLUMNS": "220", "NO_COLOR": "1"}
 
 
@@ -30,7 +32,7 @@ def test_every_name_has_half_a_line(kind: str) -> None:
         assert 10 < len(about) <= 80, f"{name}: {about}"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "algorithms"])
 def test_one_kind_prints_its_names_and_papers_and_no_other(kind: str) -> None:
     title, header, *rows = lines(kind)
     registry = KINDS[kind].registry
@@ -43,8 +45,39 @@ def test_one_kind_prints_its_names_and_papers_and_no_other(kind: str) -> None:
 
 
 def test_without_an_argument_all_kinds_are_printed() -> None:
-    tables = [line for kind in KINDS for line in ["", *lines(kind)]]
-    assert lines() == lines("names") == tables[1:]
+    printed = lines()
+    assert printed == lines("names")
+    assert [line.strip() for line in printed if "(" in line and line.strip() in TITLES] == TITLES
+    for kind in set(KINDS) - {"algorithms"}:
+        table = lines(kind)
+        start = printed.index(table[0])
+        assert printed[start : start + len(table)] == table
+    for name in KINDS["algorithms"].registry:
+        (row,) = (line for line in printed if line.startswith(f"{name} ") and ALGORITHMS.entry(name).about in line)
+        assert row.rstrip().endswith(ALGORITHMS.entry(name).paper or ALGORITHMS.entry(name).about)
+
+
+def test_algorithms_are_printed_with_their_rule_keys_and_vectors() -> None:
+    blocks = "\n".join(line.rstrip() for line in lines("algorithms")).split("\n\n")
+    assert [block.split()[0] for block in blocks[:-1]] == list(ALGORITHMS)
+    of = dict(zip(ALGORITHMS, blocks, strict=False))
+    for name, block in of.items():
+        entry = ALGORITHMS.entry(name)
+        assert f"{name}  {entry.about}" in block
+        assert entry.paper in block
+        assert entry.rule in block
+    control = of["scaffold"]
+    assert 'variant = "mean-gradient"' in control
+    assert "down x, c; up dx, dc\n" in control
+    assert "the server keeps c, each client keeps c_i" in control
+    assert "between rounds" not in of["fedavg"]
+    assert "down x; up dx\n" in f"{of['fedavg']}\n"
+    assert "lam = 1.0" in of["ditto"]
+    assert "each client keeps v" in of["ditto"]
+    assert 'local.state = "keep"' in of["diloco"]
+    assert "each client keeps optimizer.exp_avg, optimizer.exp_avg_sq" in of["diloco"]
+    assert "down x; up gradient; then down x, gradient; up dx\n" in f"{of['fedlin']}\n"
+    assert "up d and the number a\n" in f"{of['fednova']}\n"
 
 
 @pytest.mark.parametrize("kind", ["algorithms", "optimizers"])
