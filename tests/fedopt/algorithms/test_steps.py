@@ -133,6 +133,7 @@ def test_the_cohorts_mean_gradient_comes_down_before_the_steps() -> None:
         gradients = np.stack([q.matrices[c] @ x - q.vectors[c] for c in work.cohort])
         x = x - LR * (n / n.sum()) @ gradients
         assert close(state.x, x, 1e-13)
+        assert state.server == {}, "advance sees the mean gradient, and no checkpoint stores it"
         vector = 3 * 8
         assert (work.bytes_down, work.bytes_up) == (2 * vector * (1 + 2), 2 * vector * (1 + 1))
         assert work.local_steps == 2
