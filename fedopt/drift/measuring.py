@@ -9,8 +9,9 @@ from torch import Tensor
 from fedopt.algorithms.base import DISPLACEMENT
 from fedopt.drift.gradients import GRADIENT, measure_gradients, square_norm
 from fedopt.drift.layers import Layers
-from fedopt.drift.records import Drift, GradientDrift
+from fedopt.drift.records import Drift, GradientDrift, SecondMomentDrift
 from fedopt.drift.updates import UpdateSums
+from fedopt.optimizers.moments import SECOND_MOMENTS
 from fedopt.vectors.layout import Vectors
 from fedopt.vectors.totals import Totals
 
@@ -34,6 +35,7 @@ class Measured:
 
     drift: Drift | None = None
     gradients: GradientDrift | None = None
+    moments: SecondMomentDrift | None = None
 
 
 class RoundMeasures:
@@ -41,6 +43,9 @@ class RoundMeasures:
 
     def __init__(self, plan: MeasurePlan, x: Tensor) -> None:
         self._updates = UpdateSums(plan.layers, x) if plan.layers is not None else None
+        self._x = x
+        self._moments: UpdateSums | None = None
+        self._moment = ""
         self._gradients = plan.gradients
         self._squares: dict[int, float] = {}
         self._shares: dict[int, float] = {}
@@ -50,8 +55,15 @@ class RoundMeasures:
         self._shares[client] = share
         if self._updates is not None and DISPLACEMENT in up:
             self._updates.fold(client, up[DISPLACEMENT], share)
+            self._fold_second_moment(client, up, share)
         if self._gradients:
             self._squares[client] = square_norm(up[GRADIENT])
+
+    def _fold_second_moment(self, client: int, up: Vectors, share: float) -> None:
+        self._moment = next((name for name in SECOND_MOMENTS if name in up), "")
+        if self._moment:
+            self._moments = self._moments or UpdateSums(Layers.whole(self._x.numel()), self._x)
+            self._moments.fold(client, up[self._moment], share)
 
     def result(self, totals: Totals) -> Measured:
         needed = (self._updates is not None or self._gradients) and DISPLACEMENT in totals.names()
@@ -63,4 +75,9 @@ class RoundMeasures:
                 if self._gradients and d is not None
                 else None
             ),
+            moments=None if self._moments is None else self._moment_drift(self._moments, totals),
         )
+
+    def _moment_drift(self, sums: UpdateSums, totals: Totals) -> SecondMomentDrift:
+        found = sums.measure(totals.precise_mean(self._moment))
+        return SecondMomentDrift(ratio=found.ratio, cosine=found.cosine)

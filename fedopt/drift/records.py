@@ -49,6 +49,15 @@ class GradientDrift(Line):
     """cos(d, -g): 1 when the mean update follows the negative gradient of the round's objective."""
 
 
+class SecondMomentDrift(Line):
+    """How far the clients' second moments v_i of the local optimizer lie apart after their steps."""
+
+    ratio: float | None
+    """sum w_i |v_i|^2 / |v|^2 with v = sum w_i v_i: 1 when clients divide by the same."""
+    cosine: float | None
+    """Mean of cos(v_i, v_j) over pairs of clients: 1 when they scale directions alike, whatever the sizes of v_i."""
+
+
 class ClientSpread(Line):
     """The model that each client uses after the round, on its own test share: the global model, or its own where the
     algorithm gives it one."""

@@ -29,6 +29,9 @@ from fedopt.vectors.totals import Totals
 PREFIX = "optimizer."
 """Names of moments among the vectors of clients and server begin with this."""
 
+SECOND_MOMENTS = (f"{PREFIX}max_exp_avg_sq", f"{PREFIX}exp_avg_sq")
+"""Names under which a second moment travels; the first one that there is counts."""
+
 
 @dataclass(frozen=True)
 class Moments:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import Algorithm
 from fedopt.data.label_skew import LabelSpread
-from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift
+from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift, SecondMomentDrift
 from fedopt.runs.history import RoundRecord
 
 NOTATION = (
@@ -25,6 +25,7 @@ READING = (
 PARTS: dict[str, type[BaseModel]] = {
     "drift": Drift,
     "gradients": GradientDrift,
+    "moments": SecondMomentDrift,
     "clients": ClientSpread,
     "classes": ClassSpread,
 }

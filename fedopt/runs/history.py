@@ -13,7 +13,7 @@ from typing import Any, cast
 from pydantic import AliasChoices, BaseModel, Field
 from torch import Tensor, nn
 
-from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift
+from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift, SecondMomentDrift
 from fedopt.experiment.experiment import Experiment
 from fedopt.imports import load_attribute
 from fedopt.runs.model_file import read_model
@@ -55,6 +55,9 @@ class RoundRecord(Line):
     """Measures of the clients' updates; every round, unless metrics.drift is "off"."""
     gradients: GradientDrift | None = None
     """Measures of the clients' full gradients at x; every metrics.drift_every rounds."""
+    moments: SecondMomentDrift | None = None
+    """Measures of the clients' second moments where these travel, under local.state = average, average-v or block-v;
+    with `drift`."""
     algorithm: dict[str, float | None] | None = Field(None, validation_alias=AliasChoices("algorithm", "control"))
     """The algorithm's own measures, if it has some; every round, some of them when full gradients are computed."""
     clients: ClientSpread | None = None
@@ -65,7 +68,7 @@ class RoundRecord(Line):
     """|x - x_central| / |x_central|, x_central a centralized run on as many samples; with metrics.divergence."""
 
 
-OBJECTS = ("drift", "gradients", "algorithm", "clients", "classes")
+OBJECTS = ("drift", "gradients", "moments", "algorithm", "clients", "classes")
 """Fields of a record that are null or hold further measures."""
 
 

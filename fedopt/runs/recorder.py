@@ -107,6 +107,7 @@ class Recorder:
             bytes_up=work.bytes_up,
             drift=work.measured.drift,
             gradients=work.measured.gradients,
+            moments=work.measured.moments,
             algorithm=draft.algorithm,
             clients=draft.clients,
             classes=None if evaluation is None else self._spread_over_classes(evaluation),

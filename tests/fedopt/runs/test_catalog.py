@@ -24,7 +24,7 @@ def test_the_scalars_are_those_of_the_issue() -> None:
             "algorithm.gap",
         ),
         *("clients.mean", "clients.worst", "clients.deviation", "clients.mean_loss", "classes.worst"),
-        *("classes.mean_forgetting", "divergence"),
+        *("classes.mean_forgetting", "divergence", "moments.ratio", "moments.cosine"),
     }
     assert expected <= set(names)
     assert all(name.startswith("algorithm.") for name in set(names) - expected), "of other algorithms"
