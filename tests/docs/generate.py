@@ -120,10 +120,10 @@ def algorithms_page() -> str:
         *wrapped(
             marked_up(
                 "x is the global model, y_i a client's model after its local steps, g its minibatch gradient, f_i its "
-                "mean loss, N the number of clients. p_i is the client's weight among all clients, and w_i that among the "
-                "round's clients; both add up to 1. All algorithms have `algorithm.server_lr` and `algorithm.weighting`. "
-                "Vectors that travel or are kept have the size of the model. The test named below each algorithm compares "
-                "it with a plain implementation of its own or with closed forms, round by round."
+                "mean loss, N the number of clients. p_i is the client's weight among all clients, and w_i that "
+                "among the round's clients; both add up to 1. All algorithms have `algorithm.server_lr` and "
+                "`algorithm.weighting`. Vectors that travel or are kept have the size of the model. The test named "
+                "below each algorithm compares it with a plain implementation or with closed forms, round by round."
             )
         ),
         "",
