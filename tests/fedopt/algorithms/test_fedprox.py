@@ -14,6 +14,7 @@ from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.fedprox import FedProx
 from fedopt.errors import InvalidExperiment
 from fedopt.optimizers.local import LocalSettings
+from fedopt.server_optimizers.sgd import ServerSgd
 from tests.fedopt.algorithms.papers.fedprox import fedprox
 from tests.fedopt.algorithms.papers.setting import LOCALS, PROBLEMS, errors
 from tests.quadratics import Array, Quadratics, close
@@ -44,6 +45,16 @@ def test_without_the_term_it_is_fedavg_to_the_bit(local: str) -> None:
     problem, settings = PROBLEMS["network-unequal"], LocalSettings(**LOCALS[local])
     plain, proximal = (problem.play(algorithm, settings, 3, 3) for algorithm in (FedAvg(), FedProx(mu=0.0)))
     assert all(one.x.equal(other.x) for (one, _, _), (other, _, _) in zip(plain, proximal, strict=True))
+
+
+def test_a_server_optimizer_steps_along_its_mean_update_too() -> None:
+    """Without the term, after rounds in which the server's momentum counts."""
+    problem, settings = PROBLEMS["network-unequal"], LocalSettings(**LOCALS["unequal-steps"])
+    momentum = ServerSgd(server_momentum=0.8)
+    runs = [problem.play(each, settings, 3, 3) for each in (FedAvg(server=momentum), FedProx(mu=0.0, server=momentum))]
+    without = problem.play(FedProx(mu=0.0), settings, 3, 3)
+    assert runs[0][-1][0].x.equal(runs[1][-1][0].x)
+    assert not runs[1][-1][0].x.equal(without[-1][0].x)
 
 
 def contractions(q: Quadratics, mu: float) -> tuple[Array, Array]:
