@@ -12,6 +12,9 @@ c_i - c + (x - y_i) / (K lr), since the displacement is lr times the sum of the 
 momentum, Adam, SAM or clipping the displacement is no multiple of a gradient, and dividing it diverges; the mean
 gradient is still the control that the paper means. The p_i are the same in both lines of the server: with other
 weights in one of them the fixed point minimizes neither objective.
+
+Where a client's own loss does not resist, the correction moves it by K lr |c - c_i| / (1 - momentum). Hundreds of steps
+under momentum carry clients far away, and single ones explode; `anchor` bounds that (see anchored.py).
 """
 
 from __future__ import annotations
@@ -22,9 +25,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from fedopt.algorithms.anchored import Anchored
 from fedopt.algorithms.base import ServerRound
 from fedopt.algorithms.local_work import Finished, LocalStart, LocalWork
-from fedopt.algorithms.server_step import ServerStepped
 from fedopt.storage.record import Line
 from fedopt.vectors.layout import Vectors
 from fedopt.vectors.totals import Totals
@@ -41,7 +44,7 @@ class ControlRecord(Line):
     """|c - sum p_i c_i| over all N clients after the round: 0 up to rounding, unless an update was lost."""
 
 
-class Scaffold(ServerStepped):
+class Scaffold(Anchored):
     variant: Literal["mean-gradient", "full-gradient"] = "mean-gradient"
     """What a control becomes: the mean gradient of the local steps, or the full gradient at x (option I)."""
 
@@ -67,7 +70,7 @@ class Scaffold(ServerStepped):
         return {"c": server["c"]}
 
     def begin(self, local: LocalStart) -> Vectors:
-        return {"correction": local.down["c"] - local.state["c_i"]}
+        return {"correction": local.down["c"] - local.state["c_i"], **self.anchoring(local)}
 
     @property
     def pushes(self) -> bool:
