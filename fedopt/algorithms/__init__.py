@@ -18,7 +18,7 @@ ALGORITHMS = Registry(
             "local steps on g − cᵢ + c;  x ← x + server_lr Σ wᵢ (yᵢ − x);  c ← c + Σ pᵢ (cᵢ⁺ − cᵢ)",
         ),
         "local": Entry(
-            "fedopt.algorithms.local:Local",
+            "fedopt.algorithms.local:LocalOnly",
             "baseline: each client alone, on its own data",
             "",
             "vᵢ ← vᵢ − lr gᵢ(vᵢ);  x ← x",

@@ -20,7 +20,7 @@ from fedopt.vectors.layout import Vectors
 from fedopt.vectors.totals import Totals
 
 
-class Local(Algorithm):
+class LocalOnly(Algorithm):
     def client_state(self, x: Tensor) -> Vectors:
         return {"v": x}
 

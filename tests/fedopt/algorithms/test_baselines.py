@@ -16,7 +16,7 @@ from fedopt.algorithms.base import Algorithm, own_loop_refusal
 from fedopt.algorithms.central import Central
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.finetune import FineTune
-from fedopt.algorithms.local import Local
+from fedopt.algorithms.local import LocalOnly
 from fedopt.data.step_counts import StepCounts
 from fedopt.errors import InvalidExperiment
 from fedopt.optimizers.local import LocalSettings
@@ -38,10 +38,10 @@ CASES += [("network-unequal", local) for local in LOCALS if local != "unequal-st
 @pytest.mark.parametrize("cohort", [5, 2])
 def test_local_is_each_client_alone(name: str, local: str, cohort: int) -> None:
     problem, settings = PROBLEMS[name], LocalSettings(**LOCALS[local])
-    played = problem.play(Local(), settings, cohort, 4)
+    played = problem.play(LocalOnly(), settings, cohort, 4)
     *_, models = local_training(problem, settings, cohort, 4)
     assert all(torch.equal(state.x, problem.start) for state, _, _ in played)
-    assert apart(personal_models(Local(), played), models) < 1e-11
+    assert apart(personal_models(LocalOnly(), played), models) < 1e-11
 
 
 @pytest.mark.parametrize(("name", "local"), CASES)
@@ -82,7 +82,7 @@ def test_one_client_alone_is_central_training() -> None:
     """The reference is FedAvg with one client, whose server takes the client's model up to rounding."""
     problem, settings = NetworkProblem((9,)), LocalSettings(**LOCALS["unequal-steps"])
     central = problem.play(FedAvg(), settings, 1, 4)
-    assert apart(personal_models(Local(), problem.play(Local(), settings, 1, 4)), [central[-1][0].x]) < 1e-14
+    assert apart(personal_models(LocalOnly(), problem.play(LocalOnly(), settings, 1, 4)), [central[-1][0].x]) < 1e-14
 
 
 SECTIONS: dict[str, Any] = {

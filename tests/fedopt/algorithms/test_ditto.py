@@ -8,7 +8,7 @@ import torch
 from clients.lanes.backends import Backend
 from fedopt.algorithms.ditto import Ditto
 from fedopt.algorithms.fedavg import FedAvg
-from fedopt.algorithms.local import Local
+from fedopt.algorithms.local import LocalOnly
 from fedopt.optimizers.local import LocalSettings
 from fedopt.schedules.base import Schedule
 from tests.fedopt.algorithms.papers.ditto import ditto
@@ -68,7 +68,7 @@ def test_the_global_model_is_that_of_fedavg_to_the_bit(local: str, lam: float) -
 @pytest.mark.parametrize("name", ["network-unequal", "quadratic-unequal"])
 def test_without_a_pull_it_is_local_training_to_the_bit(name: str) -> None:
     problem, settings = PROBLEMS[name], LocalSettings(**LOCALS["unequal-steps"])
-    beside, alone = Ditto(lam=0.0), Local()
+    beside, alone = Ditto(lam=0.0), LocalOnly()
     expected = personal_models(alone, problem.play(alone, settings, 3, 4))
     assert same_bits(personal_models(beside, problem.play(beside, settings, 3, 4)), expected)
 

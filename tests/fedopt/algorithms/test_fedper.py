@@ -8,7 +8,7 @@ import torch
 from clients.lanes.backends import Backend
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.fedper import FedPer, private_names
-from fedopt.algorithms.local import Local
+from fedopt.algorithms.local import LocalOnly
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.optimizers.local import LocalSettings
@@ -63,8 +63,8 @@ def test_without_private_parameters_it_is_fedavg_to_the_bit(local: str, server_l
 @pytest.mark.parametrize("name", ["network-unequal", "quadratic-unequal"])
 def test_with_private_parameters_alone_it_is_local_training(name: str) -> None:
     problem, settings = PROBLEMS[name], LocalSettings(**LOCALS["unequal-steps"])
-    alone, algorithm = problem.play(Local(), settings, 3, 4), FedPer(private=("*",))
-    expected = personal_models(Local(), alone)
+    alone, algorithm = problem.play(LocalOnly(), settings, 3, 4), FedPer(private=("*",))
+    expected = personal_models(LocalOnly(), alone)
     assert apart(personal_models(algorithm, problem.play(algorithm, settings, 3, 4)), expected) < 1e-14
 
 
