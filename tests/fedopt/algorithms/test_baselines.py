@@ -1,4 +1,4 @@
-"""Local training, fine-tuned models and central training, against plain loops and what they become at their limits."""
+"""LocalOnly training, fine-tuned models and central training, against plain loops and what they become at their limits."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_client_that_has_never_trained_uses_the_global_model_when_it_fine_tune
 
 
 @pytest.mark.parametrize("backend", ["stacked", "vmap"])
-@pytest.mark.parametrize("kind", [Local, FineTune])
+@pytest.mark.parametrize("kind", [LocalOnly, FineTune])
 def test_lanes_of_models_without_gaps_keep_their_own(backend: Backend, kind: type[Algorithm]) -> None:
     """Rows of 16 float64 are packed without gaps, so that what clients keep could be views of what others overwrite."""
     torch.manual_seed(0)
@@ -74,7 +74,7 @@ def test_lanes_of_models_without_gaps_keep_their_own(backend: Backend, kind: typ
     settings = LocalSettings(lr=0.05, epochs=2, batch_size=4)
     assert all(n % 16 == 0 for n in Layout.of(problem._module).sizes)
     played = problem.play(kind(), settings, 5, 2, backend=backend)
-    *_, models = (local_training if kind is Local else fine_tuning)(problem, settings, 5, 2)
+    *_, models = (local_training if kind is LocalOnly else fine_tuning)(problem, settings, 5, 2)
     assert apart(personal_models(kind(), played), models) < 1e-11
 
 
