@@ -1,4 +1,4 @@
-"""LocalOnly training, fine-tuned models and central training, against plain loops and what they become at their limits."""
+"""Local training, fine-tuned models and central training, against plain loops and what they become at their limits."""
 
 from __future__ import annotations
 
