@@ -34,6 +34,10 @@ class Drift(UpdateDrift):
 
     layers: dict[str, UpdateDrift] = Field(default_factory=dict)
     """The same five measures for the parameters of each layer."""
+    longest: float | None = None
+    """The largest |d_i|. Where it is 4 times what mean_norm usually is, the run's log warns and names the client."""
+    longest_client: int | None = None
+    """The number of the client whose update that is; the lowest of several."""
 
 
 class GradientDrift(Line):

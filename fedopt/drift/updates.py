@@ -66,7 +66,9 @@ class UpdateSums:
         whole = _measures(weights, squares.sum(1, keepdim=True), mean_squares.sum()[None], pairs[0].sum()[None])[0]
         by_layer = _measures(weights, squares, mean_squares, pairs[1]) if self._layers.names else []
         layers = dict(zip(self._layers.names, by_layer, strict=True))
-        return Drift(**whole.model_dump(), layers=layers)
+        norms = squares.sum(1).sqrt().tolist()
+        longest = max(norms)
+        return Drift(**whole.model_dump(), layers=layers, longest=longest, longest_client=clients[norms.index(longest)])
 
     def _in_float64(self, parts: Sequence[Tensor]) -> Iterator[Tensor]:
         """Each part in turn, copied into one float64 buffer: a copy of the whole vector would not fit the caches."""

@@ -163,3 +163,10 @@ def test_a_deep_model_is_measured_by_its_parts() -> None:
     assert layers.names == ("0", "1", "2")
     assert len(layers.names) <= MOST_LAYERS
     assert layers.pieces == ((0, 18), (1, 18), (2, 18))
+
+
+def test_the_longest_update_is_named_by_its_client_and_the_lowest_of_several() -> None:
+    updates = [double(3, 0, 4), double(0, 12, 5), double(5, 12, 0), double(1, 0, 0)]
+    found = drift_of(updates, [0.25] * 4, order=[3, 2, 1, 0])
+    assert found.longest == pytest.approx(13, rel=1e-12)
+    assert found.longest_client == 1
