@@ -6,6 +6,8 @@ arguments, folder, environment and open files over a socket, forwards signals an
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -13,6 +15,7 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -58,6 +61,7 @@ def serve(place: Path) -> None:
     signal.set_wakeup_fd(wake_write)
     selector.register(wake_read, selectors.EVENT_READ)
     running: dict[socket.socket, int] = {}
+    gc.freeze()  # so that a collection in a command does not copy the pages of all these objects
     print("ready", flush=True)
     while True:
         for key, _ in selector.select():
@@ -75,7 +79,7 @@ def serve(place: Path) -> None:
                 if asked is not None:  # this is the child
                     for inherited in (listener, *running):  # else a shim would wait for this process, too
                         inherited.close()
-                    _become(*asked, set_by_imports)
+                    _end(_status_of(*asked, set_by_imports))
         _reap(running, selector)
 
 
@@ -121,8 +125,32 @@ def _reap(running: dict[socket.socket, int], selector: selectors.BaseSelector) -
             del running[connection]
 
 
-def _become(asked: dict[str, object], files: list[int], set_by_imports: dict[str, str]) -> NoReturn:
-    """Turns this process into the command that was asked for, which ends by SystemExit as every command does."""
+def _end(status: int) -> NoReturn:
+    """Ends this process as the interpreter does, but leaves its memory to the system: clearing objects would first copy
+    the pages that it shares with the process that it was forked from."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _status_of(asked: dict[str, object], files: list[int], set_by_imports: dict[str, str]) -> int:
+    """The exit status of the command that was asked for, which this process becomes."""
+    try:
+        _become(asked, files, set_by_imports)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
+def _become(asked: dict[str, object], files: list[int], set_by_imports: dict[str, str]) -> None:
+    """Turns this process into the command that was asked for."""
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
@@ -143,13 +171,14 @@ def _become(asked: dict[str, object], files: list[int], set_by_imports: dict[str
     if command == "local_clients":
         from clients.deployed.local_clients import main as local_clients
 
-        local_clients()
-        sys.exit(0)
+        sys.exit(local_clients())
     from fedopt.commands.cli import main
 
+    own = os.environ.get("PYTHONPATH", "")
+    sys.path[:1] = [os.getcwd(), *(entry for entry in own.split(os.pathsep) if entry)]  # as of `python -m fedopt`
+    importlib.invalidate_caches()
     sys.argv = asked["arguments"]
     main()
-    sys.exit(0)
 
 
 if __name__ == "__main__":
