@@ -50,7 +50,7 @@ def warnings_of(lengths: list[tuple[float, float]], caplog: pytest.LogCaptureFix
 
 
 def test_an_update_of_four_times_the_usual_length_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    found = warnings_of([(1.0, 1.5), (3.0, 3.5), (2.0, 8.0)], caplog)
+    found = warnings_of([(1.0, 1.5), (3.0, 3.5), (5.0, 8.0)], caplog)
     assert found == ["round 3: client 7 may be running away: its update is 8 long, and 2 is usual"]
 
 
