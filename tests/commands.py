@@ -36,6 +36,19 @@ def fedopt(
     )
 
 
+def fedopt_anew(*arguments: str | Path, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """The same from nothing, for what is looked up once in a process, as installed packages are."""
+    return subprocess.run(
+        [*FEDOPT, *map(str, arguments)],
+        cwd=cwd,
+        env={**environment(), **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
 def fedopt_here(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The same in a process forked from this one, which has loaded torch: for commands that do not train."""
     command = ["fedopt", *map(str, arguments)]

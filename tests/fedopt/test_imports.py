@@ -28,6 +28,7 @@ from fedopt.models.base import ModelFamily, Shape
 from fedopt.models.custom import CustomModel
 from fedopt.registry import Registry
 from tests.commands import fedopt as command
+from tests.commands import fedopt_anew
 
 HERE = __name__
 ROOT = Path(__file__).parents[2]
@@ -260,11 +261,11 @@ def test_an_installed_package_adds_names(install: Callable[[str, str], None]) ->
 def test_a_plugin_is_found_by_the_command_line(install: Callable[[str, str], None], tmp_path: Path) -> None:
     install("algorithm.mine = fedopt_mine:Mine", MINE)
     path = {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
-    listed = command("list", "algorithms", cwd=tmp_path, env=path)
+    listed = fedopt_anew("list", "algorithms", cwd=tmp_path, env=path)
     assert "mine" in listed.stdout
     few = ("data.clients=2", "local.steps=1", "run.rounds=1", "run.workers=1", "algorithm.strength=2.0")
     changes = [part for text in ("algorithm.name=mine", *few) for part in ("--set", text)]
-    done = command("run", *changes, "--out", "run", "--quiet", cwd=tmp_path, env=path)
+    done = fedopt_anew("run", *changes, "--out", "run", "--quiet", cwd=tmp_path, env=path)
     assert done.returncode == 0, done.stderr
     assert 'name = "mine"' in (tmp_path / "run" / "experiment.toml").read_text()
 
