@@ -45,7 +45,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert sha256(tmp_path / "c", algorithm=algorithm, dtype=dtype, seed=1) != first
 
 
-@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold"])
+@pytest.mark.parametrize("algorithm", [pytest.param("fedavg", marks=pytest.mark.slow), "scaffold"])
 @pytest.mark.parametrize(
     "local",
     [

@@ -110,7 +110,7 @@ Network = tuple[nn.Module, tuple[int, ...]]
 
 
 @pytest.mark.parametrize("backend", ["stacked", "each"])
-@settings(max_examples=40)
+@settings(max_examples=20)
 @DRAWN
 def test_lanes_do_not_change_a_bit(
     network: Network, optimizer: str, scaffold: bool, batch: int | str, dtype: torch.dtype, seed: int, backend: Backend

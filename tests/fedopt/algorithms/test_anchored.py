@@ -28,7 +28,7 @@ MOMENTUM = LocalSettings(lr=LR, steps=STEPS, batch_size="full", momentum=0.9)
 NESTEROV = LocalSettings(lr=LR, steps=STEPS, batch_size="full", momentum=0.9, nesterov=True)
 LOCAL = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV}
 SIZES = (1, 3, 5, 2, 4, 1, 3, 5)
-ALWAYS = {("sgd", 2, "samples"), ("momentum", 2, "uniform"), ("momentum", 8, "samples"), ("nesterov", 8, "samples")}
+ALWAYS = {("momentum", 2, "samples"), ("nesterov", 8, "uniform")}
 
 OPTIMA = [
     pytest.param(name, cohort, weighting, marks=[] if (name, cohort, weighting) in ALWAYS else [pytest.mark.slow])

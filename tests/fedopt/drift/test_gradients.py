@@ -84,6 +84,7 @@ def test_measuring_changes_nothing(algorithm: Algorithm, batch_size: str | int) 
     assert torch.equal(plain.x, watched.x)
 
 
+@pytest.mark.slow
 def test_the_control_error_is_one_before_there_are_controls_and_goes_to_zero() -> None:
     _, works, _ = play(Quadratics.random(4), Scaffold(), LOCAL, 4, PLAN, rounds=400)
     errors = [work.numbers["error"] for work in works]
