@@ -50,7 +50,6 @@ def test_run_config_overrides_the_experiment() -> None:
     assert experiment.model.model_dump()["hidden"] == (5,)
 
 
-@pytest.mark.slow  # fedopt/flower/test_example.py runs an app on a stock SuperLink in `make test`, too
 @pytest.mark.deployment
 def test_flwr_run_on_stock_superlink_and_supernodes(tmp_path: Path) -> None:
     """Two stock SuperNodes end with the weights of the simulation; each message starts a process with torch."""

@@ -59,7 +59,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
     assert list(lines[0]) == [
         *("round", "cohort", "left_out", "samples", "local_steps", "train_loss", "test_loss", "test_accuracy"),
         *("personal_accuracy", "update_norm", "bytes_down", "bytes_up", "seconds"),
-        *("drift", "gradients", "algorithm", "clients", "classes", "divergence"),
+        *("drift", "gradients", "moments", "algorithm", "clients", "classes", "divergence"),
     ]
     assert [line["test_accuracy"] is not None for line in lines] == [False, False, True, True]
     parameters = 64 * 64 + 64 + 64 * 10 + 10
