@@ -24,13 +24,12 @@ from fedopt.wire import (
     Hello,
     Malformed,
     Order,
-    as_arrays,
     read_accepted,
     read_model,
     score_fields,
-    unpack,
     update_fields,
 )
+from fedopt.wire_arrays import as_arrays, unpack
 
 Defaults = Mapping[str, str]
 

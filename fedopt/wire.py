@@ -17,22 +17,19 @@ from __future__ import annotations
 import json
 import math
 import re
-import reprlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from fedopt.errors import FedoptError
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import as_sections
 from fedopt.round.federation import Broadcast, Numbers, Score, Update, WorkOrder
-from fedopt.storage.npy import NotThatArray, read_npy
 from fedopt.text import plain
 from fedopt.vectors.layout import Vectors
+from fedopt.wire_arrays import MOST_AXES, Arrays, shown, vectors_in
+from fedopt.wire_arrays import Malformed as Malformed
 
 PROTOCOL = 4
 HELLO, FAREWELL, TRAIN, EVALUATE = "query.hello", "query.farewell", "train", "evaluate"
@@ -43,20 +40,6 @@ NUMBER, DOWN = "number.", "down."
 
 Value = int | float | str | bytes | bool | list[int] | list[float] | list[str] | list[bytes] | list[bool]
 Fields = Mapping[str, Value]
-Arrays = Mapping[str, np.ndarray]
-
-MOST_ARRAYS = 64
-"""Arrays in one message; algorithms send a few."""
-
-
-class PackedArray(Protocol):
-    """Flower's Array: an array as it is sent. None of its fields can be trusted."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    stype: str
-    data: bytes
-
 
 OWN = {"data": {"path", "test", "download"}, "model": {"weights"}, "run": {"device", "threads", "lanes", "workers"}}
 """Keys that belong to each machine. They are not sent, are dropped if they arrive, and may be set by a client."""
@@ -64,12 +47,8 @@ OWN = {"data": {"path", "test", "download"}, "model": {"weights"}, "run": {"devi
 MOST_TEXT, MOST_NAMES = 2**16, 2**16
 """Limits of a hello: characters of its experiment, and class names."""
 
-LONGEST_NAME, MOST_AXES, LARGEST_SAMPLE = 200, 8, 2**22
-"""Limits of a hello: characters of a class name; axes and numbers of a sample."""
-
-
-class Malformed(FedoptError):
-    """A message that breaks the protocol; the text is a clause about it."""
+LONGEST_NAME, LARGEST_SAMPLE = 200, 2**22
+"""Limits of a hello: characters of a class name; numbers of a sample."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +181,7 @@ class Order:
     @classmethod
     def read(cls, fields: Fields, arrays: Arrays, like: Tensor) -> Order:
         """`like` is a vector [P] of the model's, for its dtype, length and device."""
-        vectors = _vectors(arrays, like)
+        vectors = vectors_in(arrays, like)
         if "x" not in vectors:
             raise Malformed("the order brings no model")
         broadcast = Broadcast(
@@ -276,7 +255,7 @@ def read_score(fields: Fields) -> Score | None:
 
 def read_model(arrays: Arrays, like: Tensor) -> Tensor:
     """The model to evaluate, [P]."""
-    vectors = _vectors(arrays, like)
+    vectors = vectors_in(arrays, like)
     if vectors.keys() != {"x"}:
         raise Malformed("the order brings no model")
     return vectors["x"]
@@ -290,113 +269,18 @@ def read_accepted(fields: Fields) -> int | None:
     return accepted or None
 
 
-def unpack(packed: Mapping[str, PackedArray], like: Tensor, names: Collection[str] | None = None) -> Arrays:
-    """The arrays of a message as read-only views, each with the shape and dtype of `like`, and no others than `names`.
-
-    Everything is checked before memory is allocated. numpy.load is not used: it allocates what a header declares.
-    """
-    if names is not None and packed.keys() != set(names):
-        raise Malformed(f"it brings {_shown(sorted(packed))} where {sorted(names)} belong")
-    if len(packed) > MOST_ARRAYS:
-        raise Malformed(f"it brings {len(packed)} arrays")
-    expected, shape = _dtype_of(like), tuple(like.shape)
-    arrays: dict[str, np.ndarray] = {}
-    for name, array in packed.items():
-        if array.stype != "numpy.ndarray":
-            raise Malformed(f"{plain(name)} is of the kind {_shown(array.stype)}, where numpy.ndarray belongs")
-        if array.dtype != expected.name or array.shape != shape:
-            raise Malformed(_unlike(name, array.dtype, array.shape, like))
-        try:
-            arrays[name] = read_npy(array.data, expected, shape)
-        except NotThatArray as error:
-            raise Malformed(f"its vectors are not plain arrays: {plain(name)} {error}") from error
-    return arrays
-
-
-def read_vectors(arrays: Arrays, like: Tensor, names: Collection[str]) -> dict[str, Tensor]:
-    """The vectors of an update that no channel stage has changed: `names`, with the shape and dtype of `like`."""
-    vectors = _vectors(arrays, like)
-    if vectors.keys() != set(names):
-        raise Malformed(f"it brings {_shown(sorted(vectors))} where {sorted(names)} belong")
-    return vectors
-
-
-def unpack_payload(packed: Mapping[str, PackedArray], most_bytes: int) -> dict[str, Tensor]:
-    """The arrays of a channel's payload: any plain dtype and shape, at most `most_bytes` together.
-
-    Everything is checked before memory is allocated.
-    """
-    if len(packed) > MOST_ARRAYS:
-        raise Malformed(f"it brings {len(packed)} arrays")
-    left, found = most_bytes, dict[str, Tensor]()
-    for name, array in packed.items():
-        if array.stype != "numpy.ndarray":
-            raise Malformed(f"{plain(name)} is of the kind {_shown(array.stype)}, where numpy.ndarray belongs")
-        if array.dtype not in PAYLOAD_DTYPES:
-            raise Malformed(f"{plain(name)} is of dtype {plain(array.dtype, 40)}, which no payload has")
-        shape, dtype = _payload_shape(name, array.shape), np.dtype(array.dtype)
-        left -= math.prod(shape) * dtype.itemsize
-        if left < 0:
-            raise Malformed(f"its payload is larger than {most_bytes} bytes")
-        try:
-            found[plain(name)] = torch.tensor(read_npy(array.data, dtype, shape))
-        except NotThatArray as error:
-            raise Malformed(f"its payload is not plain arrays: {plain(name)} {error}") from error
-    return found
-
-
-def _payload_shape(name: str, shape: object) -> tuple[int, ...]:
-    axes = list(shape) if isinstance(shape, tuple | list) else [-1]
-    if len(axes) > MOST_AXES or any(type(axis) is not int or not 0 <= axis < 2**40 for axis in axes):
-        raise Malformed(f"{plain(name)} has the shape {_shown(shape)}")
-    return tuple(axes)
-
-
-PAYLOAD_DTYPES = {"bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64"}
-
-
-def as_arrays(vectors: Vectors) -> dict[str, np.ndarray]:
-    return {name: vector.detach().cpu().contiguous().numpy() for name, vector in vectors.items()}
-
-
-def _vectors(arrays: Arrays, like: Tensor) -> dict[str, Tensor]:
-    expected = _dtype_of(like)
-    for name, array in arrays.items():
-        if array.shape != tuple(like.shape) or array.dtype != expected:
-            raise Malformed(_unlike(name, array.dtype, array.shape, like))
-    # A copy: from_numpy would share memory that may be read-only.
-    return {name: torch.tensor(array, device=like.device) for name, array in arrays.items()}
-
-
-def _dtype_of(like: Tensor) -> np.dtype:
-    return np.dtype(str(like.dtype).removeprefix("torch."))
-
-
-def _unlike(name: str, dtype: object, shape: object, like: Tensor) -> str:
-    return f"{plain(name)} is {plain(dtype, 40)} {_shown(shape)}, the model {_dtype_of(like)} {tuple(like.shape)}"
-
-
-def _shown(value: object) -> str:
-    """The value, shortened, on one line."""
-    return plain(_SHORT.repr(value), 200)
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 120
-
-
 T = TypeVar("T", int, float, str, bool)
 
 
 def _take(fields: Fields, name: str, kind: type[T]) -> T:
     value = fields.get(name)
     if type(value) is not kind:  # so that a bool is no int
-        raise Malformed(f"its {name!r} is {_shown(value)}, where {kind.__name__} is meant")
+        raise Malformed(f"its {name!r} is {shown(value)}, where {kind.__name__} is meant")
     return value
 
 
 def _take_list(fields: Fields, name: str, kind: type[T]) -> list[T]:
     values = fields.get(name)
     if not isinstance(values, list) or any(type(value) is not kind for value in values):
-        raise Malformed(f"its {name!r} is {_shown(values)}, where a list of {kind.__name__} is meant")
+        raise Malformed(f"its {name!r} is {shown(values)}, where a list of {kind.__name__} is meant")
     return [value for value in values if isinstance(value, kind)]

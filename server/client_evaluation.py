@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fedopt.round.federation import Score
 from fedopt.text import plain
-from fedopt.wire import EVALUATE, NEVER, Malformed, as_arrays, read_score
+from fedopt.wire import EVALUATE, NEVER, Malformed, read_score
+from fedopt.wire_arrays import as_arrays
 from server.links import Link
 from server.roster import ClientConnection, Roster
 

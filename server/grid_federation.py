@@ -27,7 +27,8 @@ from fedopt.round.federation import Absence, Broadcast, Score, Update, WorkOrder
 from fedopt.storage.files import replace_file
 from fedopt.text import plain
 from fedopt.vectors.layout import Vectors
-from fedopt.wire import TRAIN, Malformed, Order, as_arrays, read_update, read_vectors, unpack, unpack_payload
+from fedopt.wire import TRAIN, Malformed, Order, read_update
+from fedopt.wire_arrays import as_arrays, read_vectors, unpack, unpack_payload
 from server.client_evaluation import ClientEvaluation
 from server.flower_internals import ErrorCode
 from server.grid import REFUSED

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.server_step import stepped_by
-from fedopt.family import FamilyField
+from fedopt.composite import FamilyField
 
 
 class FedAdagrad(FedAvg):

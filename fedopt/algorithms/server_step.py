@@ -16,7 +16,8 @@ from pydantic import ModelWrapValidatorHandler, model_validator
 from torch import Tensor
 
 from fedopt.algorithms.base import Algorithm
-from fedopt.family import Composite, Family, FamilyField
+from fedopt.composite import Composite, FamilyField
+from fedopt.family import Family
 from fedopt.section import wrong
 from fedopt.server_optimizers import SERVER_OPTIMIZERS
 from fedopt.server_optimizers.base import ServerOptimizer

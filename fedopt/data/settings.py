@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field, model_validator
 
+from fedopt.composite import Composite, FamilyField
 from fedopt.data import PARTITIONS, SOURCES
 from fedopt.data.partitions.base import Partition
 from fedopt.data.sources.base import Source
-from fedopt.family import Composite, Family, FamilyField
+from fedopt.family import Family
 from fedopt.section import wrong
 
 

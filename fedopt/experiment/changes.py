@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fedopt.composite import flat_keys
 from fedopt.errors import InvalidExperiment
-from fedopt.family import Family, flat_keys
+from fedopt.family import Family
 from fedopt.registry import UnknownName
 from fedopt.section import Section
 

@@ -23,12 +23,13 @@ from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import Algorithm, Participation
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.channel.settings import ChannelSettings
+from fedopt.composite import Composite
 from fedopt.data.settings import DataSettings
 from fedopt.drift.settings import MetricSettings
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.changes import merged
 from fedopt.explain import explain
-from fedopt.family import Composite, as_member, resolve
+from fedopt.family import as_member, resolve
 from fedopt.imports import load_attribute
 from fedopt.models import MODELS
 from fedopt.models.base import ModelFamily

@@ -11,10 +11,11 @@ from typing import Any, cast
 
 import tomli_w
 
+from fedopt.composite import Composite, flat_keys
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.changes import INSTEAD_OF
 from fedopt.experiment.experiment import Experiment
-from fedopt.family import Composite, Family, flat_keys
+from fedopt.family import Family
 from fedopt.imports import search_in
 from fedopt.registry import Registry, UnknownName
 from fedopt.section import Section

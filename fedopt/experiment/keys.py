@@ -21,8 +21,9 @@ from pydantic_core import PydanticUndefined
 
 from fedopt.algorithms import ALGORITHMS
 from fedopt.channel import STAGES
+from fedopt.composite import Composite
 from fedopt.experiment.experiment import Experiment
-from fedopt.family import Composite, Family
+from fedopt.family import Family
 from fedopt.models import MODELS
 from fedopt.registry import Registry, load_attribute
 from fedopt.round.gathering import GATHERINGS

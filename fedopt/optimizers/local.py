@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from fedopt.family import Composite, FamilyField
+from fedopt.composite import Composite, FamilyField
 from fedopt.optimizers import OPTIMIZERS
 from fedopt.optimizers.amount import Amount, bounds
 from fedopt.optimizers.base import Optimizer

@@ -19,7 +19,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedopt.family import Composite, FamilyField
+from fedopt.composite import Composite, FamilyField
 from fedopt.optimizers import OPTIMIZERS
 from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer
 from fedopt.schedules.base import Rates

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedopt.composite import Composite
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.changes import INSTEAD_OF
 from fedopt.experiment.experiment import Experiment
-from fedopt.family import Composite
 from fedopt.registry import nearest
 from simulations.study.file import SEED, Study
 from simulations.study.plan import Combination, PlannedRun, applies, combinations, matches, planned_runs, search_runs

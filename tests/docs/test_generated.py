@@ -11,10 +11,10 @@ import pytest
 
 import fedopt
 from fedopt.algorithms import ALGORITHMS
+from fedopt.composite import flat_keys
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import as_sections
 from fedopt.experiment.keys import key_groups
-from fedopt.family import flat_keys
 from fedopt.optimizers import OPTIMIZERS
 from tests.commands import fedopt_here
 from tests.docs.blocks import ROOT

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from fedopt.family import Composite, Family, FamilyField
+from fedopt.composite import Composite, FamilyField
+from fedopt.family import Family
 from fedopt.registry import Entry, Registry
 from fedopt.section import Section, wrong
 

@@ -20,14 +20,13 @@ from fedopt.wire import (
     Hello,
     Malformed,
     Order,
-    as_arrays,
     read_model,
     read_score,
     read_update,
-    read_vectors,
     score_fields,
     update_fields,
 )
+from fedopt.wire_arrays import as_arrays, read_vectors
 
 LIKE = torch.zeros(3, dtype=torch.float64)
 NUMBERS = frozenset({"error", "distance"})

@@ -135,7 +135,7 @@ def test_with_equal_steps_it_is_fedavg() -> None:
 
 
 def test_stragglers_do_not_pull_it_away() -> None:
-    """Under constant gradients every round moves along the objective of its cohort, whoever does only a part."""
+    """Under constant gradients every round moves along the objective of its cohort, even with stragglers."""
     b = np.random.default_rng(1).standard_normal((4, 3))
     q = Quadratics(np.zeros((4, 3, 3)), b, (2,) * 4, np.zeros(3))
     local, x = LocalSettings(lr=0.1, epochs=5, batch_size=1, stragglers=0.5), np.zeros(3)
