@@ -25,9 +25,12 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
     >>> nearest("scafold", ["fedavg", "scaffold"])
     'did you mean scaffold? (one of fedavg, scaffold)'
+    >>> nearest("fedadma", ["fedlada", "fedadam"])   # the same letters in another order come first
+    'did you mean fedadam? (one of fedlada, fedadam)'
     """
     known = list(names)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    swapped = [other for other in known if sorted(other) == sorted(name)]
+    close = swapped or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     listing = f"one of {', '.join(known)}"
     return f"did you mean {close[0]}? ({listing})" if close else f"it must be {listing}"
 

@@ -23,6 +23,10 @@ from fedopt.optimizers.sam import AroundBase
 class FedSAM(FedAvg):
     local_defaults: ClassVar[Mapping[str, Any]] = {"optimizer": "sam"}
 
+    @property
+    def fits_own_loops(self) -> bool:
+        return False  # whether such a loop takes SAM's steps cannot be known, and without them this is FedAvg
+
     def objection(self, local: LocalSettings, terms: Participation) -> str | None:
         if not isinstance(local.optimizer, AroundBase):
             return f'fedsam with local.optimizer = "{local.optimizer.name}" is FedAvg; set local.optimizer = "sam"'

@@ -8,8 +8,9 @@
     local = local_work(msg, context, model, samples=len(data))
     optimizer = local.attach(torch.optim.SGD(model.parameters(), lr=0.05))
 
-Every algorithm that `fedopt list algorithms` prints is a strategy here, under the name of its class. This folder is the
-one place in fedopt/ that imports Flower, and nothing else in fedopt/ imports this folder.
+Every algorithm that `fedopt list algorithms` prints is a strategy here, under the name of its class; one that does more
+in a step than to correct its gradient is refused with a sentence. This folder is the one place in fedopt/ that imports
+Flower, and nothing else in fedopt/ imports this folder.
 """
 
 from __future__ import annotations

@@ -268,6 +268,13 @@ def test_every_algorithm_is_a_strategy_under_its_own_name() -> None:
     assert issubclass(RunStopped, FedoptError)
 
 
+@pytest.mark.parametrize("name", ["Mime", "FedNova", "FedCM", "FedSAM"])
+def test_what_a_loop_of_ones_own_cannot_carry_is_refused(name: str) -> None:
+    """FedSAM around a loop that takes no step of SAM would be FedAvg under another name."""
+    with pytest.raises(InvalidExperiment, match=f"^{name.lower()} does more in a step than to correct its gradient"):
+        getattr(fedopt.flower, name)(linear())
+
+
 def test_the_models_are_evaluated_on_the_clients() -> None:
     result = fedopt.flower.FedAvg(linear(), fraction_evaluate=1.0).start(
         InProcessGrid(training().app(), 4), ArrayRecord(linear().state_dict()), num_rounds=2
