@@ -82,8 +82,16 @@ def compare(model: str, local: LocalSettings, backend: Backend, lanes: int) -> f
 
 BACKENDS: tuple[Backend, ...] = ("stacked", "each", "vmap")
 
+QUICK = {
+    *(("stacked", model, optimizer) for model in ("mlp", "cnn") for optimizer in OPTIMIZERS),
+    *((backend, "mlp", optimizer) for backend in ("each", "vmap") for optimizer in OPTIMIZERS),
+    *((backend, model, "momentum") for backend in BACKENDS for model in MODELS),
+}
+
 COMBINATIONS = [
-    (backend, model, optimizer)
+    # What differs between optimizers differs in every model, and what differs between models in every optimizer:
+    # stacked lanes meet most pairs, the other two backends each optimizer and each model once.
+    pytest.param(backend, model, optimizer, marks=[] if (backend, model, optimizer) in QUICK else [pytest.mark.slow])
     for backend in BACKENDS
     for model in MODELS
     for optimizer in OPTIMIZERS
