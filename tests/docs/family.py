@@ -11,7 +11,7 @@ from pathlib import Path
 from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import Algorithm
 from simulations.comparison import clients_accuracy, percent
-from simulations.results import Group, Results, Row, Spread, mean, read_results
+from simulations.results import Results, Row, Spread, mean, read_results
 from tests.docs.proofs import proofs
 
 AXIS = "algorithm.name"
