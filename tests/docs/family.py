@@ -25,18 +25,12 @@ HEADERS = (
 def code_lines(kind: type[Algorithm]) -> int:
     """Lines of the algorithm's file that hold code: no blank lines, comments or docstrings."""
     text = inspect.getsource(sys.modules[kind.__module__])
-    held = {
-        line
-        for node in ast.walk(ast.parse(text))
-        if not _is_docstring(node) and hasattr(node, "lineno")
-        for line in ([node.lineno] if hasattr(node, "body") else range(node.lineno, (node.end_lineno or 0) + 1))
-    }
-    documented = {
-        line
-        for node in ast.walk(ast.parse(text))
-        if _is_docstring(node)
-        for line in range(node.lineno, (node.end_lineno or 0) + 1)
-    }
+    held: set[int] = set()
+    documented: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.expr, ast.stmt, ast.arg, ast.keyword, ast.alias)):
+            last = node.lineno if hasattr(node, "body") else node.end_lineno or node.lineno
+            (documented if _is_docstring(node) else held).update(range(node.lineno, last + 1))
     return len([line for line in held - documented if text.splitlines()[line - 1].strip()])
 
 
