@@ -26,7 +26,8 @@ from fedopt.vectors.layout import Vectors
 
 class Ditto(FedAvg):
     lam: float = Field(1.0, ge=0)
-    """λ, how strongly a personal model is pulled towards the global one; 0 leaves it to the client's own data."""
+    """λ, how strongly a personal model is pulled towards the global one; 0 leaves it to the client's own data. In the
+    paper clients choose among 0.1, 1 and 2 by validation."""
 
     def client_state(self, x: Tensor) -> Vectors:
         return {"v": x}

@@ -27,7 +27,7 @@ class FedACG(Algorithm):
     server_momentum: float = Field(0.85, ge=0, lt=1)
     """lambda, the momentum factor and the length of the lookahead."""
     beta: float = Field(0.01, ge=0)
-    """Weight of the proximal term."""
+    """Weight of the proximal term. The authors' code has a penalty of 0.001 |y - z|^2, which is 0.002 here."""
 
     def server_state(self, x: Tensor) -> Vectors:
         return {"m": torch.zeros_like(x)}

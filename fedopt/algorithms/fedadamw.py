@@ -1,5 +1,5 @@
-"""FedAdamW: Liu, Shang, Zhu, Liu, Liu, Liu, "FedAdamW: A Communication-Efficient Optimizer with Convergence and
-Generalization Guarantees for Federated Large Models", AAAI 2026 (arXiv:2510.27486).
+"""FedAdamW: Liu, Shang, Liu, Tian, Liu, Liu, Zhu, Lin, "FedAdamW: A Communication-Efficient Optimizer with Convergence
+and Generalization Guarantees for Federated Large Models", AAAI 2026 (arXiv:2510.27486).
 
     each round, each chosen client i:  y <- x,  m <- 0,  v <- v_bar
         in its k-th step of the round, the t-th since v was 0:
@@ -13,7 +13,8 @@ direction adds up to 1 / (1 - alpha) of itself.
 
 The moments are the business of `local.state`, here block-v by default. The two counts are not the same: with t for m as
 well, the first steps of each round are up to 1 / (1 - beta_1) times too short; with k for v, v_bar is divided by
-1 - beta_2^k, and these steps are too short as well.
+1 - beta_2^k, and these steps are too short as well. The authors' code takes one count for both, and averages v itself,
+which is `local.state` = average-v here.
 """
 
 from __future__ import annotations

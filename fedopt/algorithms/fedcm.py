@@ -11,7 +11,8 @@ would rescale Delta. y_i - x is -r_i times client i's mean direction, so Delta i
 weighted by p_i r_i. With unequal steps that is the direction in which the server's mean really moved, per unit of rate,
 and a client with more steps counts more, as it does in FedAvg; a mean of (y_i - x) / r_i would need a second vector up.
 Weight decay is part of the displacement, and so of Delta. Clipping comes after the correction: it bounds the whole
-direction, as in the authors' code. Under momentum or Adam (y_i - x) / r_i is no gradient, and the paper has neither.
+direction, as in the FedCM of FL-Simulator. Under momentum or Adam (y_i - x) / r_i is no gradient, and the paper has
+neither.
 """
 
 from __future__ import annotations

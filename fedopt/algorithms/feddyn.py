@@ -10,9 +10,10 @@ Regularization", ICLR 2021 (arXiv:2111.04263), Algorithm 1.
 h_i estimates grad f_i(x) and h is sum p_i h_i over all N clients, so that a client that was never chosen counts with 0.
 At a fixed point of all clients y_i = x, hence h_i = grad f_i(x) and sum p_i grad f_i(x) = 0: the optimum, whatever
 optimizer takes the steps. The paper has p_i = 1 / N, which is `weighting = "uniform"`; the default weights by samples,
-as for all algorithms here, so that comparisons minimize one objective. It has no server_lr either: at 1 the rule is the
-paper's, below 1 the whole step of x is damped. Averaging h over the cohort in place of all clients, or a wrong sign of
-h, goes unnoticed where alpha is small.
+as for all algorithms here, so that comparisons minimize one objective. The authors' code gives client i the weight
+alpha / (N p_i) and takes plain means, which leads to the same optimum by another path. The paper has no server_lr
+either: at 1 the rule is the paper's, below 1 the whole step of x is damped. Averaging h over the cohort in place of all
+clients, or a wrong sign of h, goes unnoticed where alpha is small.
 """
 
 from __future__ import annotations

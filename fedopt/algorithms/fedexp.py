@@ -7,8 +7,9 @@
 
 The paper writes it for equal weights. With weights p_i its argument gives this s: where the y_i come no farther from
 the optimum x* than x, in the weighted mean of squares, |x + s D - x*|^2 is at most |x - x*|^2 - s sum p_i |D_i|^2 +
-s^2 |D|^2, which is least at the s above with eps = 0. The paper evaluates the mean of the last two x; here it is the
-last one.
+s^2 |D|^2, which is least at the s above with eps = 0. The authors' code weights both sums by p_i as well; it multiplies
+eps by the number of a round's clients, and shrinks it with the square of a local rate that decays. The paper evaluates
+the mean of the last two x; here it is the last one.
 """
 
 from __future__ import annotations

@@ -14,6 +14,9 @@ steps alone stops away from the optimum. The controls make clients orthogonalize
 Muon sees gradients g - C_i + C here, and its momentum starts at C: then it is M_i - C_i + C after every step, for M_i
 starts at C_i. AdamW steps the vectors; it starts anew each round, and their control is the mean raw gradient of the
 steps, as in SCAFFOLD.
+
+Algorithm 1 has no Nesterov momentum, which is Muon's default elsewhere. In a partial cohort its server moves by
+sum (Y_i - X) / N, which is server_lr = cohort / N here; the default goes all the way to the cohort's mean.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from fedopt.vectors.totals import Totals
 class FedMuon(Algorithm):
     sends_up: ClassVar[tuple[str, ...]] = ("dx", "dc")
     reads_schedule: ClassVar[bool] = True
-    local_defaults: ClassVar[Mapping[str, Any]] = {"optimizer": "muon"}
+    local_defaults: ClassVar[Mapping[str, Any]] = {"optimizer": "muon", "nesterov": False}
 
     def objection(self, local: LocalSettings, terms: Participation) -> str | None:
         if not isinstance(local.optimizer, Muon):

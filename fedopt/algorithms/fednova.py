@@ -1,5 +1,5 @@
 """FedNova: Wang, Liu, Liang, Joshi, Poor, "Tackling the Objective Inconsistency Problem in Heterogeneous Federated
-Optimization", NeurIPS 2020 (arXiv:2007.07481).
+Optimization", NeurIPS 2020 (arXiv:2007.07481), Section 4.1 for a_i and Section 5 for the server.
 
     each round, each chosen client i:  y_i <- x,  then steps on  g(y_i) + mu (y_i - x)
                                        y_i - x = -sum_k a_ik g_k,   |a_i| = sum_k a_ik
@@ -11,6 +11,9 @@ that schedules count. |a_i| is what a constant gradient of 1 would move y_i by: 
 lr (K - r (1 - r^K) / (1 - r)) / (1 - r), and (1 - (1 - lr mu)^K) / mu with the proximal term. Clients that take more
 steps then weigh no more than others. FedAvg minimizes sum w_i |a_i| f_i in place of sum w_i f_i, however small lr is;
 FedNova's distance from the optimum shrinks with lr. Weight decay is a part of g.
+
+The factor sum w_i |a_i| is the paper's default. Its experiments with the proximal term take sum w_i lr K_i in place of
+it, which makes larger steps of x; a server_lr above 1 does the same.
 
 Normalized by K where the optimizer has momentum, or averaged with weights that do not add up to 1, the inconsistency
 stays.

@@ -35,8 +35,8 @@ from fedopt.vectors.totals import Totals
 
 
 class FedSpeed(Algorithm):
-    lam: float = Field(0.1, gt=0)
-    """The paper's lambda: the proximal term has the weight 1 / lam."""
+    lam: float = Field(10.0, gt=0)
+    """The paper's lambda: the proximal term has the weight 1 / lam, which is 0.1 in the authors' code."""
     rho: float = Field(0.1, ge=0)
     """The length of the ascent step before the second gradient: a rate, or a radius."""
     alpha: float = Field(1.0, ge=0, le=1)

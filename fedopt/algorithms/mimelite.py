@@ -12,6 +12,9 @@ federated learning" (Mime), NeurIPS 2021 (arXiv:2008.03606), Algorithm 1.
 s is the server's optimizer state. It comes down with x and does not change during a round, so a client's steps cannot
 bend it towards the client's own data. V takes full gradients at x, not the gradients of the steps. s starts at zero
 and there is no bias correction: in the first round adam and adagrad divide by eps alone.
+
+FedJAX and TensorFlow Federated mimic any optimizer of theirs in place of these. Their momentum has no factor 1 - beta1
+before g, so that their rates are 1 - beta1 times those here.
 """
 
 from __future__ import annotations

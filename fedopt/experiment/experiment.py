@@ -200,7 +200,8 @@ class Experiment(Section):
         local = given.get("local", {})
         either = {"epochs", "steps"}
         taken = local.keys() | (either if either & local.keys() else set())
-        missing = {key: value for key, value in _local_defaults(given.get("algorithm")).items() if key not in taken}
+        defaults = _fitting(_local_defaults(given.get("algorithm")), local)
+        missing = {key: value for key, value in defaults.items() if key not in taken}
         experiment = handler({**given, "local": {**local, **missing}} if missing else given)
         experiment.local.forget_given(missing)
         if not local:
@@ -272,3 +273,11 @@ def _local_defaults(given: Any) -> Mapping[str, Any]:
         assert issubclass(kind, Algorithm)
         return kind.local_defaults
     return {}
+
+
+def _fitting(defaults: Mapping[str, Any], local: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those of the keys of [local] that hold for the optimizer given there: keys of an optimizer are meant for the
+    algorithm's own, and one that is given as an object has all of its keys."""
+    if "optimizer" not in defaults or local.get("optimizer", defaults["optimizer"]) == defaults["optimizer"]:
+        return defaults
+    return {key: value for key, value in defaults.items() if key in LocalSettings.model_fields}

@@ -6,7 +6,8 @@ McMahan, "Adaptive Federated Optimization", ICLR 2021 (arXiv:2003.00295), Algori
     x <- x + server_lr m / (sqrt(v) + tau)
 
 m starts at 0 and v at tau^2, the least that the paper allows. There is no bias correction. tau is added to the root,
-not under it, and is no multiple of server_lr.
+not under it, and is no multiple of server_lr. (The code of the paper's experiments starts v at 0, and its Adam is that
+of Keras, which corrects the bias.)
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.fedlada import FedLADA
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
+from fedopt.optimizers.adamw import AdamW
 from fedopt.optimizers.local import LocalSettings
 from tests.fedopt.algorithms.papers.fedadamw import fedadamw
 from tests.fedopt.algorithms.papers.fedlada import fedlada
@@ -73,6 +74,14 @@ def test_their_defaults_of_local_are_the_papers_and_the_users_win() -> None:
     assert (adam.optimizer.name, adam.state, adam.optimizer.model_dump()["weight_decay"]) == ("adamw", "block-v", 0.01)
     assert (lada.optimizer.name, lada.state) == ("amsgrad", "average-v")
     assert Experiment(algorithm={"name": "fedadamw"}, local={"state": "keep"}).local.state == "keep"
+
+
+@pytest.mark.parametrize("optimizer", ["amsgrad", AdamW(weight_decay=0.3)])
+def test_defaults_of_adamw_are_not_those_of_another_optimizer(optimizer: str | AdamW) -> None:
+    experiment = Experiment(algorithm={"name": "fedadamw"}, local={"optimizer": optimizer})
+    assert experiment.local.state == "block-v"
+    assert experiment.notes() == []
+    assert optimizer in (experiment.local.optimizer.name, experiment.local.optimizer)
 
 
 @pytest.mark.parametrize("name", ["fedadamw", "fedlada"])

@@ -122,4 +122,11 @@ def test_on_a_network_fedmuon_goes_on_where_averaged_muon_hardly_moves() -> None
 def test_another_optimizer_or_momentum_kept_twice_is_refused(local: dict[str, str], message: str) -> None:
     with pytest.raises(InvalidExperiment, match=message):
         Experiment(algorithm={"name": "fedmuon"}, local=local)
-    assert Experiment(algorithm={"name": "fedmuon"}).local.optimizer.name == "muon"
+
+
+def test_its_default_is_muon_without_nesterov_as_in_algorithm_1() -> None:
+    for local in ({}, {"optimizer": "muon"}):
+        found = Experiment(algorithm={"name": "fedmuon"}, local=local).local.optimizer.model_dump()
+        assert (found["name"], found["nesterov"]) == ("muon", False)
+    asked = Experiment(algorithm={"name": "fedmuon"}, local={"nesterov": True}).local.optimizer
+    assert asked.model_dump()["nesterov"]

@@ -91,8 +91,10 @@ def test_fedsgd_takes_one_step_and_says_so() -> None:
 def test_diloco_keeps_the_moments_of_adamw_unless_told_otherwise() -> None:
     experiment = fedopt.Experiment(algorithm={"name": "diloco"})
     assert (experiment.local.optimizer.name, experiment.local.state, experiment.local.lr) == ("adamw", "keep", 4e-4)
+    assert experiment.local.optimizer.model_dump()["weight_decay"] == 0.1
     asked = fedopt.Experiment(algorithm={"name": "diloco"}, local={"optimizer": "sgd", "lr": 0.1, "state": "reset"})
     assert (asked.local.optimizer.name, asked.local.state, asked.local.lr) == ("sgd", "reset", 0.1)
+    assert asked.local.optimizer.model_dump()["weight_decay"] == 0
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,12 @@ def test_with_all_clients_and_no_ascent_it_is_feddyn(local: str, plain: FedSpeed
     assert max(errors(speed, (state.x for state, _, _ in problem.play(FedDyn(alpha=1 / LAM), settings, 5, 4)))) < 1e-9
 
 
+def test_its_default_weight_is_that_of_feddyn() -> None:
+    problem, settings = PROBLEMS["network-unequal"], LocalSettings(**LOCALS["unequal-steps"])
+    speed = problem.play(FedSpeed(rho=0.0), settings, 5, 2)
+    assert max(errors(speed, (state.x for state, _, _ in problem.play(FedDyn(), settings, 5, 2)))) < 1e-9
+
+
 @pytest.mark.parametrize("local", [{"steps": 3}, {"epochs": 2, "batch_size": 1}], ids=["equal", "unequal"])
 def test_without_the_ascent_all_clients_together_reach_the_exact_optimum(local: dict[str, Any]) -> None:
     q, settings = Quadratics.random(3, sizes=(1, 4, 2)), LocalSettings(**{"batch_size": "full", "lr": 0.3, **local})

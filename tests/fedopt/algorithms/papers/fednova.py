@@ -1,4 +1,4 @@
-"""FedNova after arXiv:2007.07481: section 4.1 for a_i, and equation (9) for the server.
+"""FedNova after arXiv:2007.07481: Section 4.1 for a_i, and Section 5 for the server.
 
 a_i is written down from the paper's table of solvers: ones for SGD, (1 - r^(K - k)) / (1 - r) for momentum r, and
 (1 - lr mu)^(K - 1 - k) for the proximal term.
