@@ -26,12 +26,13 @@ from torch import Tensor
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import as_sections
 from fedopt.round.federation import Broadcast, Numbers, Score, Update, WorkOrder
+from fedopt.schedules.plan import RateFactors
 from fedopt.text import plain
 from fedopt.vectors.layout import Vectors
 from fedopt.wire_arrays import MOST_AXES, Arrays, shown, vectors_in
 from fedopt.wire_arrays import Malformed as Malformed
 
-PROTOCOL = 4
+PROTOCOL = 5
 HELLO, FAREWELL, TRAIN, EVALUATE = "query.hello", "query.farewell", "train", "evaluate"
 """Types of messages."""
 
@@ -171,6 +172,7 @@ class Order:
             "saved": self.saved or NEVER,
             "gradient": self.broadcast.gradient,
             "survey": self.broadcast.survey,
+            "factors": [self.broadcast.factors.local, self.broadcast.factors.server],
         }
 
     @property
@@ -190,6 +192,7 @@ class Order:
             down={name.removeprefix(DOWN): vector for name, vector in vectors.items()},
             gradient=_take(fields, "gradient", bool),
             survey=_take(fields, "survey", bool),
+            factors=_take_factors(fields),
         )
         accepted, saved = _take(fields, "accepted", int), _take(fields, "saved", int)
         if broadcast.round < 1 or accepted < NEVER or saved < NEVER:
@@ -277,6 +280,13 @@ def _take(fields: Fields, name: str, kind: type[T]) -> T:
     if type(value) is not kind:  # so that a bool is no int
         raise Malformed(f"its {name!r} is {shown(value)}, where {kind.__name__} is meant")
     return value
+
+
+def _take_factors(fields: Fields) -> RateFactors:
+    factors = _take_list(fields, "factors", float)
+    if len(factors) != 2 or not all(0 < factor < math.inf for factor in factors):
+        raise Malformed(f"its rates' factors are {shown(factors)}, where two numbers above 0 are meant")
+    return RateFactors(*factors)
 
 
 def _take_list(fields: Fields, name: str, kind: type[T]) -> list[T]:

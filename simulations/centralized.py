@@ -76,7 +76,7 @@ class CentralRun:
     def divergence(self, x: Tensor, work: RoundWork) -> float | None:
         trained = [client for client in work.cohort if client not in work.left_out]
         job = Job(WorkOrder(0, None), self._everything, {}, plan=self._plan(work.round, trained))
-        (result,) = self._trainer.train(Broadcast(work.round, self._x), [job])
+        (result,) = self._trainer.train(Broadcast(work.round, self._x, factors=work.factors), [job])
         self._x = self._x + result.up[DISPLACEMENT]
         length = torch.linalg.vector_norm(self._x).item()
         return torch.linalg.vector_norm(x - self._x).item() / length if length > 0 else None

@@ -175,7 +175,7 @@ def prepare(experiment: Experiment) -> Prepared:
 
     record = choose_recording(settings.cuda_graphs, dataset.x_train.device, choice.backend, task.draws)
     federation = VirtualFederation(
-        LocalTraining(task, experiment.algorithm, experiment.local, settings.seed),
+        LocalTraining(task, experiment.algorithm, experiment.local, settings.seed, experiment.server),
         data,
         trained,
         Execution(choice.backend, min(lanes, cohort), settings.products, record),

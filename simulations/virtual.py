@@ -116,7 +116,14 @@ class VirtualFederation:
             order.client: {} if survey else self.states.buffers() for group in groups for order in group
         }
         task_groups = [
-            TaskGroup(number, broadcast.round, broadcast.gradient, survey, tuple(self._task(o, buffers) for o in group))
+            TaskGroup(
+                number,
+                broadcast.round,
+                broadcast.gradient,
+                survey,
+                broadcast.factors,
+                tuple(self._task(order, buffers) for order in group),
+            )
             for number, group in enumerate(groups)
         ]
         try:

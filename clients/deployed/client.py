@@ -106,7 +106,7 @@ class FederationClient:
         self._state = DurableState(config.state, hello.federation, config.client, initial)
         decays = experiment.local.optimizer.decays_weights
         backend = choose_backend(settings.backend, task, samples, targets, decays).backend
-        training = LocalTraining(task, method.algorithm, experiment.local, settings.seed)
+        training = LocalTraining(task, method.algorithm, experiment.local, settings.seed, experiment.server)
         trainer = LaneTrainer(training, (samples, targets), Execution(backend, 1, settings.products))
         self._trainer = SendingTrainer(trainer, method.channel, settings.seed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,7 @@ class LocalSteps:
         self._gradient = CorrectedGradient(gradients, algorithm, local.clip, sums_gradients(algorithm, local))
         self._sums = torch.zeros_like(gradients.theta) if sums_gradients(algorithm, local) else None
         self._local = local
+        self._plan = local.rates
         # If the mean gradient is computed from the displacement, steps are added up in a displacement and not in theta:
         # theta holds only a few digits of it, which are too few near convergence.
         from_displacement = algorithm.needs_mean_gradient and self._sums is None
@@ -42,7 +44,7 @@ class LocalSteps:
         self._push: Tensor | None = None
         self._recordings = None if record is None else Recordings(record, gradients)
         # A recording contains the numbers that it was made with, so rates that change are read from a tensor.
-        self._rate = None if record is None or local.schedule.is_constant else gradients.theta.new_zeros(())
+        self._rate = None if record is None or self._plan.is_constant else gradients.theta.new_zeros(())
         self._scaled_rate = None if self._rate is None else self._rate.clone()
         if record is not None and not self._optimizer.recordable:
             name = local.optimizer.name
@@ -51,7 +53,7 @@ class LocalSteps:
     def take(self, batches: LaneBatches, start: RoundStart) -> StepsTaken:
         """Takes all steps of the first lanes in a round; theta holds what they start from already."""
         lanes, local, x = start.lanes, start.prepared, start.x
-        per_step = self.rates(start.round, batches.steps)
+        per_step = start.rates
         rates = Rates(per_step, self._gradients.theta.dtype, self._rate)
         scale = self._algorithm.step_scale
         scaled = rates
@@ -99,15 +101,14 @@ class LocalSteps:
         return StepsTaken(
             gradients=None if self._sums is None else self._sums[:lanes],
             displacement=None if self._displacement is None else self._displacement[:lanes],
-            weights=steps if self._local.schedule.is_constant else sums_of_rates,
+            weights=steps if self._plan.is_constant else sums_of_rates,
             rates=sums_of_rates,
             moments=self._optimizer.moments,
         )
 
-    def rates(self, round_: int, steps: int) -> list[float]:
+    def rates(self, round_: int, steps: int, factor: float) -> list[float]:
         """The learning rate of each step of a round."""
-        schedule, lr = self._local.schedule, self._local.lr
-        return [schedule.rate(lr, round_, step) for step in range(steps)]
+        return [factor * self._plan.rate(round_, step) for step in range(steps)]
 
     def _step(self, batch: LaneBatch) -> None:
         self._gradient.set_batch(batch, self._rate_now)
@@ -125,7 +126,7 @@ class LocalSteps:
             subtract(self._gradients.theta[: batch.active], self._rate_now, self._push)
         if self._sums is not None:
             sums = self._sums[: batch.active]
-            if self._local.schedule.is_constant:
+            if self._plan.is_constant:
                 sums += self._gradient.raw
             else:
                 subtract(sums, -self._rate_now, self._gradient.raw)
@@ -148,7 +149,8 @@ class LocalSteps:
 class RoundStart:
     """What the lanes of one round start from."""
 
-    round: int
+    rates: Sequence[float]
+    """Of each step."""
     lanes: int
     x: Tensor
     """[Q], or [lanes, Q]."""

@@ -31,6 +31,8 @@ from fedopt.optimizers.local import LocalSettings
 from fedopt.optimizers.moments import PREFIX, Moments
 from fedopt.precision import Products, on_gpu
 from fedopt.round.federation import Broadcast, Numbers, WorkOrder
+from fedopt.round.method import at_server_rate
+from fedopt.schedules.server import ServerSettings
 from fedopt.seeding import Purpose, stream
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout, Vectors
@@ -49,6 +51,8 @@ class LocalTraining:
     local: LocalSettings
     seed: int
     """The run's; minibatches and dropout are keyed by it."""
+    server: ServerSettings = field(default_factory=ServerSettings)
+    """How the server's rate changes, for algorithms whose clients read it."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ class LaneTrainer:
         task.module.train()
         self._draws = LaneDraws(training.seed, data[0].device) if task.draws else None
         self._algorithm, self._local, self._seed = training.algorithm, local, training.seed
+        self._server = training.server
         self._backend, self._products = backend, execution.products
         self._x, self._y = data
         # On a GPU many narrow groups cost more than padding, and the last bit is not promised.
@@ -135,7 +140,7 @@ class LaneTrainer:
 
     def _side_by_side(self, broadcast: Broadcast, jobs: list[Job], width: int | None) -> list[Result]:
         """Jobs by falling number of steps, whose batches are padded to one width if it is given."""
-        algorithm, packing = self._algorithm, self._gradients.packing
+        algorithm, packing = self._algorithm_of(broadcast), self._gradients.packing
         theta = self._gradients.theta[: len(jobs)]
         x, down = packing.pack(broadcast.x), packing.pack_all(broadcast.down)
         state = {name: packing.pack_each([job.state[name] for job in jobs]) for name in jobs[0].state}
@@ -150,7 +155,7 @@ class LaneTrainer:
             state=state,
             steps=theta.new_tensor(batches.steps_of_lanes),
             samples=theta.new_tensor([len(job.indices) for job in jobs]),
-            rates=self._steps.rates(broadcast.round, batches.steps),
+            rates=self._steps.rates(broadcast.round, batches.steps, broadcast.factors.local),
             full_gradient=full_gradient,
             layout=packing,
         )
@@ -167,7 +172,7 @@ class LaneTrainer:
             self._draws.begin(broadcast.round, clients, Pass.STEPS)
         origin = x if start is None else theta.clone()
         moments = self._starting_moments(local)
-        taken = self._steps.take(batches, RoundStart(broadcast.round, len(jobs), origin, prepared, moments))
+        taken = self._steps.take(batches, RoundStart(local.rates, len(jobs), origin, prepared, moments))
         losses = self._gradients.losses()[: len(jobs)].tolist()
 
         moved = theta - origin if taken.displacement is None else taken.displacement.clone()
@@ -219,6 +224,10 @@ class LaneTrainer:
             return self._moments.to_load(local.down, local.state, lanes)
         zeros = dict.fromkeys(optimizer.moment_names, torch.zeros_like(local.x))
         return {name: vector.expand(lanes, len(local.x)) for name, vector in {**zeros, **own}.items()}
+
+    def _algorithm_of(self, broadcast: Broadcast) -> Algorithm:
+        """With the server's rate of this round."""
+        return at_server_rate(self._algorithm, self._server, broadcast.round, broadcast.factors)
 
     def _surveyed(self, broadcast: Broadcast, x: Tensor, jobs: Sequence[Job]) -> list[Result]:
         """Full gradients and losses at x, and nothing else."""

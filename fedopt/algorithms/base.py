@@ -26,6 +26,8 @@ other defaults in [local], and `objection` says what it cannot be combined with.
 
 A vector is [P] on the server and a row [Q], or rows [lanes, Q], on clients: see `local_work`. Elementwise arithmetic,
 norms and inner products need not care: the gaps of a row are zero, and must stay zero.
+
+Under a schedule in [server], `self.server_lr` is the rate of the round in every hook of a round.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ from fedopt.family import Family
 from fedopt.optimizers.base import Optimizer
 from fedopt.optimizers.local import LocalSettings
 from fedopt.registry import Registry
+from fedopt.schedules.plan import NO_FACTORS, RateFactors
 from fedopt.section import wrong
 from fedopt.seeding import Purpose, stream
 from fedopt.storage.record import Line
@@ -69,6 +72,8 @@ class ServerRound:
     """From 1."""
     seed: int
     """The run's."""
+    factors: RateFactors = NO_FACTORS
+    """Of the rates of this round, where they follow from test losses."""
 
     def stream(self, *key: int) -> np.random.Generator:
         """A random stream of this round's own: the same on any engine, resumed or not."""
@@ -91,7 +96,8 @@ class Algorithm(Family, ABC):
     registry: ClassVar[Registry] = ALGORITHMS
     refuses_misspelled_hooks: ClassVar[bool] = True
     server_lr: float = Field(1.0, gt=0)
-    """The factor of the mean update in the step of the global model."""
+    """The factor of the mean update in the step of the global model. Under a schedule in [server], this is the first
+    rate, and hooks of a round read the rate of that round here."""
     weighting: Weighting = "samples"
     """The objective: clients weighted by their samples, p_i = n_i / n, or all alike, p_i = 1 / N. The same p_i weight
     every mean that the server takes."""

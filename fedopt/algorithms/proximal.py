@@ -14,13 +14,14 @@ def overshooting(weight: float, called: str, local: LocalSettings) -> str | None
     of a rate that changes are not judged.
     """
     optimizer = local.optimizer
-    if type(optimizer) is not Sgd or local.clip is not None or not local.schedule.is_constant:
+    if type(optimizer) is not Sgd or local.clip is not None or not local.rates.is_constant:
         return None
     r = optimizer.momentum
     most = 2 * (1 + r) / (1 + 2 * r if optimizer.nesterov else 1)
-    if local.lr * weight < most:
+    lr = local.scaled_lr
+    if lr * weight < most:
         return None
     return (
         f"the local steps overshoot the proximal term and grow without end: local.lr times {called} is "
-        f"{local.lr * weight:g}, and must be below {most:g}; lower one of them"
+        f"{lr * weight:g}, and must be below {most:g}; lower one of them"
     )

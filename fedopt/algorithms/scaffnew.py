@@ -38,7 +38,7 @@ class Scaffnew(Algorithm):
     def objection(self, local: LocalSettings, terms: Participation) -> str | None:
         if terms.cohort < terms.clients:
             return f"scaffnew needs all {terms.clients} clients in every round; set run.participation = 1.0"
-        if not local.is_plain_descent or not local.schedule.is_constant:
+        if not local.is_plain_descent or not local.rates.is_constant:
             return "scaffnew takes plain steps of sgd at a constant rate, without momentum, weight_decay or clip"
         if local.stragglers:
             return "scaffnew's clients all take the same number of steps; leave out local.stragglers"

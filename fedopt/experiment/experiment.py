@@ -42,6 +42,7 @@ from fedopt.round.gathering.base import Gathering
 from fedopt.round.gathering.mean import Mean
 from fedopt.round.method import Method
 from fedopt.round.plausibility import AdmissionSettings
+from fedopt.schedules.server import ServerSettings
 from fedopt.section import Section, wrong
 
 OF_VIRTUAL_CLIENTS = ("lanes", "workers", "cuda_graphs")
@@ -139,6 +140,7 @@ class Experiment(Section):
     model: Annotated[SerializeAsAny[ModelFamily], BeforeValidator(as_member(MODELS, "mlp"))] = Mlp(hidden=(64,))
     algorithm: Annotated[SerializeAsAny[Algorithm], BeforeValidator(as_member(ALGORITHMS, "fedavg"))] = FedAvg()
     local: LocalSettings = LocalSettings()
+    server: ServerSettings = ServerSettings()
     run: RunSettings = RunSettings()
     metrics: MetricSettings = MetricSettings()
     admission: AdmissionSettings = AdmissionSettings()
@@ -209,6 +211,19 @@ class Experiment(Section):
         return experiment
 
     @model_validator(mode="after")
+    def _rates_are_complete(self) -> Self:
+        object.__setattr__(self, "local", self.local.completed(self.run.rounds, self.cohort_size))
+        object.__setattr__(self, "server", self.server.completed(self.run.rounds))
+        for section, schedule in (("local", self.local.schedule), ("server", self.server.schedule)):
+            if schedule.follows_loss and self.run.eval_every >= self.run.rounds:
+                raise wrong(
+                    f"{section}.schedule",
+                    f"{schedule.name} follows the test loss, which run.eval_every = {self.run.eval_every} measures "
+                    f"only after the last of {self.run.rounds} rounds; lower run.eval_every",
+                )
+        return self
+
+    @model_validator(mode="after")
     def _suits_the_algorithm(self) -> Self:
         objection = self.algorithm.objection(self.local, Participation(self.data.clients, self.cohort_size))
         if objection is not None:
@@ -227,7 +242,7 @@ class Experiment(Section):
     @property
     def method(self) -> Method:
         """What happens to vectors in a round."""
-        return Method(self.algorithm, self.channel.channel, self.gathering, Moments.of(self.local))
+        return Method(self.algorithm, self.channel.channel, self.gathering, Moments.of(self.local), self.server)
 
     @property
     def cohort_size(self) -> int:

@@ -37,6 +37,7 @@ ABOUT = {
     "model": "The model that is trained.",
     "algorithm": "What clients send, and what the server does with it.",
     "local": "How a client trains on its own data.",
+    "server": "How the server's rate, algorithm.server_lr, changes over the rounds.",
     "run": "How long, how many clients a round, on which device.",
     "metrics": "What is measured besides loss and accuracy, and how often.",
     "admission": "Updates beyond these bounds are left out; a run that learns stays far below the defaults.",

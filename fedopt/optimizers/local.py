@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, field_validator, model_validator
 
 from fedopt.composite import Composite, FamilyField
+from fedopt.errors import InvalidExperiment
 from fedopt.optimizers import OPTIMIZERS
 from fedopt.optimizers.amount import Amount, bounds
 from fedopt.optimizers.base import Optimizer
 from fedopt.schedules import SCHEDULES
 from fedopt.schedules.base import Schedule
+from fedopt.schedules.constant import Constant
+from fedopt.schedules.curve import Bounded, Curve
+from fedopt.schedules.plan import Over, RatePlan, with_horizon
 from fedopt.section import wrong
 
 State = Literal["reset", "keep", "average", "average-v", "block-v"]
@@ -30,8 +36,19 @@ class LocalSettings(Composite):
     """What takes the local steps."""
     schedule: Schedule
     """How the learning rate changes over rounds and steps."""
+    schedule_over: Over = "rounds"
+    """What the schedule and the warm-up count: the rounds, the steps within each round, or all steps since the first
+    round, of which every round has local.steps. A schedule from outside says itself what it counts."""
+    warmup: int = Field(0, ge=0)
+    """The first rounds (or steps), in which the rate rises in a straight line before the schedule starts."""
     lr: float = Field(0.05, gt=0)
     """The learning rate of the local steps."""
+    scale_lr: Literal["none", "linear", "sqrt"] = "none"
+    """Whether local.lr grows with the batch or the cohort, in proportion or as its square root."""
+    scale_lr_by: Literal["batch", "cohort"] = "batch"
+    """What it grows with: local.batch_size, or the number of clients of a round."""
+    scale_lr_base: int | None = Field(None, ge=1)
+    """The batch size, or the cohort, that local.lr is meant for."""
     clip: float | None = Field(None, gt=0)
     """Largest Euclidean norm of a client's (corrected) gradient; no clipping when absent."""
     state: State = "reset"
@@ -49,6 +66,9 @@ class LocalSettings(Composite):
     does."""
     batch_size: int | Literal["full"] = 16
     """Samples of a minibatch; "full" takes all of the client's samples at every step."""
+
+    _around: tuple[int, int] | None = PrivateAttr(None)
+    """Rounds, and clients of a round, where the experiment is known."""
 
     if TYPE_CHECKING:
 
@@ -72,7 +92,58 @@ class LocalSettings(Composite):
             )
         if self.epochs is None and self.steps is None:
             object.__setattr__(self, "epochs", EPOCHS)
+        self._rates_are_known()
         return self
+
+    def _rates_are_known(self) -> None:
+        if self.schedule_over == "all-steps" and self.steps is None:
+            raise wrong("schedule_over", "all-steps needs local.steps, the same at every client, in place of epochs")
+        if self.schedule_over == "all-steps" and not isinstance(self.schedule, Curve | Constant):
+            raise wrong("schedule_over", f"all-steps is not for {self.schedule.name}, which counts rounds itself")
+        if self.scale_lr == "none":
+            return
+        if self.scale_lr_base is None:
+            raise wrong("scale_lr_base", f"scale_lr needs the {self.scale_lr_by} that local.lr is meant for")
+        if self.scale_lr_by == "batch" and self.batch_size == "full":
+            raise wrong("scale_lr_by", "batches of all samples differ from client to client; give a batch_size")
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        copied = super().model_copy(update=update, deep=deep)
+        return copied if self._around is None else copied.completed(*self._around)
+
+    def completed(self, rounds: int, cohort: int) -> Self:
+        """With what follows from other sections of the experiment: a schedule's end, and the cohort to scale by."""
+        most = None if self.steps is None else bounds(self.steps)[1]
+        end = {"rounds": rounds, "steps": most, "all-steps": None if most is None else rounds * most}
+        schedule = with_horizon(self.schedule, self.warmup, end[self.schedule_over])
+        if isinstance(schedule, Bounded) and schedule.horizon is None:
+            raise wrong(
+                "local.horizon",
+                f"{schedule.name} over steps needs horizon, a number of steps: with local.epochs clients' numbers "
+                "of steps differ",
+            )
+        copied = BaseModel.model_copy(self, update={"schedule": schedule})
+        copied._around = (rounds, cohort)
+        return copied
+
+    @property
+    def rates(self) -> RatePlan:
+        """The learning rates of all steps."""
+        most = None if self.steps is None else bounds(self.steps)[1]
+        return RatePlan(self.scaled_lr, self.schedule, self.warmup, self.schedule_over, most)
+
+    @property
+    def scaled_lr(self) -> float:
+        """`lr`, scaled as `scale_lr` says."""
+        if self.scale_lr == "none":
+            return self.lr
+        if self.scale_lr_by == "cohort" and self._around is None:
+            raise InvalidExperiment("local.scale_lr_by: the cohort is known in an experiment alone")
+        size = self.batch_size if self._around is None or self.scale_lr_by == "batch" else self._around[1]
+        assert isinstance(size, int)
+        assert self.scale_lr_base is not None
+        ratio = size / self.scale_lr_base
+        return self.lr * (ratio if self.scale_lr == "linear" else math.sqrt(ratio))
 
     @property
     def work(self) -> int | str:

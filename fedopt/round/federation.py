@@ -13,6 +13,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from fedopt.schedules.plan import NO_FACTORS, RateFactors
 from fedopt.vectors.layout import Vectors
 
 
@@ -31,6 +32,8 @@ class Broadcast:
     survey: bool = False
     """Whether clients send nothing but the full gradient at x: they take no step and keep no new state. The round's
     broadcast with work follows."""
+    factors: RateFactors = NO_FACTORS
+    """What the rates of this round are multiplied by."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from fedopt.round.method import Method
 from fedopt.round.plausibility import Bounds, lengths, remember
 from fedopt.round.selection import Terms, select_cohort
 from fedopt.round.state import ServerState
+from fedopt.schedules.plan import NO_FACTORS, RateFactors
 from fedopt.vectors.layout import Vectors, largest_magnitude
 from fedopt.vectors.totals import Totals
 
@@ -54,6 +55,8 @@ class RoundWork:
     measured: Measured = field(default_factory=Measured)
     numbers: Mapping[str, float] = field(default_factory=dict)
     """Weighted means of the algorithm's numbers, over the clients that sent them, and what it reports itself."""
+    factors: RateFactors = NO_FACTORS
+    """Of its rates."""
 
 
 class Rounds:
@@ -65,9 +68,11 @@ class Rounds:
         federation: Federation,
         rules: Rules,
         plan: Callable[[int], MeasurePlan] = lambda round_: NO_MEASURES,
+        factors: Callable[[], RateFactors] = RateFactors,
     ) -> None:
-        """`plan` says what to measure of a round, by its number."""
+        """`plan` says what to measure of a round, by its number; `factors` those of the next round's rates."""
         self._method, self._federation, self._rules, self._plan = method, federation, rules, plan
+        self._factors = factors
         self._share_of = shares(method.algorithm.weighting, list(federation.samples))
         self._collector = method.gathering.collector()
 
@@ -94,7 +99,8 @@ class Rounds:
 
         totals = self._collector.totals()
         surveyed_mean = {name: vector for name, vector in broadcast.down.items() if name == SURVEYED}
-        x, server = self._advance(state, surveyed_mean, totals)
+        round_ = ServerRound(number, self._rules.seed, broadcast.factors)
+        x, server = self._advance(round_, state, surveyed_mean, totals)
         if not all(math.isfinite(largest_magnitude(vector)) for vector in (x, *server.values())):
             raise _diverged(number, [Refusal(client, "the new model is not finite", True) for client in cohort])
         updates = sorted(answers.updates, key=lambda update: update.client)  # float sums then ignore arrival
@@ -112,13 +118,14 @@ class Rounds:
             bytes_down=sum(update.bytes_down for update in (*surveyed.updates, *updates)),
             bytes_up=sum(update.bytes_up for update in (*surveyed.updates, *updates)),
             measured=answers.measures.result(totals),
-            numbers=self._method.numbers_of(ServerRound(number, self._rules.seed), totals),
+            numbers=self._method.numbers_of(round_, totals),
+            factors=broadcast.factors,
             seconds=time.perf_counter() - start,
         )
 
     def _broadcast(self, state: ServerState, plan: MeasurePlan) -> Broadcast:
         down = self._method.sends_down(state.server)
-        return Broadcast(state.round + 1, state.x, down, plan.gradients)
+        return Broadcast(state.round + 1, state.x, down, plan.gradients, factors=self._factors())
 
     def _survey(self, state: ServerState, broadcast: Broadcast, cohort: list[int]) -> tuple[Broadcast, _Answers]:
         """Collects the cohort's full gradients at x: the broadcast with their mean, and who answered."""
@@ -153,8 +160,9 @@ class Rounds:
                     break
         return answers
 
-    def _advance(self, state: ServerState, surveyed: Vectors, totals: Totals) -> tuple[Tensor, Vectors]:
-        round_ = ServerRound(state.round + 1, self._rules.seed)
+    def _advance(
+        self, round_: ServerRound, state: ServerState, surveyed: Vectors, totals: Totals
+    ) -> tuple[Tensor, Vectors]:
         x, server = self._method.advance(round_, state.x, {**state.server, **surveyed}, totals)
         return x, {name: vector for name, vector in server.items() if name not in surveyed}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pydantic import BaseModel
 from torch import Tensor
 
 from fedopt.algorithms.base import SURVEYED, Algorithm, ServerRound
@@ -11,6 +12,8 @@ from fedopt.channel.channel import NO_STAGES, Channel
 from fedopt.optimizers.moments import NO_MOMENTS, Moments
 from fedopt.round.gathering.base import Gathering
 from fedopt.round.gathering.mean import Mean
+from fedopt.schedules.plan import RateFactors
+from fedopt.schedules.server import ServerSettings
 from fedopt.vectors.layout import Vectors
 from fedopt.vectors.totals import Totals
 
@@ -23,6 +26,8 @@ class Method:
     channel: Channel = NO_STAGES
     gathering: Gathering = field(default_factory=Mean)
     moments: Moments = NO_MOMENTS
+    server: ServerSettings = field(default_factory=ServerSettings)
+    """How the server's rate changes over the rounds."""
 
     @property
     def sends_up(self) -> tuple[str, ...]:
@@ -55,12 +60,24 @@ class Method:
     def numbers_of(self, round_: ServerRound, totals: Totals) -> dict[str, float]:
         """Means over the clients of the numbers that they sent, and what the algorithm reports beside them."""
         sent = {name: totals.number(name) for name in sorted(totals.numbers())}
-        if type(self.algorithm).report is Algorithm.report:
+        algorithm = self._of_round(round_)
+        if type(algorithm).report is Algorithm.report:
             return sent
-        return {**sent, **self.algorithm.report(self.channel.release(totals, round_.seed, round_.number))}
+        return {**sent, **algorithm.report(self.channel.release(totals, round_.seed, round_.number))}
 
     def advance(self, round_: ServerRound, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]:
         """The next model and server state, from what the clients sent."""
         released = self.channel.release(totals, round_.seed, round_.number)
-        x_new, server_new = self.algorithm.advance(round_, x, server, released)
+        x_new, server_new = self._of_round(round_).advance(round_, x, server, released)
         return x_new, {**server_new, **self.moments.advance(released)}
+
+    def _of_round(self, round_: ServerRound) -> Algorithm:
+        return at_server_rate(self.algorithm, self.server, round_.number, round_.factors)
+
+
+def at_server_rate(algorithm: Algorithm, settings: ServerSettings, round_: int, factors: RateFactors) -> Algorithm:
+    """The algorithm with the server_lr of this round."""
+    plan = settings.plan(algorithm.server_lr)
+    if plan.is_constant and factors.server == 1.0:
+        return algorithm
+    return BaseModel.model_copy(algorithm, update={"server_lr": factors.server * plan.rate(round_)})

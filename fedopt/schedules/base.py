@@ -20,16 +20,22 @@ Rate = float | Tensor
 
 
 class Schedule(Family, ABC):
-    """Base of all schedules; its fields are keys of the experiment's [local] section."""
+    """Base of all schedules; its fields are keys of the experiment's [local] or [server] section."""
 
     registry: ClassVar[Registry] = SCHEDULES
 
     is_constant: ClassVar[bool] = False
     """Whether the rate is the same at every step of every round. Then a recorded step may contain it as a number."""
+    follows_loss: ClassVar[bool] = False
+    """Whether `factor_after` is to be asked, before each round."""
 
     @abstractmethod
     def rate(self, lr: float, round_: int, step: int) -> float:
         """The rate of a step, counted from 0, of a round, counted from 1; `lr` is the experiment's local.lr."""
+
+    def factor_after(self, losses: Sequence[float]) -> float:
+        """What all rates are multiplied by after these test losses, one for each evaluation since the first round."""
+        return 1.0
 
 
 class Rates:

@@ -135,7 +135,7 @@ class Bench:
         self.workers = choose_workers(workers, self.experiment, self.x.device)
         self.lanes = choose_lanes(task, self.experiment, self.x[:1], longest, self.workers)
         self.federation = VirtualFederation(
-            LocalTraining(task, self.experiment.algorithm, self.experiment.local, 0),
+            LocalTraining(task, self.experiment.algorithm, self.experiment.local, 0, self.experiment.server),
             (self.x, self.y),
             self.parts,
             Execution(

@@ -71,7 +71,7 @@ class _Arm:
         task = Task(module)
         workers = choose_workers("auto", experiment, x.device)
         self.federation = VirtualFederation(
-            LocalTraining(task, experiment.algorithm, experiment.local, 0),
+            LocalTraining(task, experiment.algorithm, experiment.local, 0, experiment.server),
             (x, y),
             parts,
             Execution(

@@ -33,6 +33,7 @@ from clients.lanes.training import Job
 from fedopt.errors import RunStopped
 from fedopt.round.federation import Broadcast, Numbers, WorkOrder
 from fedopt.runs.interruption import uninterrupted
+from fedopt.schedules.plan import RateFactors
 from fedopt.vectors.layout import Vectors
 from simulations.workers.failure import Failure
 from simulations.workers.shared_memory import shared_rows
@@ -70,6 +71,7 @@ class TaskGroup:
     round: int
     gradient: bool
     survey: bool
+    factors: RateFactors
     tasks: tuple[ClientTask, ...]
     slot: int = 0
     """The first of as many slots for what these clients send up."""
@@ -267,7 +269,7 @@ class WorkerPool:
 
     def _train(self, trainer: Trainer, group: TaskGroup) -> list[Report]:
         buffers = self._buffers
-        broadcast = Broadcast(group.round, buffers.x, buffers.down, group.gradient, group.survey)
+        broadcast = Broadcast(group.round, buffers.x, buffers.down, group.gradient, group.survey, group.factors)
         jobs = [
             Job(
                 task.order,

@@ -118,10 +118,10 @@ def test_the_skewed_partition_deals_every_sample_once(page: dict[str, Any]) -> N
         assert sorted(np.concatenate(parts)) == list(range(200))
 
 
-def test_the_cosine_goes_from_the_rate_to_zero(page: dict[str, Any]) -> None:
-    cosine = page["Cosine"](horizon=4)
-    rates = [cosine.rate(0.2, round_, step) for round_, step in ((1, 0), (2, 5), (3, 0), (5, 0), (9, 0))]
-    assert rates == pytest.approx([0.2, 0.1 * (1 + math.sqrt(0.5)), 0.1, 0.0, 0.0], abs=1e-15)
+def test_the_cosine_starts_again_after_its_period(page: dict[str, Any]) -> None:
+    restarts = page["Restarts"](period=4)
+    rates = [restarts.rate(0.2, round_, step) for round_, step in ((1, 0), (2, 5), (3, 0), (5, 0), (10, 0))]
+    assert rates == pytest.approx([0.2, 0.1 * (1 + math.sqrt(0.5)), 0.1, 0.2, 0.1 * (1 + math.sqrt(0.5))], abs=1e-15)
 
 
 def test_the_median_is_that_of_each_coordinate(page: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import fedopt
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.federation import Broadcast, Numbers, Score, WorkOrder
+from fedopt.schedules.plan import RateFactors
 from fedopt.wire import (
     Farewell,
     Greeting,
@@ -54,13 +55,22 @@ ARRAYS: Any = st.dictionaries(
 
 def test_an_order_arrives_as_it_left() -> None:
     down = {"c": torch.tensor([4.0, 5, 6]).double()}
-    sent = Order(Broadcast(7, torch.tensor([1.0, 2, 3]).double(), down, gradient=True), WorkOrder(3, 5), saved=2)
+    broadcast = Broadcast(7, torch.tensor([1.0, 2, 3]).double(), down, gradient=True, factors=RateFactors(0.1, 0.5))
+    sent = Order(broadcast, WorkOrder(3, 5), saved=2)
     got = Order.read(sent.fields(), as_arrays(sent.vectors), LIKE)
     assert (got.broadcast.round, got.broadcast.gradient, got.work, got.saved) == (7, True, WorkOrder(3, 5), 2)
+    assert got.broadcast.factors == RateFactors(0.1, 0.5)
     assert torch.equal(got.broadcast.x, sent.broadcast.x)
     assert torch.equal(got.broadcast.down["c"], down["c"])
     first = Order.read(Order(Broadcast(1, LIKE), WorkOrder(0, None), None).fields(), {"x": np.zeros(3)}, LIKE)
     assert (first.work.accepted, first.saved) == (None, None)
+
+
+@pytest.mark.parametrize("factors", [[1.0], [0.0, 1.0], [1.0, math.inf], [1.0, math.nan], [1, 1], "1"])
+def test_factors_of_rates_are_two_numbers_above_zero(factors: Any) -> None:
+    fields = {**Order(Broadcast(1, LIKE), WorkOrder(0, None), None).fields(), "factors": factors}
+    with pytest.raises(Malformed, match="factors"):
+        Order.read(fields, {"x": np.zeros(3)}, LIKE)
 
 
 def test_a_vector_that_arrives_is_the_receivers_own() -> None:
