@@ -27,9 +27,25 @@ class Column:
     """What the best of each comparison is highest in; None for a figure that is not marked."""
 
 
-def clients_accuracy(row: Row) -> float | None:
-    """The final accuracy of the models that the clients use themselves: their own, or the global one."""
-    return row.clients_accuracy
+@dataclass(frozen=True)
+class Accuracy:
+    """What runs are compared by."""
+
+    name: str
+    """The column of `fedopt.compare`'s tables that has it."""
+    title: str
+    of: Callable[[Row], float | None]
+
+
+GLOBAL = Accuracy("test_accuracy", "final accuracy", lambda row: row.accuracy)
+
+OF_CLIENTS = Accuracy("clients_accuracy", "final accuracy of the clients' models", lambda row: row.clients_accuracy)
+"""That of the models that the clients use themselves: their own, or the global one."""
+
+
+def compared_accuracy(results: Results) -> Accuracy:
+    """The clients' models decide as soon as one algorithm is personal: its global model may not even be trained."""
+    return OF_CLIENTS if results.are_personal else GLOBAL
 
 
 def headers(results: Results) -> list[str]:
@@ -43,30 +59,37 @@ def labels(results: Results, group: Group) -> list[str]:
 
 
 def columns(results: Results) -> list[Column]:
-    """The columns, final accuracy first and marked if it is not over all runs. All are over the same runs."""
+    """The columns, the compared accuracy first and marked if it is not over all runs. All are over the same runs.
+
+    Beside personal algorithms, what is of the global model says so: best accuracy and rounds to a target, too.
+    """
+    compared, personal = compared_accuracy(results), results.are_personal
     targets = dict.fromkeys(row.run.experiment.run.target_accuracy for row in results.rows)
+    of_global = " (global)" if personal else ""
     return [
         Column(
-            "final accuracy, %",
-            lambda group: percent(group.spread(lambda row: row.accuracy)) + group.mark,
-            of=lambda row: row.accuracy,
+            "clients' models, %" if personal else "final accuracy, %",
+            lambda group: percent(group.spread(compared.of)) + group.mark,
+            of=compared.of,
         ),
-        *([_of_clients()] if results.are_personal else []),
-        Column("best, %", lambda group: percent(group.spread(lambda row: row.best_accuracy))),
-        *(Column(f"rounds to {100 * target:g}%", _rounds_to(target)) for target in targets if target is not None),
+        *(
+            [Column("global model, %", lambda group: percent(group.spread(GLOBAL.of)), of=GLOBAL.of)]
+            if personal
+            else []
+        ),
+        Column(f"best{of_global}, %", lambda group: percent(group.spread(lambda row: row.best_accuracy))),
+        *(
+            Column(f"rounds to {100 * target:g}%{of_global}", _rounds_to(target))
+            for target in targets
+            if target is not None
+        ),
         *(Column(title, _mean_of(name), name == "drift.ratio") for name, title in MEASURE_COLUMNS.items()),
-        Column("s a run", lambda group: number(group.spread(lambda row: row.seconds), digits=1)),
+        Column("seconds per run", lambda group: number(group.spread(lambda row: row.seconds), digits=1)),
     ]
 
 
-def _of_clients() -> Column:
-    return Column("clients' models, %", lambda group: percent(group.spread(clients_accuracy)), of=clients_accuracy)
-
-
-def is_winner(
-    results: Results, of: Callable[[Row], float | None] = lambda row: row.accuracy
-) -> Callable[[Group], bool]:
-    """Whether a group has the highest mean accuracy among those that differ only on the compared axis.
+def is_winner(results: Results, of: Callable[[Row], float | None]) -> Callable[[Group], bool]:
+    """Whether a group has the highest mean of a figure among those that differ only on the compared axis.
 
     A group with unfinished runs cannot win, because the runs that finished may be the better ones.
     """
@@ -97,14 +120,16 @@ def contexts(results: Results) -> list[tuple[dict[str, str], list[Group]]]:
 class Pair:
     """A comparison of two groups over the seeds for which both have a finished run."""
 
-    def __init__(self, where: Mapping[str, str], first: Group, other: Group, compare: str) -> None:
+    def __init__(self, where: Mapping[str, str], first: Group, other: Group, compare: str, accuracy: Accuracy) -> None:
+        self.accuracy = accuracy
+        """Whose differences these are."""
         self.where = ", ".join(describe_value(axis, label) for axis, label in where.items())
         self.difference = f"{other.labels[compare]} - {first.labels[compare]}"
-        before = {row.seed: row.accuracy for row in first.finished}
+        before = {row.seed: accuracy.of(row) for row in first.finished}
         self.gains = [
-            100 * (row.accuracy - reference)
+            100 * (reached - reference)
             for row in other.finished
-            if row.accuracy is not None and (reference := before.get(row.seed)) is not None
+            if (reached := accuracy.of(row)) is not None and (reference := before.get(row.seed)) is not None
         ]
         """Differences in percentage points of accuracy, by seed."""
         self._seeds = len({row.seed for group in (first, other) for row in group.rows})
@@ -130,7 +155,7 @@ def paired(results: Results) -> Iterator[Pair]:
     for where, groups in contexts(results):
         first, *others = groups
         for other in others:
-            pair = Pair(where, first, other, results.compare)
+            pair = Pair(where, first, other, results.compare, compared_accuracy(results))
             if pair.gains:
                 yield pair
 

@@ -34,7 +34,7 @@ class Comparison(Protocol):
 
     @property
     def table(self) -> Table:
-        """A row for each setting: means over its seeds and, as `test_accuracy_std`, the sample standard deviation."""
+        """A row for each setting: means over its seeds and, as `..._std`, the sample standard deviation."""
         ...
 
     @property
@@ -44,7 +44,11 @@ class Comparison(Protocol):
 
     @property
     def pairs(self) -> Table:
-        """Differences in final accuracy from the first setting, in points, on the same seeds."""
+        """Differences in final accuracy from the first setting, in points, on the same seeds.
+
+        `of` says which: clients_accuracy, of the models that clients use, if an algorithm is personal, else
+        test_accuracy.
+        """
         ...
 
     @property

@@ -71,7 +71,6 @@ def study(
     """
     from fedopt.runs.runner import Interrupted
     from fedopt.tracking import trackers
-    from simulations.comparison import paired
     from simulations.study.checks import checked
     from simulations.study.conduct import conduct
     from simulations.study.display import Display
@@ -99,20 +98,28 @@ def study(
         results = write_results(out)
     except NotStored as error:
         raise NotStored(error.reason, how) from error
-    print_table(console, results)
-    for pair in paired(results):
-        where = f"{pair.where}: " if pair.where else ""
-        line = f"{where}{pair.difference}, seed by seed: {pair.each} points ({pair.spread})"
-        console.print(line, highlight=False, soft_wrap=True)
+    print_results(console, results)
     console.print(f"results in {out}: report.html, summary.md, results.csv", highlight=False, soft_wrap=True)
     _report_failures(outcome)
 
 
+def print_results(console: Console, results: Results) -> None:
+    """The table, and the differences seed by seed."""
+    from simulations.comparison import paired
+
+    print_table(console, results)
+    whose = "clients' models, " if results.are_personal else ""
+    for pair in paired(results):
+        where = f"{pair.where}: " if pair.where else ""
+        line = f"{where}{pair.difference}, {whose}seed by seed: {pair.each} points ({pair.spread})"
+        console.print(line, highlight=False, soft_wrap=True)
+
+
 def print_table(console: Console, results: Results) -> None:
     """Mean ± standard deviation over seeds; the best of each comparison in bold."""
-    from simulations.comparison import columns, headers, is_winner, labels
+    from simulations.comparison import columns, compared_accuracy, headers, is_winner, labels
 
-    groups, wins = results.groups, is_winner(results)
+    groups, wins = results.groups, is_winner(results, compared_accuracy(results).of)
     rows = [labels(results, group) for group in groups]
     table = [
         Column(header, [row[place] for row in rows], len({row[place] for row in rows}) > 1, is_figure=False)

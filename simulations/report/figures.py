@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import InvalidExperiment
-from simulations.comparison import contexts
+from simulations.comparison import compared_accuracy, contexts
 from simulations.report.curves import Curve, client_accuracies, curve, megabytes, of_clients
 from simulations.report.partitions import partitions
 from simulations.results import Group, Results, axis_title, describe_value
@@ -195,12 +195,13 @@ def _over_axis(results: Results, axis: str) -> Figure | None:
     for group in results.groups:
         rest = tuple((a, label) for a, label in group.labels.items() if a not in (axis, results.compare))
         panels_of.setdefault(rest, {}).setdefault(group.labels.get(results.compare, ""), []).append(group)
+    compared = compared_accuracy(results)
     figure, panels = _panels(len(panels_of))
     names: dict[str, object] = {}
     for panel, (rest, lines) in zip(panels, panels_of.items(), strict=True):
         panel.set_title(", ".join(describe_value(a, label) for a, label in rest), fontsize=9)
         for rank, (name, groups) in enumerate(lines.items()):
-            known = [(places.index(g.labels[axis]), s) for g in groups if (s := g.spread(lambda row: row.accuracy))]
+            known = [(places.index(g.labels[axis]), s) for g in groups if (s := g.spread(compared.of))]
             if known:
                 names[name] = panel.errorbar(
                     [place + 0.06 * (rank - (len(lines) - 1) / 2) for place, _ in known],
@@ -213,7 +214,7 @@ def _over_axis(results: Results, axis: str) -> Figure | None:
                     capsize=2.5,
                 )
             for g in groups:
-                if g.mark and (spread := g.spread(lambda row: row.accuracy)):
+                if g.mark and (spread := g.spread(compared.of)):
                     panel.annotate(
                         f"{len(g.finished)}/{len(g.rows)}",
                         (places.index(g.labels[axis]), 100 * spread.mean),
@@ -224,7 +225,7 @@ def _over_axis(results: Results, axis: str) -> Figure | None:
                     )
         panel.set_xticks(range(len(places)), places)
     figure.supxlabel(axis_title(axis), fontsize=9)
-    figure.supylabel("final test accuracy, %", fontsize=9)
+    figure.supylabel(f"{compared.title}, %", fontsize=9)
     if len(names) > 1:
         figure.legend(names.values(), names.keys(), loc="outside right upper", frameon=False)  # type: ignore[call-overload]
     return figure

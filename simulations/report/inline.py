@@ -16,7 +16,7 @@ from fedopt.runs.compare import FIGURES, Given
 from fedopt.runs.past_runs import PastRun
 from fedopt.runs.table import Table, Value, as_text
 from simulations.axes import UNKNOWN
-from simulations.comparison import MEASURE_COLUMNS, Pair, clients_accuracy, columns, headers, labels, paired
+from simulations.comparison import GLOBAL, MEASURE_COLUMNS, OF_CLIENTS, Accuracy, Pair, columns, headers, labels, paired
 from simulations.report import page
 from simulations.report.figures import draw, makers, save
 from simulations.results import (
@@ -129,13 +129,11 @@ def _names(results: Results, group: Group) -> list[str]:
 
 def _row(results: Results, group: Group) -> dict[str, Value]:
     """The group's figures, over its finished runs; None for what they have not."""
-    accuracy = group.spread(lambda row: row.accuracy)
     found: dict[str, Value] = {axis: _number(label) for axis, label in group.labels.items()}
     found |= {f"{key}{SEARCHED}": _number(group.searched.get(key, "-")) for key in results.searched}
     return found | {
-        "test_accuracy": _mean(accuracy),
-        "test_accuracy_std": None if accuracy is None else accuracy.deviation,
-        **({"clients_accuracy": _mean(group.spread(clients_accuracy))} if results.are_personal else {}),
+        **_accuracy(group, GLOBAL),
+        **(_accuracy(group, OF_CLIENTS) if results.are_personal else {}),
         "best_accuracy": _mean(group.spread(lambda row: row.best_accuracy)),
         **{name: _mean(group.spread(_mean_over_rounds(name))) for name in MEASURE_COLUMNS},
         "seconds": _mean(group.spread(lambda row: row.seconds)),
@@ -144,11 +142,17 @@ def _row(results: Results, group: Group) -> dict[str, Value]:
     }
 
 
+def _accuracy(group: Group, accuracy: Accuracy) -> dict[str, Value]:
+    spread = group.spread(accuracy.of)
+    return {accuracy.name: _mean(spread), f"{accuracy.name}_std": None if spread is None else spread.deviation}
+
+
 def _difference(pair: Pair) -> dict[str, Value]:
     found = Spread.of(pair.gains)
     return {
         "where": pair.where,
         "difference": pair.difference,
+        "of": pair.accuracy.name,
         "mean": found.mean,
         "std": found.deviation,
         "in_favor": sum(gain > 0 for gain in pair.gains),

@@ -126,7 +126,7 @@ function drawAxes() {
     }
     const series = [...found.values()].slice(0, MOST * 2).map((one, rank) => ({ ...one, color: `var(--c${rank % MOST})`, dash: DASHES[Math.max(0, one.variant) % DASHES.length] }));
     if (!series.length) return;
-    const box = figure(`Final accuracy against ${axis.title}`, { wide: true, name: `axis ${axis.name}` });
+    const box = figure(`${data.final} against ${axis.title}`, { wide: true, name: `axis ${axis.name}` });
     const keys = series.map((one) => make("span", { class: "axis" }, [make("svg", { viewBox: "0 0 26 8", width: 26, height: 8 },
       make("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: one.color, "stroke-width": 2.5, "stroke-dasharray": one.dash })), one.name]));
     box.append(points(wideWidth(container), axis.labels, series, { yTick: percentTick, formatValue: percent, xTitle: axis.title, connected: axis.labels.some((label) => /^\d/.test(label)) }), make("div", { class: "legend" }, keys));

@@ -13,7 +13,7 @@ from typing import Any
 from fedopt.experiment.file import as_sections
 from fedopt.runs.catalog import NOTATION, meaning
 from simulations.axes import OF_THE_MACHINE, SEED
-from simulations.comparison import columns, headers, labels, marked, not_finished, paired
+from simulations.comparison import Accuracy, columns, compared_accuracy, headers, labels, marked, not_finished, paired
 from simulations.report.curves import (
     CURVE_MEASURES,
     class_accuracies,
@@ -43,6 +43,7 @@ def page(results: Results) -> str:
         "warnings": _warnings(results),
         "table": table(results),
         "pairs": pairs(results),
+        "compared": html.escape(compared_accuracy(results).title),
         "common": _common(results),
         "notation": html.escape(NOTATION),
         "data": json.dumps(page_data(results), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
@@ -56,9 +57,12 @@ def page_data(results: Results) -> dict[str, Any]:
     groups = results.groups
     return {
         "personal": results.are_personal,
+        "final": compared_accuracy(results).title.capitalize(),
         "axes": [{"name": axis, "title": axis_title(axis), "labels": labels} for axis, labels in results.axes.items()],
         "compare": results.compare,
-        "groups": [_group(group, len(groups) == 1, results.are_personal) for group in groups],
+        "groups": [
+            _group(group, len(groups) == 1, results.are_personal, compared_accuracy(results)) for group in groups
+        ],
         "meanings": {measure: meaning(measure) for measure in CURVE_MEASURES},
         "partitions": [
             {"title": title, "classes": labels.classes, "counts": labels.counts}
@@ -68,8 +72,8 @@ def page_data(results: Results) -> dict[str, Any]:
     }
 
 
-def _group(group: Group, alone: bool, personal: bool) -> dict[str, Any]:
-    final = group.spread(lambda row: row.accuracy)
+def _group(group: Group, alone: bool, personal: bool, compared: Accuracy) -> dict[str, Any]:
+    final = group.spread(compared.of)
     curves = {measure: found for measure in CURVE_MEASURES if not (found := curve(group, measure)).empty}
     if personal and not (found := of_clients(group)).empty:
         curves["personal_accuracy"] = found

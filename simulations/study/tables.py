@@ -11,7 +11,7 @@ from pathlib import Path
 from fedopt.runs.table import Value
 from fedopt.storage.files import replace_file, storing
 from simulations.benchmarks.engine import machine
-from simulations.comparison import columns, headers, labels, marked, not_finished, paired
+from simulations.comparison import columns, compared_accuracy, headers, labels, marked, not_finished, paired
 from simulations.report.page import page
 from simulations.results import MEASURES, SEARCHED, Group, Results, Row, axis_title, last, mean, read_results
 
@@ -103,7 +103,8 @@ def _pairs(results: Results) -> Iterator[str]:
     if pairs:
         yield f"## {axis_title(results.compare).capitalize()}, seed by seed"
         yield ""
-        yield "Difference in final accuracy on the same clients, weights and minibatches, in points."
+        title = compared_accuracy(results).title
+        yield f"Difference in {title} on the same clients, weights and minibatches, in points."
         yield ""
         yield _line(["where", "difference", "mean ± standard deviation", "seed by seed", "in favor"])
         yield _line(["---", "---", "---:", "---", "---:"])

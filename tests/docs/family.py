@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import Algorithm
-from simulations.comparison import clients_accuracy, percent
+from simulations.comparison import OF_CLIENTS, percent
 from simulations.results import Results, Row, Spread, mean, read_results
 from tests.docs.proofs import proofs
 
@@ -51,7 +51,7 @@ def rows(results: Results) -> Iterator[Sequence[str]]:
             ", ".join(group.searched.values()),
             percent(group.spread(lambda row: row.accuracy)),
             percent(group.spread(lambda row: row.best_accuracy)),
-            percent(group.spread(clients_accuracy)) if group.rows[0].is_personal else "",
+            percent(group.spread(OF_CLIENTS.of)) if group.rows[0].is_personal else "",
             ", ".join(_rounds(row) for row in group.finished),
             _number(group.spread(lambda row: mean(row.series("drift.ratio"))), 2),
             _number(group.spread(_megabytes), 0),
@@ -62,7 +62,7 @@ def rows(results: Results) -> Iterator[Sequence[str]]:
 
 
 def _used(row: Row) -> float | None:
-    return clients_accuracy(row) if row.is_personal else row.accuracy
+    return OF_CLIENTS.of(row) if row.is_personal else row.accuracy
 
 
 def _rounds(row: Row) -> str:

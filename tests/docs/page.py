@@ -22,7 +22,7 @@ NUMBER = re.compile(r"\d+(?:\.\d+)?")
 TIME = re.compile(r" (s|ms|min|clients/s)\b")
 """What follows a number that is a time or a speed."""
 
-TIMES = "s a run"
+TIMES = "seconds per run"
 """The title of a last column that holds times."""
 
 TOLERANCE = 0.05

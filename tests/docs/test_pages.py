@@ -98,7 +98,7 @@ def test_measured_numbers_of_a_page_are_those_of_a_run_but_for_times() -> None:
     assert resembles("accuracy 0.869 in 3.1 s\n...\nend\n", "accuracy 0.871 in 9.9 s\nmore\nend\n")
     assert not resembles("accuracy 0.869, drift ratio 2.46\n", "accuracy 0.869, drift ratio 3.01\n")
     assert not resembles("accuracy 0.869\n", "loss 0.869\n")
-    table = "name  best, %  s a run\nfirst    95.1     {}\n"
+    table = "name  best, %  seconds per run\nfirst    95.1     {}\n"
     assert resembles(table.format("0.3"), table.format("12.0"))
     assert not resembles(table.format("0.3"), table.format("0.3").replace("95.1", "65.1"))
     assert not resembles("a\n", "a\nb\n")

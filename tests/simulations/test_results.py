@@ -177,7 +177,7 @@ def test_groups_for_which_a_search_chose_differently_are_compared(pair: Path) ->
     (found,) = paired(results)
     gains = np.array(accuracies(pair, "scaffold")) - accuracies(pair, "fedavg")
     assert found.gains == pytest.approx(gains)
-    wins = is_winner(results)
+    wins = is_winner(results, lambda row: row.accuracy)
     means = [np.mean(accuracies(pair, name)) for name in ("fedavg", "scaffold")]
     assert [wins(group) for group in results.groups] == [means[0] > means[1], means[1] > means[0]]
     lines = summary_md(results).splitlines()
@@ -223,7 +223,8 @@ def test_a_lone_survivor_is_marked_everywhere_has_no_deviation_and_does_not_win(
         assert "± 0.00" not in text
         assert f"**{accuracy:.2f}" not in text
         assert f"<strong>{accuracy:.2f}" not in text
-    assert not any(is_winner(results)(group) for group in results.groups)  # there is none to compare with
+    wins = is_winner(results, lambda row: row.accuracy)
+    assert not any(wins(group) for group in results.groups)  # there is none to compare with
     # All columns are of the run that finished.
     fedavg = next(group for group in results.groups if group.labels["algorithm.name"] == "fedavg")
     (row,) = survivor.rows

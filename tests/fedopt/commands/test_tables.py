@@ -75,7 +75,7 @@ def test_a_study_s_table_fits_80_columns(tmp_path: Path) -> None:
     assert rows == {(name, optimizer) for name in ("fedavg", "scaffold") for optimizer in ("sgd", "adam")}
     assert max(map(len, output[head : head + 9])) <= 80
     assert output[head + 9].startswith("no room for: ")
-    assert output[head + 9].endswith("s a run; see summary.md")
+    assert output[head + 9].endswith("seconds per run; see summary.md")
 
 
 def test_a_partition_s_table_fits_80_columns(tmp_path: Path) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import fedopt
 from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.runs.display import history_text
-from simulations.comparison import columns, marked
-from simulations.report.page import page_data
+from simulations.commands.study import print_results
+from simulations.comparison import columns, marked, paired
+from simulations.report.page import page, page_data
 from simulations.results import Results, read_results
 from simulations.study.tables import results_csv, summary_md
 
@@ -103,15 +107,16 @@ def test_tables_show_it_beside_the_global_one_and_mark_the_best_of_each(results:
     finals = {name: history.summary.final for name, history in histories.items()}
     figures_of = marked(results, columns(results))
     table = {group.rows[0].run.experiment.algorithm.name: figures_of(group) for group in results.groups}
-    assert [column.title for column in columns(results)][:2] == ["final accuracy, %", "clients' models, %"]
+    titles = ["clients' models, %", "global model, %", "best (global), %"]
+    assert [column.title for column in columns(results)][:3] == titles
     for name, final in finals.items():
         own = final.test_accuracy if name == "fedavg" else final.personal_accuracy
         assert own is not None
-        assert [text for text, _ in table[name][:2]] == [f"{100 * final.test_accuracy:.2f}", f"{100 * own:.2f}"]
-    best = [max(finals, key=lambda name: value(finals[name])) for value in (of_server, of_clients)]
+        assert [text for text, _ in table[name][:2]] == [f"{100 * own:.2f}", f"{100 * final.test_accuracy:.2f}"]
+    best = [max(finals, key=lambda name: value(finals[name])) for value in (of_clients, of_server)]
     assert [[name for name in finals if table[name][place][1]] for place in (0, 1)] == [[one] for one in best]
-    assert best[0] == "fedavg"
-    assert best[1] != "fedavg"
+    assert best[0] != "fedavg"
+    assert best[1] == "fedavg"
     bold = [line.count("**") // 2 for line in summary_md(results).splitlines() if line.startswith("|")]
     assert sum(bold) == 2
 
@@ -125,6 +130,34 @@ def of_clients(final: Any) -> float:
     return final.test_accuracy if final.personal_accuracy is None else final.personal_accuracy  # type: ignore[no-any-return]
 
 
+def test_methods_are_compared_by_the_models_that_clients_use(
+    results: Results, histories: Histories, folder: Path
+) -> None:
+    """Under local training the global model is nobody's."""
+    finals = {name: of_clients(history.summary.final) for name, history in histories.items()}
+    gains = {f"{name} - fedavg": 100 * (finals[name] - finals["fedavg"]) for name in ("finetune", "local")}
+    of_global = of_server(histories["local"].summary.final) - of_server(histories["fedavg"].summary.final)
+    assert abs(gains["local - fedavg"] - 100 * of_global) > 1
+    assert {pair.difference: pair.gains for pair in paired(results)} == {
+        name: [pytest.approx(gain)] for name, gain in gains.items()
+    }
+    rows = fedopt.compare([folder]).pairs
+    assert {row["difference"]: row["mean"] for row in rows} == pytest.approx(gains)
+    assert {row["of"] for row in rows} == {"clients_accuracy"}
+    assert "Difference in final accuracy of the clients' models on the same clients" in summary_md(results)
+    assert "Difference in final accuracy of the clients' models on the same clients" in unescape(page(results))
+    final = {group["labels"][0]: group["final"][0] for group in page_data(results)["groups"]}
+    assert final == pytest.approx(finals, rel=1e-4)
+
+
+def test_the_terminal_says_whose_accuracy_is_compared(results: Results) -> None:
+    console = Console(width=200, file=io.StringIO())
+    print_results(console, results)
+    assert isinstance(console.file, io.StringIO)
+    (pair, _) = paired(results)
+    assert f"{pair.difference}, clients' models, seed by seed: {pair.each} points" in console.file.getvalue()
+
+
 def test_csv_comparisons_and_figures_have_it(results: Results, histories: Histories, folder: Path) -> None:
     head, *lines = results_csv(results).splitlines()
     place = head.split(",").index("personal_accuracy")
@@ -134,6 +167,7 @@ def test_csv_comparisons_and_figures_have_it(results: Results, histories: Histor
     assert [row["clients_accuracy"] for row in comparison.table] == [
         history.summary.final.of_clients for history in histories.values()
     ]
+    assert "clients_accuracy_std" in comparison.table.columns
     assert "clients-accuracy" in comparison.figures
     assert "clients-accuracy" not in fedopt.compare([histories["fedavg"]]).figures
     assert "clients_accuracy" not in fedopt.compare([histories["fedavg"]]).table[0]
