@@ -29,6 +29,9 @@ class LocalSteps:
     ) -> None:
         """With `record`, a step is recorded once for each shape of batches and replayed from then on."""
         self._gradients, self._algorithm = gradients, algorithm
+        if algorithm.pushes and local.optimizer.moves_first:
+            told = f"{algorithm.name} moves the weights between the steps, and {local.optimizer.title} within them"
+            raise InvalidExperiment(f"local.optimizer: {told}; choose another optimizer")
         self._optimizer = local.optimizer.build(gradients.theta, gradients.packing)
         self._gradient = CorrectedGradient(gradients, algorithm, local.clip, sums_gradients(algorithm, local))
         self._sums = torch.zeros_like(gradients.theta) if sums_gradients(algorithm, local) else None

@@ -7,9 +7,33 @@ OPTIMIZERS = Registry(
     {
         "sgd": Entry(
             "fedopt.optimizers.sgd:Sgd",
-            "minibatch SGD; momentum and nesterov as in torch.optim.SGD",
+            "minibatch SGD; momentum, dampening and nesterov as in torch.optim.SGD, or the course's nesterov",
             "Sutskever et al. 2013, ICML",
             "v ← momentum v + g + weight_decay θ;  θ ← θ − lr v",
+        ),
+        "averaged-gradient": Entry(
+            "fedopt.optimizers.averaged_gradient:AveragedGradient",
+            "descent along a running mean of the gradients",
+            "Polyak 1964, USSR Comput. Math. 4(5)",
+            "M ← beta M + (1 − beta) g;  θ ← θ − lr M",
+        ),
+        "asgd": Entry(
+            "fedopt.optimizers.asgd:Asgd",
+            "SGD whose client sends the mean of its iterates",
+            "Polyak, Juditsky 1992, SIAM J. Control Optim. 30(4)",
+            "z ← (1 − lambd lr_t) z − lr_t g(z);  θ ← mean of the z;  lr_t = lr / (1 + lambd lr t)^power",
+        ),
+        "adagrad": Entry(
+            "fedopt.optimizers.adagrad:Adagrad",
+            "steps scaled by the root of the sum of squared gradients",
+            "Duchi, Hazan, Singer 2011, JMLR 12",
+            "G ← G + g²;  θ ← θ − lr g / (√G + eps)",
+        ),
+        "rmsprop": Entry(
+            "fedopt.optimizers.rmsprop:RmsProp",
+            "steps scaled by a running root mean square; with momentum, or centered",
+            "Tieleman, Hinton 2012, Coursera lecture 6.5",
+            "v ← a v + (1 − a) g²;  b ← momentum b + g / (√v + eps);  θ ← θ − lr b,  a = smoothing",
         ),
         "adam": Entry(
             "fedopt.optimizers.adam:Adam",
@@ -28,6 +52,24 @@ OPTIMIZERS = Registry(
             "Adam that divides by the largest running mean of squares so far",
             "Reddi et al. 2018, arXiv:1904.09237",
             "θ ← θ − lr m / √v_max,  v_max ← max(v_max, v);  no bias correction, v ≥ eps² at first",
+        ),
+        "nadam": Entry(
+            "fedopt.optimizers.nadam:NAdam",
+            "Adam with Nesterov's momentum",
+            "Dozat 2016, ICLR Workshop",
+            "θ ← θ − lr (a m + b g) / (√v̂ + eps), with the a and b of Nesterov's momentum, corrected for bias",
+        ),
+        "radam": Entry(
+            "fedopt.optimizers.radam:RAdam",
+            "Adam that waits with its denominator until it has seen enough squares",
+            "Liu et al. 2020, arXiv:1908.03265",
+            "θ ← θ − lr r_t m̂ / (√v̂ + eps) if ρ_t > 5, else θ ← θ − lr m̂",
+        ),
+        "lion": Entry(
+            "fedopt.optimizers.lion:Lion",
+            "the sign of momentum and gradient, with decoupled weight decay",
+            "Chen et al. 2023, arXiv:2302.06675",
+            "θ ← θ − lr (sign(β₁ m + (1 − β₁) g) + weight_decay θ);  m ← β₂ m + (1 − β₂) g",
         ),
         "muon": Entry(
             "fedopt.optimizers.muon:Muon",

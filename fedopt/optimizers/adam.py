@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -25,6 +24,8 @@ from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, su
 from fedopt.schedules.base import Rate, Rates
 from fedopt.vectors.layout import RowLayout
 
+LARGEST = "max_exp_avg_sq"
+
 
 class Adam(Optimizer):
     betas: tuple[Decay, Decay] = Field((0.9, 0.999), strict=False)
@@ -33,13 +34,15 @@ class Adam(Optimizer):
     """Added to the denominator of the step."""
     weight_decay: float = Field(0.0, ge=0)
     """Weight decay: added to the gradient by adam, applied to the weights themselves by adamw."""
-
-    is_decoupled: ClassVar[bool] = False
-    """Whether weight decay shrinks theta itself and is not added to the gradient."""
+    bias_correction: bool = True
+    """Whether to divide the running means by the sum of their weights, which is small in the first steps."""
+    amsgrad: bool = False
+    """Whether to divide by the largest running mean of squares so far, as torch.optim.Adam(amsgrad=True) does. The
+    optimizer amsgrad is the paper's, without bias correction."""
 
     def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
         kernel = getattr(torch, "_fused_adamw_" if self.is_decoupled else "_fused_adam_", None)
-        if kernel is None or theta.device.type not in ("cpu", "cuda"):
+        if kernel is None or not self.bias_correction or theta.device.type not in ("cpu", "cuda"):
             return AdamLanes(theta, self)
         return FusedAdamLanes(theta, self, kernel)
 
@@ -49,15 +52,21 @@ class Adam(Optimizer):
 
     @property
     def moment_names(self) -> tuple[str, ...]:
-        return "exp_avg", "exp_avg_sq", "step"
+        return "exp_avg", *self.second_moment_names
 
     @property
     def second_moment_names(self) -> tuple[str, ...]:
-        return "exp_avg_sq", "step"
+        return ("exp_avg_sq", LARGEST, "step") if self.amsgrad else ("exp_avg_sq", "step")
 
-    def torch_optimizer(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    @property
+    def vectors_touched(self) -> int:
+        return 3 if self.amsgrad else 2
+
+    def torch_optimizer(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer | None:
+        if not self.bias_correction:
+            return None
         kind = torch.optim.AdamW if self.is_decoupled else torch.optim.Adam
-        return kind(parameters, lr, self.betas, self.eps, self.weight_decay)
+        return kind(parameters, lr, self.betas, self.eps, self.weight_decay, amsgrad=self.amsgrad)
 
 
 class AdamLanes(LaneOptimizer):
@@ -67,6 +76,7 @@ class AdamLanes(LaneOptimizer):
         super().__init__(theta)
         self._settings = settings
         self._means, self._squares = torch.zeros_like(theta), torch.zeros_like(theta)
+        self._largest = torch.zeros_like(theta) if settings.amsgrad else None
         self._counts = torch.zeros(len(theta), device=theta.device)
         """Steps of each lane in the means, t in the paper, [lanes]."""
         self._before = theta.new_zeros(len(theta))
@@ -78,6 +88,8 @@ class AdamLanes(LaneOptimizer):
         self._set_active(lanes)
         for tensor in (*self._of_active, self._before):
             tensor.zero_()
+        if self._largest is not None:
+            self._largest[:lanes].zero_()
 
     def shrink(self, lanes: int) -> None:
         super().shrink(lanes)
@@ -92,16 +104,22 @@ class AdamLanes(LaneOptimizer):
         lanes = self.lanes
         counts = self._counts[:lanes] + self._before[:lanes]
         steps = counts[:, None].to(self.theta).expand(lanes, self.theta.shape[1])
-        return {"exp_avg": self._means[:lanes], "exp_avg_sq": self._squares[:lanes], "step": steps}
+        largest = {} if self._largest is None else {LARGEST: self._largest[:lanes]}
+        return {"exp_avg": self._means[:lanes], "exp_avg_sq": self._squares[:lanes], **largest, "step": steps}
 
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
         self._means[: self.lanes].copy_(moments["exp_avg"])
-        self._squares[: self.lanes].copy_(moments["exp_avg_sq"])
+        self._load_squares(moments)
         self._counts[: self.lanes].copy_(moments["step"][:, 0])
 
     def load_second_moments(self, moments: Mapping[str, Tensor]) -> None:
-        self._squares[: self.lanes].copy_(moments["exp_avg_sq"])
+        self._load_squares(moments)
         self._before[: self.lanes].copy_(moments["step"][:, 0])
+
+    def _load_squares(self, moments: Mapping[str, Tensor]) -> None:
+        self._squares[: self.lanes].copy_(moments["exp_avg_sq"])
+        if self._largest is not None:
+            self._largest[: self.lanes].copy_(moments[LARGEST])
 
     def step(self, gradient: Gradient) -> None:
         found = gradient()
@@ -117,6 +135,12 @@ class AdamLanes(LaneOptimizer):
             gradient = gradient.add(self.active, alpha=decay)
         means.lerp_(gradient, 1 - beta1)
         squares.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        if self._largest is not None:
+            largest = self._largest[: len(self.active)]
+            squares = torch.maximum(largest, squares, out=largest)
+        if not self._settings.bias_correction:
+            subtract(self.active, rate, means / squares.sqrt().add_(self._settings.eps))
+            return
         # 1 - beta^t without a difference: float32 has too few digits for beta^t near 1.
         bias1, bias2 = (
             -torch.expm1(steps.to(means)[:, None] * _log(beta))
@@ -153,7 +177,9 @@ class FusedAdamLanes(AdamLanes):
         if self._two_counts:  # the kernel takes one for both moments
             super()._update(gradient, means, squares, counts, rate)
             return
-        tensors = self.active, gradient, means, squares
+        tensors = [self.active, gradient, means, squares]
+        if self._largest is not None:
+            tensors.append(self._largest[: len(self.active)])
         if isinstance(rate, Tensor) and rate.dim():  # the kernel takes one rate a call
             for row, own in enumerate(rate.flatten()):
                 self._call([[tensor[row]] for tensor in tensors], [counts[row]], own)
@@ -163,18 +189,19 @@ class FusedAdamLanes(AdamLanes):
             self._call([[tensor] for tensor in tensors], [counts[0]], rate)
 
     def _call(self, tensors: Sequence[Sequence[Tensor]], counts: Sequence[Tensor], rate: Rate) -> None:
-        """Steps lists of theta, gradient, means and squares, with one count for each entry of the lists."""
+        """Steps lists of theta, gradient, means, squares and the largest squares, if there are any, with one count for
+        each entry of the lists."""
         settings = self._settings
         self._kernel(
             *tensors,
-            [],
+            *([] if settings.amsgrad else [[]]),
             counts,
             lr=rate,
             beta1=settings.betas[0],
             beta2=settings.betas[1],
             weight_decay=settings.weight_decay,
             eps=settings.eps,
-            amsgrad=False,
+            amsgrad=settings.amsgrad,
             maximize=False,
         )
 

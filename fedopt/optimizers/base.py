@@ -108,6 +108,10 @@ class Optimizer(Family, ABC):
 
     registry: ClassVar[Registry] = OPTIMIZERS
     refuses_misspelled_hooks: ClassVar[bool] = True
+    is_decoupled: ClassVar[bool] = False
+    """Whether weight decay shrinks theta itself and is not added to the gradient."""
+    starts_anew: ClassVar[bool] = False
+    """Whether it has a state that cannot outlive a round: `local.state` must then be reset."""
 
     @abstractmethod
     def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
@@ -121,6 +125,11 @@ class Optimizer(Family, ABC):
     @property
     def decays_weights(self) -> bool:
         """Whether a weight changes in a step in which its gradient is zero."""
+        return False
+
+    @property
+    def moves_first(self) -> bool:
+        """Whether a step moves theta before it asks for its gradient. Wrappers that move theta too refuse it."""
         return False
 
     @property

@@ -90,6 +90,9 @@ class LocalSettings(Composite):
                 "state",
                 f"{self.state} needs an optimizer with a second moment, as adamw; {self.optimizer.title} has none",
             )
+        if self.state != "reset" and self.optimizer.starts_anew:
+            told = f"{self.optimizer.title} starts anew in every round; set local.state to reset"
+            raise wrong("state", f"{told}, or choose another optimizer")
         if self.epochs is None and self.steps is None:
             object.__setattr__(self, "epochs", EPOCHS)
         self._rates_are_known()

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -54,6 +54,8 @@ class Muon(Optimizer):
     """Added to the denominator of AdamW's step."""
     weight_decay: float = Field(0.0, ge=0)
     """Weight decay, apart from the gradient: a step shrinks a parameter by this times its learning rate, without r."""
+
+    is_decoupled: ClassVar[bool] = True
 
     def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
         return MuonLanes(theta, layout, self)

@@ -13,16 +13,17 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from fedopt.composite import Composite, FamilyField
 from fedopt.optimizers import OPTIMIZERS
 from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer
 from fedopt.schedules.base import Rates
+from fedopt.section import wrong
 from fedopt.vectors.layout import RowLayout
 
 
@@ -37,6 +38,16 @@ class AroundBase(Composite, Optimizer):
     if TYPE_CHECKING:
 
         def __init__(self, **keys: Any) -> None: ...
+
+    @model_validator(mode="after")
+    def _base_fits(self) -> Self:
+        if self.base.moves_first:
+            told = f"{self.name} moves the weights before it asks for a gradient, and so does {self.base.title}"
+            raise wrong("base", f"{told}; {self._instead()}")
+        return self
+
+    def _instead(self) -> str:
+        return 'leave out nesterov_form = "look-ahead"' if self.base.name == "sgd" else "choose another base"
 
     @property
     def decays_weights(self) -> bool:

@@ -17,6 +17,7 @@ from fedopt.registry import Registry
 from fedopt.runs.catalog import NOTATION, READING, algorithm_records, metrics
 from tests.docs.blocks import ROOT
 from tests.docs.markdown import code, formula, listed, marked_up, page, plain, table, wrapped
+from tests.docs.optimizer_notes import NOTES
 from tests.docs.proofs import proofs
 from tests.docs.run_directory import run_directory_page
 
@@ -172,7 +173,9 @@ def optimizers_page() -> str:
     ]
     keys = {name: group for group in key_groups() if group.chosen_by == "local.optimizer" for name in group.members}
     for name in OPTIMIZERS:
-        lines += ["", f"## {name}", "", *_about(OPTIMIZERS, name), *_own_keys(name, keys)]
+        lines += ["", f"## {name}", "", *_about(OPTIMIZERS, name)]
+        lines += ["", *wrapped(NOTES[name])] if name in NOTES else []
+        lines += _own_keys(name, keys)
         kind = cast(type[Optimizer], OPTIMIZERS.load(name))
         moments = kind().moment_names
         if moments:

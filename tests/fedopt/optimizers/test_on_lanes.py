@@ -10,16 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from clients.lanes.packing import Packing
+from fedopt.optimizers.adagrad import Adagrad
 from fedopt.optimizers.adam import Adam, AdamLanes, FusedAdamLanes
 from fedopt.optimizers.adamw import AdamW
 from fedopt.optimizers.amsgrad import Amsgrad
 from fedopt.optimizers.asam import Asam
+from fedopt.optimizers.asgd import Asgd
+from fedopt.optimizers.averaged_gradient import AveragedGradient
 from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer
+from fedopt.optimizers.lion import Lion
 from fedopt.optimizers.muon import Muon
+from fedopt.optimizers.nadam import NAdam
+from fedopt.optimizers.radam import RAdam
+from fedopt.optimizers.rmsprop import RmsProp
 from fedopt.optimizers.sam import Sam
 from fedopt.optimizers.sgd import Sgd
 from fedopt.schedules.base import Rates
 from fedopt.vectors.layout import Layout
+from tests.fedopt.optimizers.references import scalars_in_float64
 
 LANES, SIZE, STEPS, LR = 3, 32, 6, 0.1
 
@@ -34,6 +42,13 @@ SETTINGS: dict[str, Optimizer] = {
     "adam-decay": Adam(weight_decay=0.3),
     "adam-without-means": Adam(betas=(0.0, 0.8)),
     "adamw-decay": AdamW(betas=(0.6, 0.8), eps=0.05, weight_decay=0.3),
+    "dampening": Sgd(momentum=0.7, dampening=0.4, weight_decay=0.3),
+    "adam-amsgrad": Adam(betas=(0.6, 0.8), eps=0.05, amsgrad=True),
+    "adagrad": Adagrad(initial_accumulator_value=0.2, weight_decay=0.3),
+    "rmsprop": RmsProp(smoothing=0.8, eps=0.05),
+    "rmsprop-centered": RmsProp(smoothing=0.8, momentum=0.7, centered=True, eps=0.05, weight_decay=0.3),
+    "nadam": NAdam(betas=(0.6, 0.8), eps=0.05, momentum_decay=0.3, weight_decay=0.3),
+    "radam": RAdam(betas=(0.6, 0.9), eps=0.05, weight_decay=0.3),
 }
 WITH_MOMENTS = [name for name, optimizer in SETTINGS.items() if optimizer.moment_names]
 
@@ -71,7 +86,8 @@ class Alone:
         for rate in rates:
             self._optimizer.param_groups[0]["lr"] = rate
             self._parameter.grad = (self._parameter - center).detach()
-            self._optimizer.step()
+            with scalars_in_float64():
+                self._optimizer.step()
         return self._parameter.detach().clone()
 
 
@@ -91,11 +107,12 @@ def decaying(steps: int) -> list[float]:
 
 def test_settings_cover_every_optimizer_that_torch_has() -> None:
     known = {Optimizer.registry.resolve(name) for name in Optimizer.registry}
-    assert {type(optimizer) for optimizer in SETTINGS.values()} == known - {Sam, Asam, Amsgrad, Muon}
+    transcribed = {Sam, Asam, Amsgrad, Muon, AveragedGradient, Asgd, Lion}
+    assert {type(optimizer) for optimizer in SETTINGS.values()} == known - transcribed
 
 
 @pytest.mark.parametrize("by", ["numbers", "tensor", "lanes"])
-@pytest.mark.parametrize("name", [*SETTINGS, "adam by formula", "adamw-decay by formula"])
+@pytest.mark.parametrize("name", [*SETTINGS, "adam by formula", "adamw-decay by formula", "adam-amsgrad by formula"])
 def test_each_lane_goes_where_torch_leads_it_round_after_round(name: str, by: str) -> None:
     """Under a rate that decays at every step, given as numbers, as a tensor, or as a tensor of one rate a lane."""
     optimizer = SETTINGS[name.removesuffix(" by formula")]
@@ -138,7 +155,7 @@ class PerLane(Rates):
         return self.per_step[step] / torch.arange(1, self.active + 1, dtype=torch.float64)[:, None]
 
 
-@pytest.mark.parametrize("name", [*WITH_MOMENTS, "adam by formula"])
+@pytest.mark.parametrize("name", [*WITH_MOMENTS, "adam by formula", "adam-amsgrad by formula"])
 def test_moments_that_a_client_keeps_go_on_as_torchs_do(name: str) -> None:
     """Three clients on two lanes, in an order that gives neighbours different step counts."""
     optimizer = SETTINGS[name.removesuffix(" by formula")]

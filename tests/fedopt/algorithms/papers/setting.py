@@ -207,7 +207,7 @@ def walk(
 
 def torch_optimizer(local: LocalSettings, point: nn.Parameter) -> torch.optim.Optimizer:
     """torch's own optimizer with the settings of one of `LOCALS`, without state."""
-    keys = local.optimizer.model_dump()
+    keys = local.optimizer.model_dump(exclude={"nesterov_form", "bias_correction"})  # torch has one form of each
     kinds: dict[str, Callable[..., torch.optim.Optimizer]]
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     return kinds[keys.pop("name")]([point], lr=local.lr, **keys)

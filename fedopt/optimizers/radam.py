@@ -1,0 +1,75 @@
+"""RAdam: Liu, Jiang, He, Chen, Liu, Gao, Han, "On the Variance of the Adaptive Learning Rate and Beyond", ICLR 2020
+(arXiv:1908.03265), Algorithm 2, as in torch.optim.RAdam.
+
+    m <- beta_1 m + (1 - beta_1) g,   v <- beta_2 v + (1 - beta_2) g^2
+    rho_inf = 2 / (1 - beta_2) - 1,   rho_t = rho_inf - 2 t beta_2^t / (1 - beta_2^t)
+    if rho_t > 5:  r = sqrt((rho_t - 4) (rho_t - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho_t))
+                   theta <- theta - lr r m_hat sqrt(1 - beta_2^t) / (sqrt(v) + eps)
+    else:          theta <- theta - lr m_hat,   m_hat = m / (1 - beta_1^t)
+
+With beta_2 = 0.999 the first five steps are those of momentum, without a denominator: a round of few steps is all of
+them, unless v travels (`local.state` = average-v), whose t then counts in rho_t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, subtract
+from fedopt.optimizers.stateful import StatefulLanes, decayed, one_minus_power
+from fedopt.vectors.layout import RowLayout
+
+
+class RAdam(Optimizer):
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), strict=False)
+    """Decay rates of the running means of the gradient and of its square."""
+    eps: float = Field(1e-8, gt=0)
+    """Added to the denominator of the step."""
+    weight_decay: float = Field(0.0, ge=0)
+    """The factor of the weights that is added to the gradient."""
+
+    def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
+        return RAdamLanes(theta, self)
+
+    @property
+    def decays_weights(self) -> bool:
+        return self.weight_decay > 0
+
+    @property
+    def moment_names(self) -> tuple[str, ...]:
+        return "exp_avg", "exp_avg_sq", "step"
+
+    @property
+    def second_moment_names(self) -> tuple[str, ...]:
+        return "exp_avg_sq", "step"
+
+    @property
+    def vectors_touched(self) -> int:
+        return 3
+
+    def torch_optimizer(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+        return torch.optim.RAdam(parameters, lr, self.betas, self.eps, self.weight_decay)
+
+
+class RAdamLanes(StatefulLanes):
+    def __init__(self, theta: Tensor, settings: RAdam) -> None:
+        super().__init__(theta, settings.moment_names, settings.second_moment_names)
+        self._settings = settings
+
+    def step(self, gradient: Gradient) -> None:
+        settings, (beta1, beta2) = self._settings, self._settings.betas
+        found = decayed(gradient, self.active, settings.weight_decay)
+        in_means, in_squares = self._counted()
+        mean = self._own("exp_avg").lerp_(found, 1 - beta1)
+        squares = self._own("exp_avg_sq").mul_(beta2).addcmul_(found, found, value=1 - beta2)
+        bias2 = one_minus_power(beta2, in_squares)
+        longest = 2 / (1 - beta2) - 1
+        length = longest - 2 * in_squares[:, :1] * (1 - bias2) / bias2
+        rectified = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+        adaptive = (rectified * bias2).clamp_(min=0.0).sqrt_() / squares.sqrt().add_(settings.eps)
+        scale = torch.where(length > 5.0, adaptive, torch.ones_like(adaptive))
+        subtract(self.active, self.next_rate(), scale.mul_(mean).div_(one_minus_power(beta1, in_means)))

@@ -1,0 +1,28 @@
+"""What docs/optimizers.md says about single optimizers beside their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+NOTES: Mapping[str, str] = {
+    "sgd": (
+        'Nesterov\'s momentum has two forms. `nesterov_form = "torch"` is that of torch.optim.SGD: θ ← θ − lr (g(θ) + '
+        'momentum v), with the new v. `"look-ahead"` is how courses and papers write it: v ← momentum v + g(θ − lr '
+        "momentum v), θ ← θ − lr v. At a constant rate torch's θ are the points at which the second evaluates its "
+        "gradients, so both see the same gradients, and after K steps their models differ by lr momentum v_K. Under a "
+        "schedule they are different methods. The training loss of the second is the one at its look-ahead points."
+    ),
+    "averaged-gradient": (
+        "Courses call it SAG at times. It is the heavy ball with another unit of the rate: `sgd` with momentum = beta "
+        "takes the same steps at lr (1 − beta). The stochastic average gradient of Le Roux, Schmidt and Bach has a "
+        "table of gradients and is another method."
+    ),
+    "asgd": (
+        "Gradients are evaluated at z, and the client sends θ, the mean of the z from the step `average_from` of the "
+        "round on. Both start at the server's model in each round. torch's t0 is average_from − 2."
+    ),
+    "lion": (
+        "Every entry moves by lr at every step, however small its gradient: at a constant rate it stops at no optimum, "
+        "under SCAFFOLD neither."
+    ),
+}

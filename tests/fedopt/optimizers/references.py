@@ -1,0 +1,113 @@
+"""Independent forms of the local optimizers: torch.optim where it has them, else plain transcriptions of the papers.
+
+Each is a torch optimizer over the parameters of one module, whose `step(closure)` evaluates loss and gradients by the
+closure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Closure = Callable[[], float]
+Rule = Callable[[nn.Parameter, Tensor, dict[str, Any], float], None]
+
+
+class Plain(torch.optim.Optimizer):
+    """Parameter by parameter: theta, gradient and a dict of state, changed in place by a rule."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, rule: Rule) -> None:
+        super().__init__(parameters, {"lr": lr})
+        self._rule = rule
+
+    def step(self, closure: Closure | None = None) -> None:  # type: ignore[override]
+        if closure is not None:
+            closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                for theta in group["params"]:
+                    assert theta.grad is not None
+                    self._rule(theta, theta.grad.clone(), self.state[theta], group["lr"])
+
+
+def averaged_gradient(beta: float, decay: float) -> Rule:
+    def rule(theta: Tensor, g: Tensor, state: dict[str, Any], lr: float) -> None:
+        state["M"] = beta * state.get("M", 0.0) + (1 - beta) * (g + decay * theta)
+        theta -= lr * state["M"]
+
+    return rule
+
+
+def lion(beta1: float, beta2: float, decay: float) -> Rule:
+    def rule(theta: Tensor, g: Tensor, state: dict[str, Any], lr: float) -> None:
+        m = state.get("m", torch.zeros_like(g))
+        c = beta1 * m + (1 - beta1) * g
+        theta -= lr * (torch.sign(c) + decay * theta)
+        state["m"] = beta2 * m + (1 - beta2) * g
+
+    return rule
+
+
+def adam_without_correction(beta1: float, beta2: float, eps: float) -> Rule:
+    def rule(theta: Tensor, g: Tensor, state: dict[str, Any], lr: float) -> None:
+        state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
+        state["v"] = beta2 * state.get("v", 0.0) + (1 - beta2) * g**2
+        theta -= lr * state["m"] / (state["v"].sqrt() + eps)
+
+    return rule
+
+
+class LookAheadNesterov(torch.optim.Optimizer):
+    """u <- momentum u - lr g(theta + momentum u),  theta <- theta + u, as Sutskever et al. write it."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float, decay: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+        self._momentum, self._decay = momentum, decay
+
+    def step(self, closure: Closure | None = None) -> None:  # type: ignore[override]
+        assert closure is not None
+        (group,) = self.param_groups
+        thetas = group["params"]
+        steps = [self.state[theta].get("u", torch.zeros_like(theta)) for theta in thetas]
+        before = [theta.detach().clone() for theta in thetas]
+        with torch.no_grad():
+            for theta, u in zip(thetas, steps, strict=True):
+                theta += self._momentum * u
+        closure()
+        with torch.no_grad():
+            for theta, old, u in zip(thetas, before, steps, strict=True):
+                new = self._momentum * u - group["lr"] * (theta.grad + self._decay * theta)
+                self.state[theta]["u"] = new
+                theta.copy_(old + new)
+
+
+@contextmanager
+def scalars_in_float64() -> Iterator[None]:
+    """torch makes some numbers in an optimizer's state, as ASGD's rate, in the default dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class Averaging(torch.optim.ASGD):
+    """torch's, whose `finish` puts the means in the place of the iterates."""
+
+    def finish(self) -> None:
+        with torch.no_grad():
+            for group in self.param_groups:
+                for theta in group["params"]:
+                    theta.copy_(self.state[theta]["ax"])
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, relative to the largest entry."""
+    worst = float((found - expected).abs().max() / expected.abs().max())
+    return worst if math.isfinite(worst) else math.inf

@@ -1,0 +1,185 @@
+"""How optimizers relate to one another, what FedNova reads off them, and what they refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import fedopt
+from clients.lanes.packing import Packing
+from fedopt.errors import InvalidExperiment
+from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer
+from fedopt.optimizers.local import LocalSettings
+from fedopt.schedules.base import Rates
+from fedopt.vectors.layout import Layout
+from tests.fedopt.optimizers.test_on_lanes import Given, Parabolas
+
+SIZE, LR = 32, 0.05
+
+
+def built(theta: Tensor, **keys: Any) -> tuple[Optimizer, LaneOptimizer]:
+    optimizer = LocalSettings(**keys).optimizer
+    return optimizer, optimizer.build(theta, Packing(Layout(("x",), (torch.Size([theta.shape[1]]),)), theta))
+
+
+def steps(theta: Tensor, gradient: Gradient, rates: list[float], **keys: Any) -> LaneOptimizer:
+    _, lanes = built(theta, **keys)
+    lanes.begin(len(theta), Rates(rates, theta.dtype))
+    for _ in rates:
+        lanes.step(gradient)
+    return lanes
+
+
+def parabolas() -> tuple[Tensor, Tensor]:
+    start, centers = torch.randn(2, 2, SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return start, centers
+
+
+def test_torchs_nesterov_walks_over_the_look_ahead_points_of_the_other_form() -> None:
+    start, centers = parabolas()
+    keys = {"momentum": 0.8, "nesterov": True, "weight_decay": 0.3}
+    torchs, ahead = start.clone(), start.clone()
+    steps(torchs, Parabolas(torchs, centers), [LR] * 7, **keys)
+    lanes = steps(ahead, Parabolas(ahead, centers), [LR] * 7, nesterov_form="look-ahead", **keys)
+    assert torch.allclose(torchs, ahead - LR * 0.8 * lanes.moments["momentum"], rtol=1e-13)
+    assert not torch.allclose(torchs, ahead, rtol=1e-3)
+
+
+def test_the_averaged_gradient_is_the_heavy_ball_at_another_rate() -> None:
+    start, centers = parabolas()
+    mean, ball = start.clone(), start.clone()
+    steps(mean, Parabolas(mean, centers), [LR] * 7, optimizer="averaged-gradient", beta=0.8)
+    steps(ball, Parabolas(ball, centers), [0.2 * LR] * 7, optimizer="sgd", momentum=0.8)
+    assert torch.allclose(mean, ball, rtol=1e-13)
+
+
+def test_asgd_sends_the_mean_of_the_iterates_of_sgd() -> None:
+    start, centers = parabolas()
+    theta, iterates = start.clone(), []
+    for count in range(1, 8):
+        plain = start.clone()
+        steps(plain, Parabolas(plain, centers), [LR] * count)
+        iterates.append(plain)
+    steps(theta, Parabolas(theta, centers), [LR] * 7, optimizer="asgd", average_from=3)
+    assert torch.allclose(theta, torch.stack(iterates[2:]).mean(0), rtol=1e-13)
+
+
+LINEAR: dict[str, dict[str, Any]] = {
+    "dampening": {"optimizer": "sgd", "momentum": 0.8, "dampening": 0.3},
+    "look-ahead": {"optimizer": "sgd", "momentum": 0.8, "nesterov": True, "nesterov_form": "look-ahead"},
+    "averaged-gradient": {"optimizer": "averaged-gradient", "beta": 0.8},
+    "asgd": {"optimizer": "asgd", "lambd": 0.0, "average_from": 2},
+}
+
+
+class Pulled(Gradient):
+    """1 at every step, plus mu times how far theta has moved."""
+
+    def __init__(self, theta: Tensor, mu: float) -> None:
+        self._theta, self._mu = theta, mu
+
+    def __call__(self) -> Tensor:
+        return 1.0 + self._mu * self._theta
+
+    def add_to(self, target: Tensor, keep: float, scale: float) -> None:
+        target.mul_(keep).add_(self(), alpha=scale)
+
+    def add_to_theta(self, scale: float) -> None:
+        self.add_to(self._theta, 1.0, scale)
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.7])
+@pytest.mark.parametrize("name", LINEAR)
+def test_fednovas_weights_are_how_far_a_gradient_of_one_moves_theta(name: str, mu: float) -> None:
+    rates = [LR / (1 + step) for step in range(6)]
+    theta = torch.zeros(1, SIZE, dtype=torch.float64)
+    steps(theta, Pulled(theta, mu), rates, **LINEAR[name])
+    accumulated = LocalSettings(**LINEAR[name]).optimizer.accumulated(rates, mu)
+    assert accumulated == pytest.approx(-float(theta[0, 0]), rel=1e-13)
+
+
+@pytest.mark.parametrize("name", ["adagrad", "rmsprop", "nadam", "radam", "lion"])
+def test_fednova_refuses_what_has_no_such_weights(name: str) -> None:
+    with pytest.raises(InvalidExperiment, match=f"fednova needs the weight of each gradient .*, and {name} has none"):
+        fedopt.Experiment(algorithm={"name": "fednova"}, local={"optimizer": name})
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"nesterov": True}, "local.nesterov: needs momentum above 0"),
+        ({"momentum": 0.9, "nesterov_form": "look-ahead"}, "local.nesterov_form: is a form of Nesterov's momentum"),
+        ({"dampening": 0.1}, "local.dampening: dampens what the momentum takes in"),
+        ({"momentum": 0.9, "nesterov": True, "dampening": 0.1}, "local.dampening: Nesterov's momentum has none"),
+        ({"optimizer": "asgd", "state": "keep"}, "local.state: asgd starts anew in every round"),
+        ({"optimizer": "sam", "base": "asgd"}, "local.base: sam moves the weights before .*, and so does asgd; choose"),
+        (
+            {"optimizer": "asam", "momentum": 0.9, "nesterov": True, "nesterov_form": "look-ahead"},
+            'and so does sgd; leave out nesterov_form = "look-ahead"',
+        ),
+        ({"optimizer": "lion", "state": "average-v"}, "needs an optimizer with a second moment, as adamw; lion has"),
+    ],
+)
+def test_what_does_not_go_together_gets_a_sentence(keys: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InvalidExperiment, match=sentence):
+        fedopt.Experiment(local=keys)
+
+
+STATEFUL: dict[str, dict[str, Any]] = {
+    "dampening": {"optimizer": "sgd", "momentum": 0.8, "dampening": 0.3},
+    "averaged-gradient": {"optimizer": "averaged-gradient"},
+    "asgd": {"optimizer": "asgd", "lambd": 0.1},
+    "adagrad": {"optimizer": "adagrad"},
+    "rmsprop": {"optimizer": "rmsprop", "centered": True, "momentum": 0.5},
+    "nadam": {"optimizer": "nadam"},
+    "radam": {"optimizer": "radam", "betas": (0.9, 0.99)},
+    "lion": {"optimizer": "lion"},
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_lane_has_the_same_bits_beside_any_number_of_lanes(name: str, dtype: torch.dtype) -> None:
+    """33 lanes: exponentials of one number a lane would take the code of full SIMD vectors there."""
+    generator, size = torch.Generator().manual_seed(0), 256
+    starts, centers = torch.randn(2, 33, size, generator=generator, dtype=dtype)
+    ends = []
+    for lanes in (33, 1):
+        theta = starts[:lanes].clone()
+        steps(theta, Parabolas(theta, centers), [LR] * 7, **STATEFUL[name])
+        ends.append(theta)
+    assert ends[0][:1].equal(ends[1])
+
+
+@pytest.mark.parametrize("name", [name for name in STATEFUL if name != "asgd"])
+def test_moments_load_to_the_bit(name: str) -> None:
+    """Seven steps, or three and then four from the moments of the three."""
+    theta = torch.zeros(1, SIZE, dtype=torch.float64)
+    gradient = Given(torch.linspace(-1, 1, SIZE, dtype=torch.float64)[None])
+    if name == "averaged-gradient" or name == "dampening":
+        gradient = Parabolas(theta, torch.ones(1, SIZE, dtype=torch.float64))  # type: ignore[assignment]
+    whole = steps(theta, gradient, [LR] * 7, **STATEFUL[name])
+    end, theta_moments = theta.clone(), {key: value.clone() for key, value in whole.moments.items()}
+    theta.zero_()
+    first = steps(theta, gradient, [LR] * 3, **STATEFUL[name])
+    kept = {key: value.clone() for key, value in first.moments.items()}
+    first.begin(1, Rates([LR] * 4, theta.dtype))
+    first.load_moments(kept)
+    for _ in range(4):
+        first.step(gradient)
+    assert theta.equal(end)
+    assert all(first.moments[key].equal(value) for key, value in theta_moments.items())
+
+
+@pytest.mark.parametrize("name", ["adagrad", "rmsprop", "nadam", "radam"])
+@pytest.mark.parametrize("state", ["average-v", "block-v", "average", "keep"])
+def test_moments_travel_and_are_kept(name: str, state: str) -> None:
+    local = {"optimizer": name, "lr": 0.002, "state": state, "steps": 2}
+    experiment = fedopt.Experiment(
+        data={"clients": 5}, local=local, run={"rounds": 2, "participation": 1.0, "eval_every": 2}
+    )
+    run = fedopt.run(experiment)
+    assert run.summary.final.test_accuracy is not None
