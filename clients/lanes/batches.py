@@ -54,7 +54,8 @@ class LaneBatch:
         counts: np.ndarray,
         one_hot: Callable[[int, torch.dtype], Tensor] | None = None,
     ) -> None:
-        """`rows` of x, [active * width], are the lanes' samples, y [active, width] their targets.
+        """`rows` of x, [active * width], are the lanes' samples, y [active, width] or [active, width, outputs] their
+        targets.
 
         `counts` [active] are the numbers of real samples. The loss of a lane is the mean of weights * loss over its
         width: weights [active, width] are width / count for a real sample and 0 for padding, None if all are real.
@@ -64,7 +65,7 @@ class LaneBatch:
         self.y, self.weights, self.counts = y, weights, counts
         self._lay_out = one_hot or functools.partial(OneHotTargets(y, [len(y)]).at, 0)
         self._one_hot: Tensor | None = None
-        self.active, self.width = y.shape
+        self.active, self.width = y.shape[:2]
         self.step = 0
         """The number of the step in its round."""
 
@@ -95,7 +96,7 @@ class LaneBatch:
 
     def own_copy(self, like: Tensor) -> LaneBatch:
         """A batch of the same shape in memory of its own, for `copy_from`; its weights have the dtype of `like`."""
-        copied = LaneBatch(self._x, self._rows.clone(), self.y.clone(), like.new_ones(self.y.shape), self.counts)
+        copied = LaneBatch(self._x, self._rows.clone(), self.y.clone(), like.new_ones(self.y.shape[:2]), self.counts)
         copied._one_hot = None if self._one_hot is None else self._one_hot.clone()
         return copied
 
@@ -158,7 +159,7 @@ class LaneBatches:
         flat = torch.from_numpy(samples[present]).view(-1).to(x.device)
         # All steps one after the other, split into single steps.
         self._rows = torch.split(flat, (active * width).tolist())
-        targets = y.index_select(0, flat).view(-1, width)
+        targets = y.index_select(0, flat).view(-1, width, *y.shape[1:])
         lanes_of_steps = active.tolist()
         self._y = torch.split(targets, lanes_of_steps)
         self._one_hot = OneHotTargets(targets, lanes_of_steps)

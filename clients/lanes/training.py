@@ -18,6 +18,7 @@ from torch import Tensor
 from clients.lanes.backends import Backend, check_products, lane_gradients
 from clients.lanes.batches import LaneBatches, lane_width
 from clients.lanes.draws import LaneDraws, Pass
+from clients.lanes.penalty import penalized
 from clients.lanes.recording import Record
 from clients.lanes.steps import LocalSteps, RoundStart, StepsTaken
 from clients.stacked.products import in_one_thread, rounding
@@ -111,7 +112,8 @@ class LaneTrainer:
         self._pass_width = PASS_WIDTH[backend]
         like = next(p for p in task.module.parameters() if p.requires_grad).detach()
         layout = Layout.of(task.module)
-        self._gradients = lane_gradients(backend, task, layout, like, execution.lanes, self._draws)
+        gradients = lane_gradients(backend, task, layout, like, execution.lanes, self._draws)
+        self._gradients = penalized(gradients, local.l1, local.l2)
         self._steps = LocalSteps(self._gradients, training.algorithm, local, execution.record)
         self._moments = Moments.of(local)
         self._counts = StepCounts.of(training.algorithm, local, training.seed)

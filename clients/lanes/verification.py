@@ -47,7 +47,7 @@ def why_not_trusted(make: Make, task: Task, x: Tensor, y: Tensor) -> str | None:
     exact = torch.float32 if x.device.type == "mps" else torch.float64
     for dtype in (exact, x.dtype):
         with _as(task.module, dtype), in_one_thread(), on_gpu("full"):
-            trial = _Trial(task, x.to(dtype) if x.is_floating_point() else x, y)
+            trial = _Trial(task, _in(dtype, x), _in(dtype, y))
             try:
                 trial.autograd()
             except CANNOT_RUN:
@@ -177,6 +177,10 @@ class _Trial:
             finally:
                 module.train()
         return _relative_error(found, expected) <= TOLERANCE[theta.dtype]
+
+
+def _in(dtype: torch.dtype, values: Tensor) -> Tensor:
+    return values.to(dtype) if values.is_floating_point() else values
 
 
 def _relative_error(found: Tensor, expected: Tensor) -> float:

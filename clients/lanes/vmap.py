@@ -39,7 +39,9 @@ class VmapLanes:
         theta = self.theta[: batch.active]
         if self._draws is None:
             weights = theta.new_ones(()) if batch.weights is None else batch.weights
-            gradients, losses = self._gradients(theta, batch.x, batch.y, (weights / batch.width).expand(batch.y.shape))
+            gradients, losses = self._gradients(
+                theta, batch.x, batch.y, (weights / batch.width).expand(batch.y.shape[:2])
+            )
         else:
             gradients, losses = self._one_at_a_time(batch, theta, self._draws)
         if counts:
@@ -50,7 +52,7 @@ class VmapLanes:
         found = []
         for lane, (x, y) in enumerate(batch.lanes()):
             with draws.of(lane, batch.step):
-                found.append(self._one_lane(theta[lane], x, y, theta.new_full(y.shape, 1.0 / len(y))))
+                found.append(self._one_lane(theta[lane], x, y, theta.new_full((len(y),), 1.0 / len(y))))
         return torch.stack([gradient for gradient, _ in found]), torch.stack([loss for _, loss in found])
 
     def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, counts: bool = True) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,11 +15,13 @@ from clients.lanes.packing import Packing
 from clients.lanes.storage import Scratch
 from clients.stacked.convolution import Conv2dRule
 from clients.stacked.loss import CrossEntropy
+from clients.stacked.output_loss import StackedOutputLoss
 from clients.stacked.prepared import PreparedPass
 from clients.stacked.recognize import recognize
 from clients.stacked.rule import NotStackable
-from clients.stacked.sam import PerturbedPass, perturbation_pays
-from fedopt.task import Task
+from clients.stacked.sam import MakeLoss, PerturbedPass, perturbation_pays
+from fedopt.models.output_losses import OutputLoss
+from fedopt.task import Loss, Task
 from fedopt.vectors.layout import Layout
 
 HEAVY = 2e6
@@ -50,6 +54,14 @@ def _convolution_products(task: Task, sample: Tensor) -> int:
     return StackedLanes(task, Layout.of(task.module), like, 1).try_out(sample)
 
 
+def _loss_rule(loss: Loss) -> MakeLoss:
+    if loss is F.cross_entropy:
+        return CrossEntropy
+    if isinstance(loss, OutputLoss):
+        return functools.partial(StackedOutputLoss, loss)
+    raise NotStackable("its loss has no rule")
+
+
 class StackedLanes:
     """Implements `LaneGradients`, `PerturbsInPlace` and `DefersLosses` of `clients.lanes.backends`."""
 
@@ -57,8 +69,7 @@ class StackedLanes:
         """NotStackable if the task has a part without a rule."""
         if task.draws or draws is not None:
             raise NotStackable("it draws random numbers in training")
-        if task.loss is not F.cross_entropy:
-            raise NotStackable("its loss is not cross_entropy, or has label_smoothing")
+        self._make_loss = _loss_rule(task.loss)
         if any(parameter.dtype != like.dtype for parameter in task.module.parameters()):
             raise NotStackable("its parameters are of several types")
         self._steps = recognize(task.module, layout)
@@ -88,7 +99,14 @@ class StackedLanes:
         prepared = self._gather(batch)
         if prepared not in self._perturbed:
             self._perturbed[prepared] = (
-                PerturbedPass(prepared, self._steps, self.packing, self.theta[: batch.active], self._perturbed_scratch)
+                PerturbedPass(
+                    prepared,
+                    self._steps,
+                    self.packing,
+                    self.theta[: batch.active],
+                    self._perturbed_scratch,
+                    self._make_loss,
+                )
                 if perturbation_pays(prepared)
                 else None
             )
@@ -130,7 +148,7 @@ class StackedLanes:
         if prepared is None:
             if len(self._prepared) == SHAPES:
                 self._perturbed.pop(self._prepared.pop(next(iter(self._prepared))), None)
-            loss = CrossEntropy(self._scratch_of_loss, self._losses.sums)
+            loss = self._make_loss(self._scratch_of_loss, self._losses.sums)
             x, theta = self._scratch("x", shape[0], shape[1:]), self.theta[: shape[0]]
             prepared = self._prepared[shape] = PreparedPass(self._steps, x, self.packing, theta, loss)
         self._pass, self._gathered = prepared, None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,25 @@ STEPS, BYTES = 64, 2**18
 
 FEW_CLASSES = 64
 """Up to so many classes, subtracting one-hot targets is faster than changing one number a sample."""
+
+
+class StackedLoss(Protocol):
+    """A loss on lanes with its gradient."""
+
+    sums: Tensor
+    """[lanes], to which counted losses are added."""
+
+    def prepare(self, logits: Tensor, bias: Tensor | None) -> None:
+        """The logits will be written to `logits`, [lanes, B, classes], without the bias, [lanes, 1, classes]."""
+        ...
+
+    def __call__(self, batch: LaneBatch, counts: bool) -> Tensor:
+        """The gradient of width * loss, [lanes, B, classes]. The losses are added up if they count."""
+        ...
+
+    def flush(self) -> None:
+        """Adds up the losses of the steps so far."""
+        ...
 
 
 class CrossEntropy:

@@ -13,7 +13,7 @@ from torch import Tensor
 from clients.lanes.batches import LaneBatch
 from clients.lanes.packing import Packing
 from clients.stacked.linear import LinearRule
-from clients.stacked.loss import CrossEntropy
+from clients.stacked.loss import StackedLoss
 from clients.stacked.recognize import SAMPLES, Step
 from clients.stacked.rule import GradientTarget, Rule
 
@@ -28,7 +28,7 @@ TARGETS = 4
 class PreparedPass:
     """Prepared rules. Their buffers are shared with the passes for other shapes."""
 
-    def __init__(self, steps: Sequence[Step], x: Tensor, packing: Packing, theta: Tensor, loss: CrossEntropy) -> None:
+    def __init__(self, steps: Sequence[Step], x: Tensor, packing: Packing, theta: Tensor, loss: StackedLoss) -> None:
         """Batches will be written to x, [lanes, B, ...]; `theta` [lanes, Q] are the weights."""
         self.x = x
         self._theta, self._packing = theta, packing

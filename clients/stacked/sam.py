@@ -12,7 +12,7 @@ Measured on 2 Intel cores, whole rounds against the same code with moved weights
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,11 +21,13 @@ from clients.lanes.batches import LaneBatch
 from clients.lanes.packing import Packing
 from clients.lanes.storage import Scratch
 from clients.stacked.linear import LinearRule
-from clients.stacked.loss import CrossEntropy
+from clients.stacked.loss import StackedLoss
 from clients.stacked.prepared import PreparedPass
 from clients.stacked.products import plain_product, product
 from clients.stacked.recognize import Step
 from clients.stacked.rule import DiscardGradients, GradientTarget, Rule
+
+MakeLoss = Callable[[Scratch, Tensor], StackedLoss]
 
 
 class PerturbedLinear(LinearRule):
@@ -88,7 +90,13 @@ class PerturbedPass:
     """A pass at theta and one at the perturbed point. Implements `clients.lanes.backends.PerturbedGradients`."""
 
     def __init__(
-        self, base: PreparedPass, steps: Sequence[Step], packing: Packing, theta: Tensor, scratches: Sequence[Scratch]
+        self,
+        base: PreparedPass,
+        steps: Sequence[Step],
+        packing: Packing,
+        theta: Tensor,
+        scratches: Sequence[Scratch],
+        make_loss: MakeLoss,
     ) -> None:
         """`base` is the pass at theta through `steps`. There is a scratch for each step, and the last for the loss."""
         self._base = base
@@ -99,7 +107,7 @@ class PerturbedPass:
         *of_steps, of_loss = scratches
         for rule, scratch in zip(rules, of_steps, strict=True):
             rule.bind(scratch)
-        loss = CrossEntropy(of_loss, base.loss.sums)
+        loss = make_loss(of_loss, base.loss.sums)
         steps = [Step(rule, own.inputs) for rule, own in zip(rules, steps, strict=True)]
         self._perturbed = PreparedPass(steps, base.x, packing, theta, loss)
         self._linear = [rule for rule in self._perturbed.rules if isinstance(rule, PerturbedLinear)]

@@ -55,9 +55,17 @@ MODELS = Registry(
 LOSSES = Registry(
     "loss",
     {
-        "cross_entropy": Entry("torch.nn.functional:cross_entropy", "of logits; label_smoothing is a key"),
+        "cross_entropy": Entry(
+            "torch.nn.functional:cross_entropy", "of logits; label_smoothing and class_weights are keys"
+        ),
         "nll_loss": Entry("torch.nn.functional:nll_loss", "for models that end in log_softmax"),
         "multi_margin_loss": Entry("torch.nn.functional:multi_margin_loss", "a hinge loss over the classes"),
+        "mse_loss": Entry("torch.nn.functional:mse_loss", "squared error of numbers, or of 0 and 1 for each class"),
+        "l1_loss": Entry("torch.nn.functional:l1_loss", "absolute error of numbers, or of 0 and 1 for each class"),
+        "kl_div": Entry("torch.nn.functional:kl_div", "from the softmax of the outputs to a distribution over classes"),
+        "binary_cross_entropy_with_logits": Entry(
+            "torch.nn.functional:binary_cross_entropy_with_logits", "for several labels a sample, each 0 or 1"
+        ),
     },
 )
-"""The losses of torch.nn.functional whose targets are class indices."""
+"""Losses of torch.nn.functional."""

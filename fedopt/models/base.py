@@ -25,10 +25,14 @@ class ModelFamily(Family, ABC):
     registry: ClassVar[Registry] = MODELS
 
     loss: str | None = None
-    """cross_entropy by default, nll_loss, multi_margin_loss, or your own function as package.module:function, of logits
-    [B, classes] and class indices [B]. A LightningModule brings its own."""
+    """cross_entropy by default, another one of `fedopt list losses`, or your own function as package.module:function,
+    of logits [B, classes] and class indices [B]. A LightningModule brings its own."""
     label_smoothing: float | None = Field(None, ge=0, lt=1)
     """Of cross_entropy: the share of a target's weight that is spread over all classes; 0 by default."""
+
+    class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(None, min_length=1, strict=False)
+    """Of cross_entropy: what the loss of a sample of each class is multiplied by. A mean is over samples, whatever they
+    weigh."""
 
     weights: Annotated[Path, AfterValidator(Path.absolute)] | None = Field(None, strict=False)
     """A .safetensors file with a state_dict to start from; random by default. The last layer may have another shape: it
@@ -38,6 +42,8 @@ class ModelFamily(Family, ABC):
     def _loss_exists(self) -> ModelFamily:
         if self.label_smoothing is not None and self.loss not in (None, "cross_entropy"):
             raise wrong("label_smoothing", f"is a key of cross_entropy, not of {self.loss}")
+        if self.class_weights is not None and self.loss not in (None, "cross_entropy"):
+            raise wrong("class_weights", f"is a key of cross_entropy, not of {self.loss}")
         if self.loss is None:
             return self
         try:

@@ -10,11 +10,10 @@ A loss is a mean over the batch. It is called with logits [B, classes] and class
 from __future__ import annotations
 
 import copy
-import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from fedopt.errors import InvalidExperiment
 from fedopt.imports import CannotImport, load_outside
 from fedopt.models import LOSSES
 from fedopt.models.behavior import CANNOT_RUN
+from fedopt.models.output_losses import OutputLoss, OutputLossName
 from fedopt.task import Loss
 
 SAMPLES = 8
@@ -33,12 +33,12 @@ TOLERANCE = 1e-4
 """Of the comparison of a mean with the mean of its samples' losses; float32 rounds at 1e-7."""
 
 
-def loss_named(name: str, label_smoothing: float = 0.0) -> Loss:
-    """The loss that an experiment means by `name`; `label_smoothing` is cross_entropy's."""
-    if name == "cross_entropy":
-        return (
-            functools.partial(F.cross_entropy, label_smoothing=label_smoothing) if label_smoothing else F.cross_entropy
-        )
+def loss_named(name: str, label_smoothing: float = 0.0, class_weights: Sequence[float] = ()) -> Loss:
+    """The loss that an experiment means by `name`; the rest is cross_entropy's."""
+    if name == "cross_entropy" and not label_smoothing and not class_weights:
+        return F.cross_entropy
+    if name in get_args(OutputLossName):
+        return OutputLoss(cast(OutputLossName, name), label_smoothing, tuple(class_weights))
     if not LOSSES.is_outside(name):
         return cast(Loss, LOSSES.load(name))
     try:
@@ -121,7 +121,7 @@ def check_loss(loss: Loss, module: nn.Module, x: Tensor, y: Tensor, name: str) -
         module.train(was_training)
     if not (isinstance(mean, Tensor) and isinstance(each, Tensor)):
         raise InvalidExperiment(f"model.loss: {name} returned {type(mean).__name__}, not a tensor")
-    if mean.ndim or each.shape != y.shape:
+    if mean.ndim or each.shape != y.shape[:1]:
         raise InvalidExperiment(
             f"model.loss: {name} turns {len(y)} samples into {tuple((each if not mean.ndim else mean).shape)}; it must "
             "return the loss of each sample, or their mean"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fedopt.models.base import ModelFamily
 from fedopt.models.behavior import draws_in_training
@@ -18,20 +19,20 @@ def make_task(family: ModelFamily, module: nn.Module, x: Tensor, y: Tensor) -> T
     """
     draws = draws_in_training(module, x, family.name)
     loss, name = loss_of(family, module)
-    if name != "cross_entropy":
+    if loss is not F.cross_entropy:
         check_loss(loss, module, x, y, name)
     return Task(module, loss, draws)
 
 
 def loss_of(family: ModelFamily, module: nn.Module) -> tuple[Loss, str]:
     """The loss with its name: model.loss, that of a LightningModule, or cross_entropy."""
-    says_so = family.loss is not None or family.label_smoothing is not None
+    says_so = family.loss is not None or family.label_smoothing is not None or family.class_weights is not None
     found = None if says_so else own_loss(module)
     if found is not None:
         name, loss = found
         return as_loss(loss, name), name
     name = family.loss or "cross_entropy"
-    return loss_named(name, family.label_smoothing or 0.0), name
+    return loss_named(name, family.label_smoothing or 0.0, family.class_weights or ()), name
 
 
 def task_notes(family: ModelFamily, module: nn.Module) -> list[str]:

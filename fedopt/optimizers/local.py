@@ -51,6 +51,11 @@ class LocalSettings(Composite):
     """The batch size, or the cohort, that local.lr is meant for."""
     clip: float | None = Field(None, gt=0)
     """Largest Euclidean norm of a client's (corrected) gradient; no clipping when absent."""
+    l1: float = Field(0.0, ge=0)
+    """The factor of |y|_1 in every client's loss. Records show losses without it."""
+    l2: float = Field(0.0, ge=0)
+    """The factor of |y|^2 / 2 in every client's loss. It is a part of the gradient that algorithms and optimizers see,
+    and weight_decay is the optimizer's. Records show losses without it."""
     state: State = "reset"
     """What becomes of the optimizer's moments between rounds: they start at zero every time (reset), each client keeps
     its own (keep), or the server averages them (average). It may average the second moment v alone, while the first

@@ -35,7 +35,7 @@ class RoundRecord(Line):
     local_steps: int
     """Local steps of the round's clients, added up."""
     train_loss: float
-    """Mean loss over these steps, weighted like the objective."""
+    """Mean loss over these steps, weighted like the objective; without the penalties local.l1 and local.l2."""
     test_loss: float | None
     """Mean loss on the test set; null in rounds without evaluation."""
     test_accuracy: float | None

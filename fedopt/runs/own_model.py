@@ -23,7 +23,7 @@ Module = nn.Module | Callable[..., nn.Module]
 Model = Module | tuple[Module, str | Callable[..., Tensor]]
 """A module or function, or a pair of it and its loss: a function or module of logits and class indices, or a name."""
 
-KEYS = ("loss", "label_smoothing", "weights")
+KEYS = ("loss", "label_smoothing", "class_weights", "weights")
 """Keys of [model] that belong to any model."""
 
 
