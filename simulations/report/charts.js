@@ -87,7 +87,7 @@ function padded(low, high, log) {
   return [low - room, high + room];
 }
 
-/** Lines with bands. A series: {name, color, dash, xs, ys, deviations?, hidden}. */
+/** Lines with bands. A series: {name, color, dash, xs, ys, deviations?, marked?, hidden}. */
 function lines(width, series, { xTitle, yTick, formatValue = formatNumber, log = false }) {
   const drawn = series.filter((one) => !one.hidden && one.xs.length);
   const shown = drawn.length ? drawn : series.filter((one) => one.xs.length);
@@ -108,10 +108,10 @@ function lines(width, series, { xTitle, yTick, formatValue = formatNumber, log =
     }
     plot.svg.append(make("path", { class: "curve", "data-series": one.name, stroke: one.color,
       "stroke-dasharray": one.dash, d: `M${indices.map((index) => at(one, index, one.ys[index])).join("L")}` }));
-    if (indices.length < 12) {
+    if (one.marked || indices.length < 12) {
       for (const index of indices) {
         const [cx, cy] = at(one, index, one.ys[index]).split(",");
-        plot.svg.append(make("circle", { cx, cy, r: 2.4, fill: one.color }));
+        plot.svg.append(make("circle", { cx, cy, r: 2.4, fill: one.color, class: "marker" }));
       }
     }
   }

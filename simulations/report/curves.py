@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from fedopt.runs.catalog import scalars
@@ -12,6 +12,10 @@ from simulations.results import Group, Row
 
 CURVE_MEASURES = ("test_accuracy", "personal_accuracy", "test_loss", "train_loss", *scalars())
 """The measures that have a curve."""
+
+
+FEW = 12
+"""Curves with fewer values have markers."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,40 @@ class Curve:
     def empty(self) -> bool:
         return not self.rounds
 
+    @property
+    def needs_markers(self) -> bool:
+        """Whether a line alone would hide where the values are: between rounds without one, or for a few values."""
+        return len(self.rounds) < FEW or self.rounds[-1] - self.rounds[0] >= len(self.rounds)
+
+    def at(self, rounds: Collection[int]) -> Curve:
+        """The curve in these rounds alone."""
+        places = [place for place, round_ in enumerate(self.rounds) if round_ in rounds]
+        return Curve(
+            tuple(self.rounds[place] for place in places),
+            tuple(self.mean[place] for place in places),
+            tuple(self.deviation[place] for place in places),
+        )
+
 
 def curve(group: Group, measure: str) -> Curve:
     return over_seeds([row.series(measure) for row in group.drawn])
 
 
-def of_clients(group: Group) -> Curve:
-    """Accuracy of the models that the clients use themselves: their own, or the global one."""
-    return curve(group, "personal_accuracy" if any(row.is_personal for row in group.rows) else "test_accuracy")
+def of_clients(groups: Sequence[Group]) -> Callable[[Group], Curve]:
+    """The accuracy of the models that the clients use themselves: their own, or the global one.
+
+    Clients' models are evaluated in fewer rounds than a global one. All curves are of these rounds, because a curve of
+    more rounds would seem to rise earlier.
+    """
+    own = [group for group in groups if any(row.is_personal for row in group.rows)]
+    evaluated = {round_ for group in own for round_ in curve(group, "personal_accuracy").rounds}
+
+    def of(group: Group) -> Curve:
+        if any(row.is_personal for row in group.rows):
+            return curve(group, "personal_accuracy")
+        return curve(group, "test_accuracy").at(evaluated)
+
+    return of
 
 
 def layer_curves(group: Group, measure: str = "ratio") -> dict[str, Curve]:

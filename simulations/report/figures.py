@@ -130,7 +130,11 @@ def _panels(count: int, width: float = 3.2, height: float = 2.3) -> tuple[Figure
 def _of_clients(results: Results) -> Figure | None:
     """Accuracy of the models that clients use; None if these are the global ones in all runs."""
     label = "accuracy of the clients' models, %"
-    return _over_rounds(results, "personal_accuracy", label, of=of_clients) if results.are_personal else None
+    return (
+        _over_rounds(results, "personal_accuracy", label, of=of_clients(results.groups))
+        if results.are_personal
+        else None
+    )
 
 
 def _over_rounds(
@@ -184,8 +188,13 @@ def _draw(panel: Axes, found: Curve, rank: int, scale: float, places: Sequence[f
     low = [scale * (mean - (deviation or 0)) for mean, deviation in zip(found.mean, found.deviation, strict=True)]
     high = [scale * (mean + (deviation or 0)) for mean, deviation in zip(found.mean, found.deviation, strict=True)]
     panel.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0)
-    (line,) = panel.plot(places, means, color=color, linestyle=dash)
+    (line,) = panel.plot(places, means, color=color, linestyle=dash, **markers(found))
     return line
+
+
+def markers(found: Curve) -> dict[str, Any]:
+    """What matplotlib's `plot` needs to show where the values are."""
+    return {"marker": "o", "markersize": 2.5} if found.needs_markers else {}
 
 
 def _over_axis(results: Results, axis: str) -> Figure | None:

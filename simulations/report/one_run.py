@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from fedopt.errors import InvalidExperiment
 from fedopt.runs.catalog import value_of
 from fedopt.runs.history import History
-from simulations.report.figures import COLORS, DASHES, LOGARITHMIC, draw, save
+from simulations.report.curves import over_seeds
+from simulations.report.figures import COLORS, DASHES, LOGARITHMIC, draw, markers, save
 from simulations.report.inline import ENDINGS
 
 if TYPE_CHECKING:
@@ -49,7 +50,12 @@ def _figure(history: History) -> Figure:
         for rank, (measure, (name, series)) in enumerate(curves.items()):
             rounds, values = zip(*series, strict=True)
             panel.plot(
-                rounds, [scale * value for value in values], color=COLORS[rank], linestyle=DASHES[rank], label=name
+                rounds,
+                [scale * value for value in values],
+                color=COLORS[rank],
+                linestyle=DASHES[rank],
+                label=name,
+                **markers(over_seeds([series])),
             )
             if measure in LOGARITHMIC and min(values) > 0:
                 panel.set_yscale("log")

@@ -63,9 +63,9 @@ function legend(groups) {
 
 function seriesOf(groups, measure) {
   return groups.filter((group) => group.curves[measure]).map((group) => {
-    const [rounds, means, deviations] = group.curves[measure];
+    const [rounds, means, deviations, marked] = group.curves[measure];
     const xs = state.byBytes ? rounds.map((round) => group.megabytes[round]) : rounds;
-    return { name: group.name, color: group.color, dash: group.dash, xs, ys: means, deviations, hidden: state.hidden.has(group.title) };
+    return { name: group.name, color: group.color, dash: group.dash, xs, ys: means, deviations, marked, hidden: state.hidden.has(group.title) };
   });
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from importlib import resources
 from typing import Any
@@ -16,6 +16,7 @@ from simulations.axes import OF_THE_MACHINE, SEED
 from simulations.comparison import Accuracy, columns, compared_accuracy, headers, labels, marked, not_finished, paired
 from simulations.report.curves import (
     CURVE_MEASURES,
+    Curve,
     class_accuracies,
     client_accuracies,
     curve,
@@ -55,13 +56,15 @@ def page(results: Results) -> str:
 def page_data(results: Results) -> dict[str, Any]:
     """The data that the page's script draws."""
     groups = results.groups
+    in_use = of_clients(groups)
     return {
         "personal": results.are_personal,
         "final": compared_accuracy(results).title.capitalize(),
         "axes": [{"name": axis, "title": axis_title(axis), "labels": labels} for axis, labels in results.axes.items()],
         "compare": results.compare,
         "groups": [
-            _group(group, len(groups) == 1, results.are_personal, compared_accuracy(results)) for group in groups
+            _group(group, len(groups) == 1, in_use if results.are_personal else None, compared_accuracy(results))
+            for group in groups
         ],
         "meanings": {measure: meaning(measure) for measure in CURVE_MEASURES},
         "partitions": [
@@ -72,10 +75,10 @@ def page_data(results: Results) -> dict[str, Any]:
     }
 
 
-def _group(group: Group, alone: bool, personal: bool, compared: Accuracy) -> dict[str, Any]:
+def _group(group: Group, alone: bool, in_use: Callable[[Group], Curve] | None, compared: Accuracy) -> dict[str, Any]:
     final = group.spread(compared.of)
     curves = {measure: found for measure in CURVE_MEASURES if not (found := curve(group, measure)).empty}
-    if personal and not (found := of_clients(group)).empty:
+    if in_use is not None and not (found := in_use(group)).empty:
         curves["personal_accuracy"] = found
     layers = layer_curves(group)
     return {
@@ -85,7 +88,12 @@ def _group(group: Group, alone: bool, personal: bool, compared: Accuracy) -> dic
         "final": [_short(final.mean), _known(final.deviation)] if final else None,
         "megabytes": {round_: _short(sent) for round_, sent in megabytes(group).items()},
         "curves": {
-            measure: [found.rounds, [*map(_short, found.mean)], [*map(_known, found.deviation)]]
+            measure: [
+                found.rounds,
+                [*map(_short, found.mean)],
+                [*map(_known, found.deviation)],
+                int(found.needs_markers),
+            ]
             for measure, found in curves.items()
         },
         "layers": {name: [found.rounds, [*map(_short, found.mean)]] for name, found in layers.items()},

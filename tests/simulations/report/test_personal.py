@@ -18,6 +18,7 @@ from fedopt.data.partition import partition
 from fedopt.runs.display import history_text
 from simulations.commands.study import print_results
 from simulations.comparison import columns, marked, paired
+from simulations.report.curves import over_seeds
 from simulations.report.page import page, page_data
 from simulations.results import Results, read_results
 from simulations.study.tables import results_csv, summary_md
@@ -177,10 +178,28 @@ def test_the_page_draws_the_global_model_where_clients_have_no_other(results: Re
     data = page_data(results)
     assert data["personal"]
     curves = {group["labels"][0]: group["curves"] for group in data["groups"]}
-    assert curves["fedavg"]["personal_accuracy"] == curves["fedavg"]["test_accuracy"]
+    assert curves["fedavg"]["test_accuracy"][0] == (1, 2, 3)
+    assert curves["fedavg"]["personal_accuracy"][:2] == [
+        (1, 3),
+        pytest.approx([record.test_accuracy for record in histories["fedavg"].records[::2]], rel=1e-4),
+    ]
     assert curves["local"]["personal_accuracy"][0] == (1, 3)
     shown = [record.personal_accuracy for record in histories["local"].records if record.personal_accuracy is not None]
     assert curves["local"]["personal_accuracy"][1] == pytest.approx(shown, rel=1e-4)
+
+
+def test_curves_of_the_clients_models_have_the_same_rounds_and_markers(folder: Path) -> None:
+    (axes,) = fedopt.compare([folder]).figure("clients-accuracy").axes
+    assert [list(line.get_xdata()) for line in axes.lines] == [[1, 3]] * 3
+    assert {line.get_marker() for line in axes.lines} == {"o"}
+
+
+@pytest.mark.parametrize(
+    ("rounds", "marked"),
+    [(range(1, 41), False), (range(1, 12), True), ([1, *range(5, 101, 5)], True), (range(21, 41), False)],
+)
+def test_markers_show_values_that_are_few_or_apart(rounds: list[int], marked: bool) -> None:
+    assert over_seeds([[(round_, 0.5) for round_ in rounds]]).needs_markers is marked
 
 
 def test_a_search_takes_the_values_that_are_best_for_the_clients(tmp_path: Path) -> None:
