@@ -13,16 +13,13 @@ from fedopt.errors import InvalidExperiment
 from simulations.comparison import compared_accuracy, contexts
 from simulations.report.curves import Curve, client_accuracies, curve, megabytes, of_clients
 from simulations.report.partitions import partitions
+from simulations.report.style import COLORS, DASHES, STYLE
 from simulations.results import Group, Results, axis_title, describe_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-"""The palette of Okabe and Ito."""
-
-DASHES = ("-", "--", ":", "-.")
 MOST_PANELS = 24
 
 CURVES = {
@@ -39,18 +36,6 @@ CURVES = {
 """Measures that have a figure over rounds: the file's name and the axis label."""
 
 LOGARITHMIC = {"test_loss", "drift.ratio", "gradients.zeta2", "algorithm.error", "divergence"}
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "svg.fonttype": "none",
-    "pdf.fonttype": 42,
-    "svg.hashsalt": "fedopt",
-    "lines.linewidth": 1.5,
-}
-
 
 Maker = Callable[[], "Figure | None"]
 
@@ -110,12 +95,12 @@ def write_figures(results: Results, folder: Path) -> list[Path]:
 
 
 def _panels(count: int, width: float = 3.2, height: float = 2.3) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
+    from simulations.report.shown import ShownFigure
 
     columns = min(count, max(2, math.ceil(math.sqrt(count)))) if count > 1 else 1
     rows = math.ceil(count / columns)
     single = count == 1
-    figure = Figure(
+    figure = ShownFigure(
         figsize=((4.6 if single else width * columns), (3.0 if single else height * rows)), layout="constrained"
     )
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
@@ -262,10 +247,11 @@ def _clients(results: Results) -> Figure | None:
 def _partition(title: str, labels: LabelSpread) -> Figure | None:
     if labels.counts is None:
         return None
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(min(12.0, 3.0 + 0.09 * len(labels.sizes)), 5.0), layout="constrained")
+    from simulations.report.shown import ShownFigure
+
+    figure = ShownFigure(figsize=(min(12.0, 3.0 + 0.09 * len(labels.sizes)), 5.0), layout="constrained")
     bars, spots = figure.subplots(2, 1, sharex=True)
     below, clients = [0] * len(labels.sizes), range(len(labels.sizes))
     shade = _shades(len(labels.classes))

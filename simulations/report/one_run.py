@@ -10,8 +10,9 @@ from fedopt.errors import InvalidExperiment
 from fedopt.runs.catalog import value_of
 from fedopt.runs.history import History
 from simulations.report.curves import over_seeds
-from simulations.report.figures import COLORS, DASHES, LOGARITHMIC, draw, markers, save
+from simulations.report.figures import LOGARITHMIC, draw, markers, save
 from simulations.report.inline import ENDINGS
+from simulations.report.style import COLORS, DASHES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,11 +40,12 @@ def plot(history: History, path: Path | None) -> Figure:
 
 
 def _figure(history: History) -> Figure:
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    from simulations.report.shown import ShownFigure
+
     panels = {label: curves for label, measures in PANELS.items() if (curves := _curves(history, measures))}
-    figure = Figure(figsize=(3.2 * len(panels), 2.5), layout="constrained")
+    figure = ShownFigure(figsize=(3.2 * len(panels), 2.5), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for panel, (label, curves) in zip(axes, panels.items(), strict=True):
         scale = 100 if label.endswith("%") else 1

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import fedopt
 from fedopt.algorithms import ALGORITHMS
-from simulations.report.figures import COLORS, DASHES, draw, save
+from simulations.report.figures import draw, save
+from simulations.report.style import COLORS, DASHES
 from tests.docs.blocks import ROOT
 
 if TYPE_CHECKING:
