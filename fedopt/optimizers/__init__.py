@@ -21,7 +21,7 @@ OPTIMIZERS = Registry(
             "fedopt.optimizers.asgd:Asgd",
             "SGD whose client sends the mean of its iterates",
             "Polyak, Juditsky 1992, SIAM J. Control Optim. 30(4)",
-            "z ← (1 − lambd lr_t) z − lr_t g(z);  θ ← mean of the z;  lr_t = lr / (1 + lambd lr t)^power",
+            "z ← (1 − lambd lr_t) z − lr_t g(z);  θ ← mean of the z;  lr_t = lr / (1 + lambd lr t)^exponent",
         ),
         "adagrad": Entry(
             "fedopt.optimizers.adagrad:Adagrad",
@@ -88,6 +88,24 @@ OPTIMIZERS = Registry(
             "sam in a ball that grows with the weights, around any base",
             "Kwon et al. 2021, arXiv:2102.11600",
             "the base's step with the gradient at θ + rho T² g / |T g|,  T = |θ| + eta",
+        ),
+        "lookahead": Entry(
+            "fedopt.optimizers.lookahead:Lookahead",
+            "slow weights that follow the fast ones of a base, every few steps",
+            "Zhang et al. 2019, arXiv:1907.08610",
+            "after every sync_period steps of the base:  φ ← φ + slow_step (θ − φ);  θ ← φ",
+        ),
+        "larc": Entry(
+            "fedopt.optimizers.larc:Larc",
+            "a rate of each parameter tensor's own, as a bound (clip) or instead (scale), around any base",
+            "You, Gitman, Ginsburg 2017, arXiv:1708.03888",
+            "λ = trust |w| / (|g| + weight_decay |w|);  the base's step with min(λ / lr, 1) (g + weight_decay w)",
+        ),
+        "lars": Entry(
+            "fedopt.optimizers.lars:Lars",
+            "momentum with a rate of each parameter tensor's own, as the paper has it",
+            "You, Gitman, Ginsburg 2017, arXiv:1708.03888",
+            "λ = trust |w| / (|g| + weight_decay |w|);  v ← momentum v + lr λ (g + weight_decay w);  w ← w − v",
         ),
     },
     base="fedopt.optimizers.base:Optimizer",

@@ -1,7 +1,7 @@
 """SGD whose result is the mean of its iterates: Polyak, Juditsky, "Acceleration of Stochastic Approximation by
 Averaging", SIAM Journal on Control and Optimization 30(4), 1992; Ruppert 1988. As in torch.optim.ASGD:
 
-    lr_t = lr / (1 + lambd lr (t - 1))^power
+    lr_t = lr / (1 + lambd lr (t - 1))^exponent
     z <- (1 - lambd lr_t) z - lr_t (g(z) + weight_decay z)
     theta <- the mean of the z of the steps average_from, ..., t; before that theta <- z
 
@@ -12,7 +12,6 @@ average_from - 2: with its t0 = 0 the first iterate is no part of the mean.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -28,14 +27,12 @@ class Asgd(Optimizer):
     lambd: float = Field(0.0, ge=0)
     """How fast the rate falls within a round, and by how much, times the rate, a step shrinks the weights. torch's
     default is 0.0001; 0 leaves the rate to local.schedule."""
-    power: float = Field(0.75, ge=0)
-    """The power with which the rate falls; torch calls it alpha."""
+    exponent: float = Field(0.75, ge=0)
+    """The power of that fall; torch calls it alpha."""
     average_from: int = Field(1, ge=1)
     """The first step of a round whose iterate enters the mean."""
     weight_decay: float = Field(0.0, ge=0)
     """The factor of the weights that is added to the gradient."""
-
-    starts_anew: ClassVar[bool] = True
 
     def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
         return AsgdLanes(theta, self)
@@ -48,11 +45,15 @@ class Asgd(Optimizer):
     def moves_first(self) -> bool:
         return True
 
+    @property
+    def starts_anew(self) -> bool:
+        return True
+
     def fall(self, rate: Rate, step: int) -> Rate:
         """The rate of a step, counted from 0."""
         if not self.lambd:
             return rate
-        fallen: Rate = rate / (1 + self.lambd * step * rate) ** self.power
+        fallen: Rate = rate / (1 + self.lambd * step * rate) ** self.exponent
         return fallen
 
     def share(self, step: int) -> float:

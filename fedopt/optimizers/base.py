@@ -110,8 +110,6 @@ class Optimizer(Family, ABC):
     refuses_misspelled_hooks: ClassVar[bool] = True
     is_decoupled: ClassVar[bool] = False
     """Whether weight decay shrinks theta itself and is not added to the gradient."""
-    starts_anew: ClassVar[bool] = False
-    """Whether it has a state that cannot outlive a round: `local.state` must then be reset."""
 
     @abstractmethod
     def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
@@ -130,6 +128,11 @@ class Optimizer(Family, ABC):
     @property
     def moves_first(self) -> bool:
         """Whether a step moves theta before it asks for its gradient. Wrappers that move theta too refuse it."""
+        return False
+
+    @property
+    def starts_anew(self) -> bool:
+        """Whether it has a state that cannot outlive a round: `local.state` must then be reset."""
         return False
 
     @property

@@ -13,53 +13,24 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from fedopt.composite import Composite, FamilyField
-from fedopt.optimizers import OPTIMIZERS
-from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer
+from fedopt.optimizers.base import Gradient, LaneOptimizer
+from fedopt.optimizers.wrapper import Wrapper
 from fedopt.schedules.base import Rates
-from fedopt.section import wrong
 from fedopt.vectors.layout import RowLayout
 
 
-class AroundBase(Composite, Optimizer):
-    """An optimizer that gives a base another gradient."""
-
-    families: ClassVar[tuple[FamilyField, ...]] = (FamilyField("base", "base", OPTIMIZERS, "sgd"),)
-
-    base: Optimizer
-    """The optimizer that takes the steps."""
+class AroundBase(Wrapper):
+    """An optimizer that gives a base the gradient at another point."""
 
     if TYPE_CHECKING:
 
         def __init__(self, **keys: Any) -> None: ...
-
-    @model_validator(mode="after")
-    def _base_fits(self) -> Self:
-        if self.base.moves_first:
-            told = f"{self.name} moves the weights before it asks for a gradient, and so does {self.base.title}"
-            raise wrong("base", f"{told}; {self._instead()}")
-        return self
-
-    def _instead(self) -> str:
-        return 'leave out nesterov_form = "look-ahead"' if self.base.name == "sgd" else "choose another base"
-
-    @property
-    def decays_weights(self) -> bool:
-        return self.base.decays_weights
-
-    @property
-    def moment_names(self) -> tuple[str, ...]:
-        return self.base.moment_names
-
-    @property
-    def second_moment_names(self) -> tuple[str, ...]:
-        return self.base.second_moment_names
 
     @property
     def vectors_touched(self) -> int:
@@ -69,16 +40,9 @@ class AroundBase(Composite, Optimizer):
         """Of the gradients at the perturbed points."""
         return self.base.accumulated(rates, proximal)
 
-    @property
-    def title(self) -> str:
-        return f"{self.name}({self.base.title})"
-
     def torch_optimizer(self, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer | None:
         """That of the base; the caller finds the gradient."""
         return self.base.torch_optimizer(parameters, lr)
-
-    def advice(self) -> list[str]:
-        return self.base.advice()
 
 
 class Sam(AroundBase):

@@ -25,4 +25,19 @@ NOTES: Mapping[str, str] = {
         "Every entry moves by lr at every step, however small its gradient: at a constant rate it stops at no optimum, "
         "under SCAFFOLD neither."
     ),
+    "lookahead": (
+        "The base's moments go on over a synchronization, as in the authors' code by default; the paper also resets or "
+        "interpolates them. The slow weights start at the server's model in each round. A client whose number of steps "
+        "is no multiple of `sync_period` sends the fast weights that its last steps have led to, with fewer steps than "
+        "that the base's model: let sync_period divide local.steps."
+    ),
+    "larc": (
+        "The base's weight decay enters before the factor, unless it decays the weights themselves, as adamw does. A "
+        "tensor whose weights or gradients are all zero has the factor 1. Near an optimum the factor of `clip` is 1; "
+        "steps of `scale` do not shrink with the gradient, and stop nowhere at a constant rate."
+    ),
+    "lars": (
+        "The rate stands inside the momentum, other than in sgd. A tensor whose weights or gradients are all zero has "
+        "λ = 1. Steps do not shrink with the gradient, and stop nowhere at a constant rate."
+    ),
 }

@@ -30,10 +30,13 @@ from fedopt.vectors.layout import Layout
 from simulations.benchmarks.plain_loop import batches_of
 from tests.fedopt.optimizers.references import (
     Averaging,
+    Larc,
+    Lookahead,
     LookAheadNesterov,
     Plain,
     adam_without_correction,
     averaged_gradient,
+    lars,
     lion,
     relative_error,
     scalars_in_float64,
@@ -88,13 +91,37 @@ CASES: dict[str, tuple[dict[str, Any], Reference | None]] = {
         {"optimizer": "lion", "weight_decay": 0.1, "lr": 0.001},
         lambda p, lr: Plain(p, lr, lion(0.9, 0.99, 0.1)),
     ),
+    "lookahead-momentum": (
+        {"optimizer": "lookahead", "sync_period": 3, "slow_step": 0.6, "momentum": 0.9, "lr": 0.02},
+        lambda p, lr: Lookahead(torch.optim.SGD(p, lr, 0.9), 3, 0.6),
+    ),
+    "lookahead-adam": (
+        {"optimizer": "lookahead", "base": "adam", "sync_period": 3, "lr": 0.003},
+        lambda p, lr: Lookahead(torch.optim.Adam(p, lr), 3, 0.5),
+    ),
+    "larc-clip": (
+        {"optimizer": "larc", "momentum": 0.9, "weight_decay": 0.01, "lr": 0.05},
+        lambda p, lr: Larc(torch.optim.SGD(p, lr, 0.9), 0.02, 0.01, clip=True),
+    ),
+    "larc-scale": (
+        {"optimizer": "larc", "mode": "scale", "trust": 0.1, "nesterov": True, "momentum": 0.5, "lr": 0.05},
+        lambda p, lr: Larc(torch.optim.SGD(p, lr, 0.5, nesterov=True), 0.1, 0.0, clip=False),
+    ),
+    "lars": (
+        {"optimizer": "lars", "momentum": 0.9, "weight_decay": 0.01, "lr": 0.5, "trust": 0.01},
+        lambda p, lr: Plain(p, lr, lars(0.9, 0.01, 0.01, skip_vectors=False)),
+    ),
+    "lars-matrices": (
+        {"optimizer": "lars", "weight_decay": 0.01, "lr": 0.1, "trust": 0.1, "skip_vectors": True},
+        lambda p, lr: Plain(p, lr, lars(0.0, 0.1, 0.01, skip_vectors=True)),
+    ),
 }
 """Settings of [local], and the reference where it is not the optimizer's own `torch_optimizer`."""
 
 
 def tolerance(case: str) -> float:
     """1e-12, and 1e-10 where steps divide by the root of a second moment."""
-    return 1e-10 if any(part in case for part in ("ada", "rms")) else 1e-12
+    return 1e-10 if any(part in case for part in ("adam", "adagrad", "rms")) else 1e-12
 
 
 def settings(case: str) -> LocalSettings:

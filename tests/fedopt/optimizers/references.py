@@ -62,6 +62,57 @@ def adam_without_correction(beta1: float, beta2: float, eps: float) -> Rule:
     return rule
 
 
+def lars(momentum: float, trust: float, decay: float, *, skip_vectors: bool) -> Rule:
+    def rule(w: Tensor, g: Tensor, state: dict[str, Any], lr: float) -> None:
+        ratio = 1.0
+        if w.norm() > 0 and g.norm() > 0 and (w.ndim > 1 or not skip_vectors):
+            ratio = float(trust * w.norm() / (g.norm() + decay * w.norm()))
+        state["v"] = momentum * state.get("v", 0.0) + lr * ratio * (g + decay * w)
+        w -= state["v"]
+
+    return rule
+
+
+class Larc(torch.optim.Optimizer):
+    """Gives another optimizer scaled gradients, as apex does."""
+
+    def __init__(self, base: torch.optim.Optimizer, trust: float, decay: float, *, clip: bool) -> None:
+        super().__init__(base.param_groups[0]["params"], {})
+        self._base, self._trust, self._decay, self._clip = base, trust, decay, clip
+
+    def step(self, closure: Closure | None = None) -> None:  # type: ignore[override]
+        assert closure is not None
+        closure()
+        group = self._base.param_groups[0]
+        with torch.no_grad():
+            for p in group["params"]:
+                if p.norm() != 0 and p.grad.norm() != 0:
+                    adaptive = self._trust * p.norm() / (p.grad.norm() + p.norm() * self._decay)
+                    if self._clip:
+                        adaptive = min(adaptive / group["lr"], 1)
+                    p.grad += self._decay * p
+                    p.grad *= adaptive
+        self._base.step()
+
+
+class Lookahead(torch.optim.Optimizer):
+    """The paper's: slow weights phi follow the fast ones after k steps of another optimizer."""
+
+    def __init__(self, base: torch.optim.Optimizer, k: int, alpha: float) -> None:
+        super().__init__(base.param_groups[0]["params"], {})
+        self._base, self._k, self._alpha, self._steps = base, k, alpha, 0
+        self._phi = [p.detach().clone() for p in base.param_groups[0]["params"]]
+
+    def step(self, closure: Closure | None = None) -> None:  # type: ignore[override]
+        self._base.step(closure)
+        self._steps += 1
+        if self._steps % self._k == 0:
+            with torch.no_grad():
+                for p, phi in zip(self._base.param_groups[0]["params"], self._phi, strict=True):
+                    phi.copy_(phi + self._alpha * (p - phi))
+                    p.copy_(phi)
+
+
 class LookAheadNesterov(torch.optim.Optimizer):
     """u <- momentum u - lr g(theta + momentum u),  theta <- theta + u, as Sutskever et al. write it."""
 

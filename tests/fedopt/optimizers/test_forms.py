@@ -11,8 +11,10 @@ from torch import Tensor
 import fedopt
 from clients.lanes.packing import Packing
 from fedopt.errors import InvalidExperiment
+from fedopt.optimizers import OPTIMIZERS
 from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer
 from fedopt.optimizers.local import LocalSettings
+from fedopt.schedules import SCHEDULES
 from fedopt.schedules.base import Rates
 from fedopt.vectors.layout import Layout
 from tests.fedopt.optimizers.test_on_lanes import Given, Parabolas
@@ -72,6 +74,7 @@ LINEAR: dict[str, dict[str, Any]] = {
     "look-ahead": {"optimizer": "sgd", "momentum": 0.8, "nesterov": True, "nesterov_form": "look-ahead"},
     "averaged-gradient": {"optimizer": "averaged-gradient", "beta": 0.8},
     "asgd": {"optimizer": "asgd", "lambd": 0.0, "average_from": 2},
+    "lookahead": {"optimizer": "lookahead", "momentum": 0.8, "sync_period": 2, "slow_step": 0.3},
 }
 
 
@@ -98,10 +101,13 @@ def test_fednovas_weights_are_how_far_a_gradient_of_one_moves_theta(name: str, m
     theta = torch.zeros(1, SIZE, dtype=torch.float64)
     steps(theta, Pulled(theta, mu), rates, **LINEAR[name])
     accumulated = LocalSettings(**LINEAR[name]).optimizer.accumulated(rates, mu)
+    if name == "lookahead" and mu:
+        assert accumulated is None
+        return
     assert accumulated == pytest.approx(-float(theta[0, 0]), rel=1e-13)
 
 
-@pytest.mark.parametrize("name", ["adagrad", "rmsprop", "nadam", "radam", "lion"])
+@pytest.mark.parametrize("name", ["adagrad", "rmsprop", "nadam", "radam", "lion", "larc", "lars"])
 def test_fednova_refuses_what_has_no_such_weights(name: str) -> None:
     with pytest.raises(InvalidExperiment, match=f"fednova needs the weight of each gradient .*, and {name} has none"):
         fedopt.Experiment(algorithm={"name": "fednova"}, local={"optimizer": name})
@@ -115,10 +121,13 @@ def test_fednova_refuses_what_has_no_such_weights(name: str) -> None:
         ({"dampening": 0.1}, "local.dampening: dampens what the momentum takes in"),
         ({"momentum": 0.9, "nesterov": True, "dampening": 0.1}, "local.dampening: Nesterov's momentum has none"),
         ({"optimizer": "asgd", "state": "keep"}, "local.state: asgd starts anew in every round"),
-        ({"optimizer": "sam", "base": "asgd"}, "local.base: sam moves the weights before .*, and so does asgd; choose"),
+        (
+            {"optimizer": "sam", "base": "asgd"},
+            "local.base: sam moves the weights around a step .*, and asgd within it; choose",
+        ),
         (
             {"optimizer": "asam", "momentum": 0.9, "nesterov": True, "nesterov_form": "look-ahead"},
-            'and so does sgd; leave out nesterov_form = "look-ahead"',
+            'and sgd within it; leave out nesterov_form = "look-ahead"',
         ),
         ({"optimizer": "lion", "state": "average-v"}, "needs an optimizer with a second moment, as adamw; lion has"),
     ],
@@ -137,6 +146,9 @@ STATEFUL: dict[str, dict[str, Any]] = {
     "nadam": {"optimizer": "nadam"},
     "radam": {"optimizer": "radam", "betas": (0.9, 0.99)},
     "lion": {"optimizer": "lion"},
+    "lookahead": {"optimizer": "lookahead", "base": "nadam", "sync_period": 2},
+    "larc": {"optimizer": "larc", "momentum": 0.9},
+    "lars": {"optimizer": "lars", "momentum": 0.9},
 }
 
 
@@ -154,12 +166,12 @@ def test_a_lane_has_the_same_bits_beside_any_number_of_lanes(name: str, dtype: t
     assert ends[0][:1].equal(ends[1])
 
 
-@pytest.mark.parametrize("name", [name for name in STATEFUL if name != "asgd"])
+@pytest.mark.parametrize("name", [name for name in STATEFUL if name not in ("asgd", "lookahead")])
 def test_moments_load_to_the_bit(name: str) -> None:
     """Seven steps, or three and then four from the moments of the three."""
     theta = torch.zeros(1, SIZE, dtype=torch.float64)
     gradient = Given(torch.linspace(-1, 1, SIZE, dtype=torch.float64)[None])
-    if name == "averaged-gradient" or name == "dampening":
+    if name in ("averaged-gradient", "dampening", "lars", "larc"):
         gradient = Parabolas(theta, torch.ones(1, SIZE, dtype=torch.float64))  # type: ignore[assignment]
     whole = steps(theta, gradient, [LR] * 7, **STATEFUL[name])
     end, theta_moments = theta.clone(), {key: value.clone() for key, value in whole.moments.items()}
@@ -183,3 +195,31 @@ def test_moments_travel_and_are_kept(name: str, state: str) -> None:
     )
     run = fedopt.run(experiment)
     assert run.summary.final.test_accuracy is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ["larc", "lars"])
+def test_norms_of_tensors_are_a_lanes_own_to_the_bit(name: str, dtype: torch.dtype) -> None:
+    shapes = [torch.Size(shape) for shape in ([3], [50, 31], [7, 3, 5, 5], [], [20001])]
+    layout = Layout(tuple("abcde"), tuple(shapes))
+    packing = Packing(layout, torch.zeros(1, dtype=dtype))
+    flat = torch.randn(2, 33, layout.size, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    ends = []
+    for lanes in (33, 5, 1):
+        theta, centers = (packing.pack(rows[:lanes]).clone() for rows in flat)
+        optimizer = LocalSettings(optimizer=name, momentum=0.9, weight_decay=0.1).optimizer.build(theta, packing)
+        optimizer.begin(lanes, Rates([LR] * 3, dtype))
+        for _ in range(3):
+            optimizer.step(Parabolas(theta, centers))
+        ends.append(theta)
+    assert ends[0][:5].equal(ends[1])
+    assert ends[0][:1].equal(ends[2])
+
+
+def test_optimizers_and_schedules_have_no_key_in_common() -> None:
+    """They lie flat in one section."""
+    keys = {
+        registry.kind: {key for kind in registry.kinds() for key in kind.model_fields} - {"name"}
+        for registry in (OPTIMIZERS, SCHEDULES)
+    }
+    assert not keys[OPTIMIZERS.kind] & keys[SCHEDULES.kind]

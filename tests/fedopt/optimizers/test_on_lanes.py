@@ -18,7 +18,10 @@ from fedopt.optimizers.asam import Asam
 from fedopt.optimizers.asgd import Asgd
 from fedopt.optimizers.averaged_gradient import AveragedGradient
 from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer
+from fedopt.optimizers.larc import Larc
+from fedopt.optimizers.lars import Lars
 from fedopt.optimizers.lion import Lion
+from fedopt.optimizers.lookahead import Lookahead
 from fedopt.optimizers.muon import Muon
 from fedopt.optimizers.nadam import NAdam
 from fedopt.optimizers.radam import RAdam
@@ -107,7 +110,7 @@ def decaying(steps: int) -> list[float]:
 
 def test_settings_cover_every_optimizer_that_torch_has() -> None:
     known = {Optimizer.registry.resolve(name) for name in Optimizer.registry}
-    transcribed = {Sam, Asam, Amsgrad, Muon, AveragedGradient, Asgd, Lion}
+    transcribed = {Sam, Asam, Amsgrad, Muon, AveragedGradient, Asgd, Lion, Lookahead, Larc, Lars}
     assert {type(optimizer) for optimizer in SETTINGS.values()} == known - transcribed
 
 
