@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from simulations.results import SEARCHED, Group, Results, Row, Spread, axis_title, describe_value, mean
+from simulations.results import SEARCHED, Group, Results, Row, Spread, axis_title, describe_value, mean, name_value
 
 MEASURE_COLUMNS = {"drift.ratio": "drift ratio", "drift.cosine": "cosine", "gradients.zeta2": "ζ²"}
 """Measures that have a column, as means over the rounds, with its title."""
@@ -124,7 +124,7 @@ class Pair:
         self.accuracy = accuracy
         """Whose differences these are."""
         self.where = ", ".join(describe_value(axis, label) for axis, label in where.items())
-        self.difference = f"{other.labels[compare]} - {first.labels[compare]}"
+        self.difference = " - ".join(name_value(compare, group.labels[compare]) for group in (other, first))
         before = {row.seed: accuracy.of(row) for row in first.finished}
         self.gains = [
             100 * (reached - reference)

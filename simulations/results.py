@@ -225,8 +225,13 @@ def axis_title(axis: str) -> str:
 
 
 def describe_value(axis: str, label: str) -> str:
-    """A value of an axis: "alpha 0.1" for a number, only the label for a name."""
-    return f"{axis_title(axis)} {label}" if label[:1].isdigit() else label
+    """A value of an axis: "alpha 0.1" for a number, "nesterov" or "no nesterov", only the label for a name."""
+    return f"{axis_title(axis)} {label}" if label[:1].isdigit() else name_value(axis, label)
+
+
+def name_value(axis: str, label: str) -> str:
+    """A value beside others of its axis: the label, and "nesterov" or "no nesterov" for true or false."""
+    return {"true": axis_title(axis), "false": f"no {axis_title(axis)}"}.get(label, label)
 
 
 MEASURES = tuple(scalars())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -14,13 +14,19 @@ from simulations.comparison import compared_accuracy, contexts
 from simulations.report.curves import Curve, client_accuracies, curve, megabytes, of_clients
 from simulations.report.partitions import partitions
 from simulations.report.style import COLORS, DASHES, STYLE
-from simulations.results import Group, Results, axis_title, describe_value
+from simulations.results import Group, Results, axis_title, describe_value, name_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_PANELS = 24
+
+MOST_CURVES = 8
+"""The most curves in a panel of groups that differ in everything."""
+
+LONG = 30
+"""The longest name, in characters, that stands beside a panel."""
 
 CURVES = {
     "test_accuracy": ("accuracy", "test accuracy, %"),
@@ -132,22 +138,20 @@ def _over_rounds(
     """The curves of a measure, or those that `of` gives."""
     from matplotlib.ticker import MaxNLocator
 
-    compared = contexts(results)[:MOST_PANELS]
+    compared = _compared(results)[:MOST_PANELS]
     of = of or partial(curve, measure=measure)
-    curves = {id(group): of(group) for _, groups in compared for group in groups}
+    curves = {id(group): of(group) for _, groups in compared for group in groups.values()}
     if all(found.empty for found in curves.values()):
         return None
     figure, panels = _panels(len(compared))
     scale = 100 if label.endswith("%") else 1
     names: dict[str, object] = {}
-    for panel, (where, groups) in zip(panels, compared, strict=True):
-        marked = [f"{group.labels.get(results.compare, group.title)}{group.mark}" for group in groups if group.mark]
-        title = ", ".join(describe_value(axis, value) for axis, value in where.items())
+    for panel, (title, groups) in zip(panels, compared, strict=True):
+        marked = [f"{name}{group.mark}" for name, group in groups.items() if group.mark]
         panel.set_title("\n".join([title, *marked]).strip(), fontsize=9)
-        for rank, group in enumerate(groups):
+        for rank, (name, group) in enumerate(groups.items()):
             found = curves[id(group)]
             if not found.empty:
-                name = group.labels.get(results.compare, group.title)
                 names[name] = _draw(panel, found, rank, scale, _places(group, found, by_bytes))
         if measure in LOGARITHMIC:
             panel.set_yscale("log")
@@ -156,8 +160,28 @@ def _over_rounds(
     figure.supxlabel("MB sent" if by_bytes else "round", fontsize=9)
     figure.supylabel(label, fontsize=9)
     if len(names) > 1:
-        figure.legend(names.values(), names.keys(), loc="outside right upper", frameon=False)  # type: ignore[call-overload]
+        _legend(figure, names)
     return figure
+
+
+def _compared(results: Results) -> list[tuple[str, dict[str, Group]]]:
+    """The panels: a title, and groups by their names. Groups that have nobody to compare with share one panel."""
+    found = contexts(results)
+    if 1 < len(found) <= MOST_CURVES and all(len(groups) == 1 for _, groups in found):
+        return [("", {group.title: group for group in results.groups})]
+
+    def name(group: Group) -> str:
+        own = group.labels.get(results.compare)
+        return group.title if own is None else name_value(results.compare, own)
+
+    titles = [", ".join(describe_value(axis, label) for axis, label in where.items()) for where, _ in found]
+    return [(title, {name(group): group for group in groups}) for title, (_, groups) in zip(titles, found, strict=True)]
+
+
+def _legend(figure: Figure, names: Mapping[str, object]) -> None:
+    """Beside the panels, or above them if a name is long."""
+    place = "outside upper center" if max(map(len, names)) > LONG else "outside right upper"
+    figure.legend(names.values(), names.keys(), loc=place, frameon=False)  # type: ignore[call-overload]
 
 
 def _places(group: Group, found: Curve, by_bytes: bool) -> Sequence[float]:
@@ -188,7 +212,9 @@ def _over_axis(results: Results, axis: str) -> Figure | None:
     panels_of: dict[tuple[tuple[str, str], ...], dict[str, list[Group]]] = {}
     for group in results.groups:
         rest = tuple((a, label) for a, label in group.labels.items() if a not in (axis, results.compare))
-        panels_of.setdefault(rest, {}).setdefault(group.labels.get(results.compare, ""), []).append(group)
+        panels_of.setdefault(rest, {}).setdefault(
+            name_value(results.compare, group.labels.get(results.compare, "")), []
+        ).append(group)
     compared = compared_accuracy(results)
     figure, panels = _panels(len(panels_of))
     names: dict[str, object] = {}
@@ -221,7 +247,7 @@ def _over_axis(results: Results, axis: str) -> Figure | None:
     figure.supxlabel(axis_title(axis), fontsize=9)
     figure.supylabel(f"{compared.title}, %", fontsize=9)
     if len(names) > 1:
-        figure.legend(names.values(), names.keys(), loc="outside right upper", frameon=False)  # type: ignore[call-overload]
+        _legend(figure, names)
     return figure
 
 

@@ -8,9 +8,11 @@ const compareIndex = data.axes.findIndex((axis) => axis.name === data.compare);
 const wheel = (label) => `hsl(${(label * 137.5) % 360} 58% ${label % 2 ? 46 : 60}%)`;
 const classColor = (label) => (data.classes.length <= 8 ? `var(--c${label})` : wheel(label));
 
+/** Shows all groups, or as many as can be told apart: those with the labels that are left on each axis. */
 function chooseWhatFits() {
   const chosen = data.axes.map((axis) => axis.labels);
-  const count = () => chosen.reduce((product, labels) => product * labels.length, 1);
+  const fitting = () => data.groups.filter((group) => group.labels.every((label, index) => chosen[index].includes(label)));
+  const count = () => fitting().length;
   while (count() > MOST) {
     const order = chosen.map((_, index) => index).filter((index) => index !== compareIndex && chosen[index].length > 1);
     if (!order.length) { chosen[compareIndex] = chosen[compareIndex].slice(0, MOST); break; }
@@ -18,9 +20,10 @@ function chooseWhatFits() {
     const names = order.filter((index) => !numeric(index)); // numeric axes make better plots, so they are cut last
     const cut = names.length ? names[0] : order.reduce((a, b) => (chosen[b].length > chosen[a].length ? b : a));
     const fit = names.length ? 1 : Math.max(1, Math.floor(MOST / (count() / chosen[cut].length)));
-    const labels = chosen[cut];
+    const labels = chosen[cut].filter((label) => fitting().some((group) => group.labels[cut] === label)); // not all combinations are there
     chosen[cut] = fit === 1 ? [labels[0]] : Array.from({ length: fit }, (_, i) => labels[Math.round((i * (labels.length - 1)) / (fit - 1))]);
   }
+  if (!count()) data.groups[0].labels.forEach((label, index) => { chosen[index] = [label]; });
   chosen.forEach((labels, index) => { state.shown[index] = new Set(labels); });
 }
 
@@ -36,6 +39,7 @@ function visibleGroups() {
 }
 
 function labelText(index, label) {
+  if (label === "true" || label === "false") return `${label === "true" ? "" : "no "}${data.axes[index].title}`;
   return /^\d/.test(label) ? `${data.axes[index].title} ${label}` : label;
 }
 
@@ -83,7 +87,7 @@ function lineFigure(container, groups, measure, title, options = {}) {
   container.append(box);
 }
 
-function drawFilters() {
+function drawFilters(groups) {
   const bar = document.getElementById("filters");
   bar.replaceChildren();
   if (data.groups.length < 2) return;
@@ -95,6 +99,8 @@ function drawFilters() {
         draw();
       } }, label))]));
   });
+  const left = data.groups.length - groups.length;
+  if (left) bar.append(make("span", { class: "left-out" }, `${groups.length} of ${data.groups.length} settings are drawn; press a struck-out value to draw its runs, too`));
 }
 
 function drawAccuracy(groups) {
@@ -202,7 +208,7 @@ function draw() {
   hideTip();
   const focus = document.activeElement && document.activeElement.dataset ? { ...document.activeElement.dataset } : {};
   const groups = visibleGroups();
-  drawFilters();
+  drawFilters(groups);
   drawAccuracy(groups);
   drawAxes();
   drawDrift(groups);

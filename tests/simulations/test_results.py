@@ -296,3 +296,24 @@ def test_panels_side_by_side_share_their_axes(tmp_path: Path) -> None:
     figure.canvas.draw()
     shown = [any(label.get_visible() and label.get_text() for label in p.get_xticklabels()) for p in panels]
     assert shown == [False, True, True]  # the lowest panel of each column
+
+
+def test_settings_that_nothing_compares_with_share_a_panel_and_are_named(tmp_path: Path) -> None:
+    runs = [
+        run(tmp_path / "first", algorithm={"name": "scaffold"}, local={"lr": 0.1}),
+        run(tmp_path / "second", local={"lr": 0.01, "momentum": 0.9, "nesterov": True}),
+    ]
+    results = read_results(runs)
+    figure = _over_rounds(results, "test_accuracy", "test accuracy, %")
+    assert figure is not None
+    (panel,) = figure.axes
+    assert len(panel.lines) == 2
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["scaffold, momentum 0.0, no nesterov, lr 0.1", "fedavg, momentum 0.9, nesterov, lr 0.01"]
+
+
+def test_true_and_false_have_the_name_of_their_axis_when_compared(tmp_path: Path) -> None:
+    runs = [run(tmp_path / str(on), local={"momentum": 0.9, "nesterov": on}) for on in (False, True)]
+    (pair,) = paired(read_results(runs))
+    assert pair.difference == "nesterov - no nesterov"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,51 @@ def luminance(color: str) -> float:
     parts = [int(part) / 255 for part in color.removeprefix("rgb(").removesuffix(")").split(",")]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def run(folder: Path, name: str, *settings: str) -> Path:
+    fixed = ("data.clients=4", "run.cohort=2", "local.epochs=1", "run.workers=1")
+    done = command("run", *(part for one in (*fixed, *settings) for part in ("--set", one)), "--out", folder / name)
+    assert done.returncode == 0, done.stderr
+    return folder / name
+
+
+def test_runs_that_differ_in_several_keys_are_all_drawn_and_named(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    runs = [
+        run(tmp_path, "first", "algorithm.name=scaffold", "run.rounds=2"),
+        run(tmp_path, "nesterov", "local.momentum=0.9", "local.nesterov=true", "data.alpha=1.0", "run.rounds=3"),
+    ]
+    assert command("report", *runs, "--html", tmp_path / "page.html").returncode == 0
+    open_page(browser, tmp_path / "page.html")
+    names = curves(browser, "test_accuracy")
+    assert len(names) == 2
+    assert [("no nesterov" in name, ", nesterov" in name, "rounds 2" in name) for name in names] == [
+        (True, False, True),
+        (False, True, False),
+    ]
+    assert "struck-out" not in browser.find_element(By.ID, "filters").text
+    assert len(chart(browser, "test_accuracy").find_elements(By.CSS_SELECTOR, "circle.marker")) == 5
+
+
+def test_where_more_settings_are_there_than_colors_the_page_says_so(browser: webdriver.Chrome, page: Path) -> None:
+    """Twelve settings of the six drawn by the study: each of them once more with another number of clients."""
+    text = page.read_text(encoding="utf-8")
+    head, rest = text.split('<script type="application/json" id="data">')
+    data, tail = rest.split("</script>", 1)
+    found = json.loads(data)
+    found["axes"].append({"name": "data.clients", "title": "clients", "labels": ["8", "9"]})
+    groups = found["groups"]
+    found["groups"] = [
+        {**group, "title": f"{group['title']}, clients {count}", "labels": [*group["labels"], count]}
+        for count in ("8", "9")
+        for group in groups
+    ]
+    many = page.with_name("many.html")
+    many.write_text(f'{head}<script type="application/json" id="data">{json.dumps(found)}</script>{tail}')
+    open_page(browser, many)
+    drawn = curves(browser, "test_accuracy")
+    assert 1 < len(drawn) <= 8
+    assert f"{len(drawn)} of 12 settings are drawn" in browser.find_element(By.ID, "filters").text
 
 
 def test_a_single_run_is_shown_reduced(browser: webdriver.Chrome, page: Path) -> None:
