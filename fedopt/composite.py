@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from fedopt.explain import UNKNOWN_KEY
 from fedopt.family import Family, resolve
 from fedopt.imports import place_of
 from fedopt.registry import Registry, nearest
@@ -269,7 +270,7 @@ def _unread(section: type[Composite], given: Mapping[str, Any], choices: tuple[_
         matching = [(called, would) for called, other, would in known if other == key]
         if not matching:
             names = dict.fromkeys([*_own_keys(section), *(other for _, other, _ in known)])
-            raise wrong(key, f"unknown key; {nearest(key, names)}")
+            raise wrong(key, f"{UNKNOWN_KEY}{nearest(key, names)}")
         found[key] = Unread(matching[0][0], value, _is_default(key, value, [would for _, would in matching]))
     return found
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
 
 from fedopt.registry import nearest
 
+UNKNOWN_KEY = "unknown key; "
 
-def explain(error: ValidationError) -> str:
+Meant = Callable[[str, str], str | None]
+"""From a section and an unknown key in it to the `section.key` that was probably meant, if it is known."""
+
+
+def explain(error: ValidationError, meant: Meant = lambda section, key: None) -> str:
     """One sentence for each mistake, with the key's path: `data.alpha: must be greater than 0, not -1`."""
     mistakes: dict[str, list[dict[str, Any]]] = {}
     for mistake in error.errors():
         mistakes.setdefault(_place(dict(mistake)), []).append(dict(mistake))
-    return "\n".join(f"{place}: {_told(at_place)}" for place, at_place in mistakes.items())
+    return "\n".join(f"{place}: {_told(at_place, meant)}" for place, at_place in mistakes.items())
 
 
 def _place(mistake: dict[str, Any]) -> str:
@@ -23,14 +29,16 @@ def _place(mistake: dict[str, Any]) -> str:
     return ".".join(parts + ([mistake["ctx"]["key"]] if mistake["type"] == "wrong_key" else []))
 
 
-def _told(mistakes: list[dict[str, Any]]) -> str:
+def _told(mistakes: list[dict[str, Any]], meant: Meant) -> str:
     mistake, *others = mistakes
     context, given = mistake.get("ctx", {}), mistake["input"]
     if others:  # neither a number nor the one word that may stand for it
         return f"must be a whole number or {others[0]['ctx']['expected']}, not {given!r}"
     match mistake["type"]:
         case "wrong_key":
-            return str(context["sentence"])
+            sentence = str(context["sentence"])
+            other = meant(str(mistake["loc"][0]), context["key"]) if len(mistake["loc"]) == 1 else None
+            return f"{UNKNOWN_KEY}did you mean {other}?" if other and sentence.startswith(UNKNOWN_KEY) else sentence
         case "value_error":
             return str(context["error"])
         case "literal_error":

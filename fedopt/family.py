@@ -16,17 +16,31 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, cast
 
-from pydantic import (
-    model_validator,
-)
+from pydantic import ValidationError, model_validator
+from pydantic._internal._model_construction import ModelMetaclass  # the class of BaseModel has no public name
 
+from fedopt.errors import InvalidExperiment
+from fedopt.explain import explain
 from fedopt.hooks import misspelled_hook
 from fedopt.imports import place_of, remember
 from fedopt.registry import Registry, UnknownName
 from fedopt.section import Section, wrong
 
 
-class Family(Section):
+class _Sentences(ModelMetaclass):
+    """Wrong arguments of a member that Python makes, as in `FedAvg(server_lr=-1)`, are an InvalidExperiment with a
+    sentence each. Members that an experiment makes of its keys are validated without a call, and their mistakes are
+    reported with the experiment's."""
+
+    def __call__(self, *given: Any, **keys: Any) -> Any:
+        try:
+            return super().__call__(*given, **keys)
+        except ValidationError as error:
+            lines = explain(error).splitlines()
+            raise InvalidExperiment("\n".join(f"{self.__name__}.{line}" for line in lines)) from error
+
+
+class Family(Section, metaclass=_Sentences):
     """Base of a family. Its members derive from it; their fields are keys of the experiment.
 
     `name` is what TOML calls the member. Where it is not given, it is the name under which the registry has this very
@@ -89,9 +103,14 @@ def resolve(registry: Registry, given: Any, key: str) -> type[Family]:
 
 
 def as_member(registry: Registry, default: str) -> Callable[[Any], Any]:
-    """A validator of a section that is itself a member, as [algorithm] is: from its keys to an object of its class."""
+    """A validator of a section that is itself a member, as [algorithm] is: from its keys, its name or its class to an
+    object."""
 
     def member(given: Any) -> Any:
+        if isinstance(given, str):
+            given = {"name": given}
+        if isinstance(given, type):
+            return resolve(registry, given, "name").model_validate({})
         if not isinstance(given, Mapping):
             return given
         kind = resolve(registry, given.get("name", default), "name")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,12 @@ SHOWN = {"shown": True}
 
 SERVER = "fedopt.server"
 """Its records may quote clients, who could fill a terminal: they go to log files, and to the terminal with -v."""
+
+
+def log_notes(notes: Iterable[str]) -> None:
+    """Warnings about an experiment that Python code runs: Python prints them on stderr unless logging is set up."""
+    for note in notes:
+        logging.getLogger("fedopt").warning("note: %s", note)
 
 
 class OneLine(logging.Formatter):

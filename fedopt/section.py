@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from fedopt.errors import InvalidExperiment
-from fedopt.explain import explain
+from fedopt.explain import UNKNOWN_KEY, explain
 from fedopt.registry import nearest
 
 
@@ -32,7 +32,7 @@ class Section(BaseModel):
                 if key in cls.renamed:
                     raise wrong(str(key), f"this key is called {cls.renamed[key]} now")
                 if key not in cls.model_fields:
-                    raise wrong(str(key), f"unknown key; {nearest(str(key), cls.model_fields)}")
+                    raise wrong(str(key), f"{UNKNOWN_KEY}{nearest(str(key), cls.model_fields)}")
         return given
 
     def given(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class FedAdamW(AlongGlobalDirection):
     def objection(self, local: LocalSettings, terms: Participation) -> str | None:
         if local.optimizer.second_moment_names:
             return None
-        return f"fedadamw takes steps of an adaptive optimizer, and {local.optimizer.title} is none; choose adamw"
+        return f"fedadamw needs an adaptive optimizer, such as adamw; {local.optimizer.title} is not adaptive"
 
     def push(self, prepared: Vectors) -> Tensor:
         return self.alpha * prepared["G"]

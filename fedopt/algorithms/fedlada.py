@@ -37,7 +37,7 @@ class FedLADA(AlongGlobalDirection):
     def objection(self, local: LocalSettings, terms: Participation) -> str | None:
         if local.optimizer.second_moment_names:
             return None
-        return f"fedlada takes steps of an adaptive optimizer, and {local.optimizer.title} is none; choose amsgrad"
+        return f"fedlada needs an adaptive optimizer, such as amsgrad; {local.optimizer.title} is not adaptive"
 
     @property
     def step_scale(self) -> float:

@@ -43,7 +43,9 @@ class FedMuon(Algorithm):
 
     def objection(self, local: LocalSettings, terms: Participation) -> str | None:
         if not isinstance(local.optimizer, Muon):
-            return f"fedmuon corrects what muon orthogonalizes, and {local.optimizer.title} is no muon; choose muon"
+            return (
+                f"fedmuon needs the optimizer muon, whose momentum it corrects; {local.optimizer.title} is another one"
+            )
         if local.state != "reset":
             return "fedmuon keeps the momentum itself, as the clients' controls; leave local.state at reset"
         return None

@@ -47,10 +47,11 @@ class DataSettings(Composite):
     @model_validator(mode="after")
     def _consistent(self) -> DataSettings:
         if self.partition.needs_clients and not self.source.has_clients:
+            passed = "" if "name" in self.given() else "; for data= with clients, leave it out: it is their default"
             raise wrong(
                 "partition",
                 f"{self.source.name} comes without clients of its own, so {self.partition.name} does not apply; "
-                "choose for example dirichlet",
+                f"choose for example dirichlet{passed}",
             )
         return self
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeGuard, cast
 
 from pydantic import (
     BeforeValidator,
@@ -23,13 +23,13 @@ from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import Algorithm, Participation
 from fedopt.algorithms.fedavg import FedAvg
 from fedopt.channel.settings import ChannelSettings
-from fedopt.composite import Composite
+from fedopt.composite import Composite, flat_keys
 from fedopt.data.settings import DataSettings
 from fedopt.drift.settings import MetricSettings
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.changes import merged
 from fedopt.explain import explain
-from fedopt.family import as_member, resolve
+from fedopt.family import Family, as_member, resolve
 from fedopt.imports import load_attribute
 from fedopt.models import MODELS
 from fedopt.models.base import ModelFamily
@@ -151,7 +151,18 @@ class Experiment(Section):
         try:
             super().__init__(**sections)
         except ValidationError as error:
-            raise InvalidExperiment(explain(error)) from error
+            raise InvalidExperiment(explain(error, _meant)) from error
+
+    def __repr__(self) -> str:
+        """The keys that were given."""
+        sections = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        given = {name: section.given() for name, section in sections.items()}
+        for name, section in sections.items():
+            if isinstance(section, Family):
+                given[name] = {"name": section.name, **given[name]}
+        return f"{type(self).__name__}({', '.join(f'{name}={keys!r}' for name, keys in given.items())})"
+
+    __str__ = __repr__
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], *overrides: str) -> Self:
@@ -277,6 +288,39 @@ class Experiment(Section):
         return unread + idle
 
 
+OTHER_NAMES = {
+    "learning_rate": "local.lr",
+    "num_clients": "data.clients",
+    "num_rounds": "run.rounds",
+    "local_epochs": "local.epochs",
+    "batch": "local.batch_size",
+    "fraction_fit": "run.participation",
+    "fraction_train": "run.participation",
+}
+"""What other libraries call some keys."""
+
+
+def _meant(section: str, key: str) -> str | None:
+    """The key of another section that an unknown key of this one names, or the one that other libraries call so."""
+    kinds = {name: field.annotation for name, field in Experiment.model_fields.items()}
+    owners = [name for name, kind in kinds.items() if isinstance(kind, type) and key in _all_keys(kind)]
+    if not owners:
+        return OTHER_NAMES.get(key)
+    kind = kinds[section if section in owners else owners[0]]
+    of = [name for name in kind.registry if key in flat_keys(kind.registry.resolve(name))] if _is_family(kind) else []
+    return f"{section if section in owners else owners[0]}.{key}" + (f" of {', '.join(of)}" if of else "")
+
+
+def _is_family(kind: object) -> TypeGuard[type[Family]]:
+    return isinstance(kind, type) and issubclass(kind, Family)
+
+
+def _all_keys(kind: type[Section]) -> set[str]:
+    """The keys that a section may have, by any name of its member."""
+    members = [kind, *kind.registry.kinds()] if _is_family(kind) else [kind]
+    return {key for member in members for key in flat_keys(member)}
+
+
 def _local_defaults(given: Any) -> Mapping[str, Any]:
     """Those of the algorithm that is given by its keys, its name or as an object."""
     if isinstance(given, Mapping):
@@ -293,6 +337,11 @@ def _local_defaults(given: Any) -> Mapping[str, Any]:
 def _fitting(defaults: Mapping[str, Any], local: Mapping[str, Any]) -> Mapping[str, Any]:
     """Those of the keys of [local] that hold for the optimizer given there: keys of an optimizer are meant for the
     algorithm's own, and one that is given as an object has all of its keys."""
-    if "optimizer" not in defaults or local.get("optimizer", defaults["optimizer"]) == defaults["optimizer"]:
+    chosen = local.get("optimizer", defaults.get("optimizer"))
+    if "optimizer" not in defaults or chosen == defaults["optimizer"]:
         return defaults
-    return {key: value for key, value in defaults.items() if key in LocalSettings.model_fields}
+    kept = {key: value for key, value in defaults.items() if key in LocalSettings.model_fields}
+    with suppress(ValidationError, PydanticCustomError):  # a wrong optimizer is reported with all other mistakes
+        if not LocalSettings(optimizer=chosen).optimizer.second_moment_names:
+            kept.pop("state", None)  # so that the algorithm says what it thinks of this optimizer
+    return kept

@@ -23,6 +23,9 @@ from fedopt.section import Section
 SECTIONS = {name: cast(type[Section], field.annotation) for name, field in Experiment.model_fields.items()}
 """The base class of each section."""
 
+_MEMBERS = {name for name, kind in SECTIONS.items() if issubclass(kind, Family)}
+"""Sections that are a member of a family themselves."""
+
 
 def read_experiment(file: Path | None, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in `file` (the digits default without one), changed by `section.key=value` overrides."""
@@ -53,7 +56,8 @@ def override(given: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     for text in overrides:
         path, equals, value = text.partition("=")
         if not (equals and is_key(path.strip())):
-            raise InvalidExperiment(f"--set {text}: an override is section.key=value, for example --set run.rounds=10")
+            example = f"{path.strip()}.name={value.strip()}" if path.strip() in _MEMBERS else "run.rounds=10"
+            raise InvalidExperiment(f"--set {text}: an override is section.key=value, for example --set {example}")
         changes.append((path.strip(), _value(value.strip())))
     _refuse_contradictions(changes)
     return change(given, changes)

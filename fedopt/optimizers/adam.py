@@ -47,6 +47,10 @@ class Adam(Optimizer):
         return FusedAdamLanes(theta, self, kernel)
 
     @property
+    def usual_lr(self) -> float:
+        return 0.001
+
+    @property
     def decays_weights(self) -> bool:
         return self.weight_decay > 0
 

@@ -30,6 +30,10 @@ class Amsgrad(Optimizer):
         return AmsgradLanes(theta, self)
 
     @property
+    def usual_lr(self) -> float:
+        return 0.001
+
+    @property
     def moment_names(self) -> tuple[str, ...]:
         return "exp_avg", "exp_avg_sq", "max_exp_avg_sq"
 

@@ -166,6 +166,11 @@ class Optimizer(Family, ABC):
         """The same optimizer in torch.optim, for the benchmark's plain loop and for tests; None if there is none."""
         return None
 
+    @property
+    def usual_lr(self) -> float | None:
+        """A learning rate that is common with it, where that is far from the default of `local.lr`, which suits SGD."""
+        return None
+
     def advice(self) -> list[str]:
         """Sentences about settings that are probably not what the user wants."""
         return []

@@ -28,6 +28,10 @@ class Lion(Optimizer):
 
     is_decoupled: ClassVar[bool] = True
 
+    @property
+    def usual_lr(self) -> float:
+        return 0.0001
+
     def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
         return LionLanes(theta, self)
 

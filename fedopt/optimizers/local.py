@@ -22,6 +22,9 @@ from fedopt.section import wrong
 
 State = Literal["reset", "keep", "average", "average-v", "block-v"]
 
+FAR = 10
+"""How many times the usual rate of an optimizer the default of local.lr may be without a note."""
+
 EPOCHS = 5
 """Local epochs if neither epochs nor steps are given."""
 
@@ -93,7 +96,7 @@ class LocalSettings(Composite):
         if self.carries_second_moment and not self.optimizer.second_moment_names:
             raise wrong(
                 "state",
-                f"{self.state} needs an optimizer with a second moment, as adamw; {self.optimizer.title} has none",
+                f"{self.state} needs an optimizer with a second moment, such as adamw; {self.optimizer.title} has none",
             )
         if self.state != "reset" and self.optimizer.starts_anew:
             told = f"{self.optimizer.title} starts anew in every round; set local.state to reset"
@@ -178,4 +181,8 @@ class LocalSettings(Composite):
         key = "epochs" if self.steps is None else "steps"
         if whole:
             without.append(f"{section}.stragglers has no effect: there is no part of {section}.{key} = 1")
+        usual = self.optimizer.usual_lr
+        if usual is not None and "lr" not in self.model_fields_set and self.lr > FAR * usual:
+            title = self.optimizer.title
+            without.append(f"{section}.lr is {self.lr:g}, which suits sgd; {usual:g} is usual with {title}")
         return self.optimizer.advice() + without + super().notes(section)

@@ -34,6 +34,10 @@ class NAdam(Optimizer):
     weight_decay: float = Field(0.0, ge=0)
     """The factor of the weights that is added to the gradient."""
 
+    @property
+    def usual_lr(self) -> float:
+        return 0.001
+
     def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
         return NAdamLanes(theta, self)
 

@@ -55,6 +55,10 @@ class Wrapper(Composite, Optimizer):
         return self.base.second_moment_names
 
     @property
+    def usual_lr(self) -> float | None:
+        return self.base.usual_lr
+
+    @property
     def title(self) -> str:
         return f"{self.name}({self.base.title})"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from fedopt.algorithms.base import SURVEYED, Algorithm, ServerRound
 from fedopt.channel.channel import NO_STAGES, Channel
+from fedopt.errors import InvalidExperiment
 from fedopt.optimizers.moments import NO_MOMENTS, Moments
 from fedopt.round.gathering.base import Gathering
 from fedopt.round.gathering.mean import Mean
@@ -68,11 +70,30 @@ class Method:
     def advance(self, round_: ServerRound, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]:
         """The next model and server state, from what the clients sent."""
         released = self.channel.release(totals, round_.seed, round_.number)
-        x_new, server_new = self._of_round(round_).advance(round_, x, server, released)
+        x_new, server_new = _checked(self.algorithm, self._of_round(round_).advance(round_, x, server, released), x)
         return x_new, {**server_new, **self.moments.advance(released)}
 
     def _of_round(self, round_: ServerRound) -> Algorithm:
         return at_server_rate(self.algorithm, self.server, round_.number, round_.factors)
+
+
+def _checked(algorithm: Algorithm, returned: object, x: Tensor) -> tuple[Tensor, Vectors]:
+    """What `advance` returned; InvalidExperiment if it is not a model and a state."""
+    if isinstance(returned, tuple) and len(returned) == 2:
+        x_new, server = returned
+        if isinstance(x_new, Tensor) and x_new.shape == x.shape and isinstance(server, Mapping):
+            return x_new, server
+        found = f"({_kind(x_new)}, {_kind(server)})"
+    else:
+        found = _kind(returned)
+    raise InvalidExperiment(
+        f"{type(algorithm).__name__}.advance must return the next model, a tensor of the shape {tuple(x.shape)}, and "
+        f"the server's state, a dict, as in `return x, server`; it returned {found}"
+    )
+
+
+def _kind(value: object) -> str:
+    return f"a tensor of the shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"{type(value).__name__}"
 
 
 def at_server_rate(algorithm: Algorithm, settings: ServerSettings, round_: int, factors: RateFactors) -> Algorithm:

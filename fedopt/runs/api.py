@@ -13,6 +13,7 @@ from typing import cast
 from fedopt.data.own import Data
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
+from fedopt.logs import log_notes
 from fedopt.registry import Registry, UnknownName
 from fedopt.runs.history import History
 from fedopt.runs.notebook import displays
@@ -63,6 +64,7 @@ def run(
             "makes one of sections, and fedopt.Experiment.from_toml of a file"
         )
     experiment = with_model(with_data(experiment, data, engine), model, engine)
+    log_notes(experiment.notes())
     play = cast(Callable[[Experiment, Path | None, Sequence[AnyObserver]], History], _load(ENGINES, engine))
     return play(experiment, None if out is None else Path(out), [*observers, *displays(progress)])
 

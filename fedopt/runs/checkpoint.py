@@ -136,7 +136,8 @@ def changes_between(before: Experiment, now: Experiment) -> list[str]:
     return [
         f"{section}.{key} was {was[section].get(key)!r} and is now {is_now[section].get(key)!r}"
         for section in was
-        for key in sorted(was[section].keys() | is_now[section].keys())
+        # A member's name first: its other keys change with it.
+        for key in sorted(was[section].keys() | is_now[section].keys(), key=lambda key: (key != "name", key))
         if not _equal(was[section].get(key), is_now[section].get(key)) and key not in MAY_CHANGE.get(section, ())
     ]
 

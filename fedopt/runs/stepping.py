@@ -13,6 +13,7 @@ from fedopt.data.own import Data
 from fedopt.device import threads
 from fedopt.experiment.experiment import Experiment
 from fedopt.imports import load_attribute
+from fedopt.logs import log_notes
 from fedopt.runs.history import History, RoundRecord
 from fedopt.runs.load import load
 from fedopt.runs.observers import AnyObserver, Observers
@@ -45,6 +46,7 @@ def rounds(
     """
     Observers(observers)  # says what is wrong with them before the data are read
     experiment = with_model(with_data(experiment, data), model)
+    log_notes(experiment.notes())
     return Rounds(experiment, None if out is None else Path(out), observers)
 
 

@@ -207,7 +207,7 @@ def _check_overrides(study: Study, keys: Sequence[str]) -> None:
     for key in keys:
         for same in (key, INSTEAD_OF.get(key, key)):
             if same in own:
-                raise InvalidExperiment(f"--set {key}: {own[same]} of the study sets {same}; change its file instead")
+                raise InvalidExperiment(f"--set {key}: {own[same]} of the study sets {same}; change it in a study file")
 
 
 def _file_of(place: Path) -> Path:

@@ -87,6 +87,9 @@ def run(
 
 def study_of(given: facade.Study, base: Experiment) -> Study:
     """The study as a file would describe it. InvalidExperiment says what is wrong."""
+    for axis, values in given.axes.items():
+        if isinstance(values, str | Mapping) or not isinstance(values, Sequence):
+            raise InvalidExperiment(f"Study: axes: {axis} takes a list of values, as in [{values!r}], not {values!r}")
     axes = {_key(axis, values): [_value(axis, value) for value in values] for axis, values in given.axes.items()}
     seeds = given.seeds
     keys: dict[str, Any] = {
@@ -135,8 +138,8 @@ def given_sections(experiment: Experiment) -> dict[str, dict[str, Any]]:
 
 
 def _key(axis: str, values: Sequence[Any]) -> str:
-    """An axis as the study's file names it: "algorithm" with classes or objects is algorithm.name."""
-    of_section = "." not in axis and any(isinstance(value, Family | type) for value in values)
+    """An axis as the study's file names it: "algorithm" with names, classes or objects is algorithm.name."""
+    of_section = "." not in axis and any(isinstance(value, Family | type | str) for value in values)
     return f"{axis}.name" if of_section else axis
 
 

@@ -28,6 +28,7 @@ from fedopt.runs.runner import Interrupted, Observer
 from fedopt.runs.study import ObserversOfRun
 from fedopt.tracking import trackers
 from simulations import embedded
+from simulations.workers.failure import place
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ def carry_out(task: Task, reporter: Observer, track: Sequence[str] = (), more: S
         Exception
     ) as error:  # a bug, ours or in the user's model: it ends this run only, and its traceback is recorded
         where = traceback.format_exc()
-        return Ended(f"it failed with {type(error).__name__}: {error}\n{where}")
+        return Ended(f"it failed with {type(error).__name__}: {error}{place(error)}\n{where}")
 
 
 def _exit_reason(code: int | None) -> str:

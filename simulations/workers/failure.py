@@ -33,7 +33,7 @@ class Failure:
     def of(cls, error: Exception) -> Failure:
         if isinstance(error, FedoptError):
             return cls(error, "")
-        said = f"{type(error).__name__} in a worker process: {error}{_place(error)}"
+        said = f"{type(error).__name__} in a worker process: {error}{place(error)}"
         return cls(RuntimeError(said), "".join(traceback.format_exception(error)))
 
     def raise_again(self) -> NoReturn:
@@ -42,7 +42,7 @@ class Failure:
         raise self.error from WorkerTraceback(self.traceback)
 
 
-def _place(error: Exception) -> str:
+def place(error: Exception) -> str:
     """The innermost line of the user's own code that the exception passed through; empty if there is none."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if _is_users(frame.filename):

@@ -159,13 +159,21 @@ def test_a_member_knows_its_name() -> None:
     assert Circle(name=f"{HERE}:Circle").name == f"{HERE}:Circle"
 
 
+def test_wrong_keys_of_an_object_are_sentences() -> None:
+    with pytest.raises(InvalidExperiment) as caught:
+        Box(width=-1.0)
+    assert str(caught.value) == "Box.width: must be greater than 0, not -1.0"
+    with pytest.raises(InvalidExperiment, match=r"Box\.widht: unknown key; did you mean width\?"):
+        Box(widht=2.0)  # type: ignore[call-arg]
+
+
 def test_a_name_that_means_another_class_is_refused() -> None:
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(InvalidExperiment) as caught:
         Circle(name="box")
-    assert explain(caught.value) == f"name: box is not {HERE}:Circle; leave out the name"
-    with pytest.raises(ValidationError) as caught:
+    assert str(caught.value) == f"Circle.name: box is not {HERE}:Circle; leave out the name"
+    with pytest.raises(InvalidExperiment) as caught:
         Tile()
-    assert explain(caught.value) == "name: Tile has more than one name; give one of tile, slab"
+    assert str(caught.value) == "Tile.name: Tile has more than one name; give one of tile, slab"
 
 
 @pytest.mark.parametrize(
@@ -313,7 +321,7 @@ def test_a_prefix_stands_for_all_names_of_a_library() -> None:
     assert Drawing(shape=Bought(name="shop:star", price=2.0)) == drawing
     assert outside_names(drawing) == set()
     assert Drawing(price=2.0).unread == {"price": "circle"}
-    with pytest.raises(ValidationError, match='give Bought a name, as in name="shop:NAME"'):
+    with pytest.raises(InvalidExperiment, match='give Bought a name, as in name="shop:NAME"'):
         Bought()
-    with pytest.raises(ValidationError, match="is not"):
+    with pytest.raises(InvalidExperiment, match="is not"):
         Circle(name="shop:star")

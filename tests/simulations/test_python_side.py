@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import fedopt
+from fedopt.algorithms.base import ServerRound
+from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.scaffold import Scaffold
 from fedopt.data.loading import load_dataset
 from fedopt.errors import BrokenRun, InvalidExperiment
@@ -18,7 +21,8 @@ from fedopt.experiment.file import read_experiment
 from fedopt.runs.catalog import scalars, value_of
 from fedopt.runs.history import RoundRecord
 from fedopt.runs.runner import Interrupted
-from fedopt.vectors.layout import fingerprint
+from fedopt.vectors.layout import Vectors, fingerprint
+from fedopt.vectors.totals import Totals
 
 KEYS: dict[str, Any] = {
     "algorithm": {"name": "scaffold"},
@@ -179,3 +183,18 @@ def test_plot_draws_the_records(history: fedopt.History, tmp_path: Path) -> None
     assert drift.lines[0].get_ydata().tolist() == [r.drift.ratio for r in history.records if r.drift is not None]
     with pytest.raises(InvalidExperiment, match=r"ends in \.pdf, \.svg or \.png"):
         history.plot(tmp_path / "run.jpg")
+
+
+def test_keys_that_nothing_reads_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fedopt.run(fedopt.Experiment(data={"partition": "iid", "alpha": 0.5}, run={"rounds": 1}), tmp_path / "run")
+    assert "note: data.alpha is not used by iid" in caplog.text
+
+
+class Forgetful(FedAvg):
+    def advance(self, round_: ServerRound, x: Tensor, server: Vectors, totals: Totals) -> tuple[Tensor, Vectors]:
+        return x  # type: ignore[return-value]
+
+
+def test_an_algorithm_that_returns_no_state_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(InvalidExperiment, match=r"^Forgetful\.advance must return the next model, .* it returned a t"):
+        fedopt.run(fedopt.Experiment(algorithm=Forgetful(), run={"rounds": 1}), tmp_path / "run")

@@ -22,7 +22,7 @@ class Natural(Partition):
             )
         if len(own) != clients:
             raise PartitionImpossible(
-                f"data.clients: the data come with {len(own)} clients, not {clients}; "
-                f"set data.clients to {len(own)}, or choose another partition than natural"
+                f"data.clients: the data come with {len(own)} clients, not {clients}; set data.clients to {len(own)} "
+                'or leave it out, or spread the samples anew, for example with data.partition = "dirichlet"'
             )
         return list(own)

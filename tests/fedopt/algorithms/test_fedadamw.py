@@ -78,7 +78,7 @@ def test_their_defaults_of_local_are_the_papers_and_the_users_win() -> None:
 
 @pytest.mark.parametrize("optimizer", ["amsgrad", AdamW(weight_decay=0.3)])
 def test_defaults_of_adamw_are_not_those_of_another_optimizer(optimizer: str | AdamW) -> None:
-    experiment = Experiment(algorithm={"name": "fedadamw"}, local={"optimizer": optimizer})
+    experiment = Experiment(algorithm={"name": "fedadamw"}, local={"optimizer": optimizer, "lr": 0.001})
     assert experiment.local.state == "block-v"
     assert experiment.notes() == []
     assert optimizer in (experiment.local.optimizer.name, experiment.local.optimizer)
@@ -86,6 +86,6 @@ def test_defaults_of_adamw_are_not_those_of_another_optimizer(optimizer: str | A
 
 @pytest.mark.parametrize("name", ["fedadamw", "fedlada"])
 def test_an_optimizer_that_adapts_to_nothing_is_refused(name: str) -> None:
-    message = rf"{name} takes steps of an adaptive optimizer, and sgd is none; choose (adamw|amsgrad)"
+    message = rf"{name} needs an adaptive optimizer, such as (adamw|amsgrad); sgd is not adaptive"
     with pytest.raises(InvalidExperiment, match=message):
         Experiment(algorithm={"name": name}, local={"optimizer": "sgd", "state": "reset"})

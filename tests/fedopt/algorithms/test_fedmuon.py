@@ -115,7 +115,7 @@ def test_on_a_network_fedmuon_goes_on_where_averaged_muon_hardly_moves() -> None
 @pytest.mark.parametrize(
     ("local", "message"),
     [
-        ({"optimizer": "adamw"}, "fedmuon corrects what muon orthogonalizes, and adamw is no muon; choose muon"),
+        ({"optimizer": "adamw"}, "fedmuon needs the optimizer muon, whose momentum it corrects; adamw is another one"),
         ({"state": "keep"}, "fedmuon keeps the momentum itself, as the clients' controls; leave local.state at reset"),
     ],
 )

@@ -213,10 +213,51 @@ def test_no_override_brings_anything_but_an_experiment_or_its_sentence(section: 
 
 
 def test_keys_that_nothing_reads_are_pointed_out() -> None:
-    experiment = read_experiment(None, ["local.optimizer=adam", "local.momentum=0.9", "data.partition=iid"])
+    adam = ["local.optimizer=adam", "local.lr=0.001"]
+    experiment = read_experiment(None, [*adam, "local.momentum=0.9", "data.partition=iid"])
     assert experiment.notes() == ["local.momentum is not used by adam"]
     assert read_experiment(None, ["data.partition=iid", "data.alpha=0.5"]).notes() == ["data.alpha is not used by iid"]
     graphs = read_experiment(None, ["run.cuda_graphs=true"])
     assert graphs.notes() == []
     assert graphs.notes(deployed=True) == ["run.cuda_graphs is for virtual clients; deployed ones do not read it"]
     assert read_experiment(None).notes() == []
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"run": {"epochs": 3}}, "run.epochs: unknown key; did you mean local.epochs?"),
+        ({"local": {"learning_rate": 0.1}}, "local.learning_rate: unknown key; did you mean local.lr?"),
+        ({"algorithm": {"mu": 0.1}}, "algorithm.mu: unknown key; did you mean algorithm.mu of fednova, fedprox?"),
+        ({"run": {"hidden": [3]}}, "run.hidden: unknown key; did you mean model.hidden of mlp?"),
+        (
+            {"algorithm": "fedadamw", "local": {"optimizer": "sgd"}},
+            "algorithm.name: fedadamw needs an adaptive optimizer, such as adamw; sgd is not adaptive",
+        ),
+    ],
+)
+def test_a_key_of_another_place_is_named(sections: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidExperiment) as caught:
+        Experiment(**sections)
+    assert str(caught.value) == message
+
+
+def test_an_algorithm_may_be_given_as_its_name_or_class() -> None:
+    assert Experiment(algorithm="scaffold") == Experiment(algorithm={"name": "scaffold"})
+    assert Experiment(algorithm=FedAvg) == Experiment(algorithm=FedAvg())
+    with pytest.raises(InvalidExperiment, match=r"for example --set algorithm\.name=scaffold"):
+        read_experiment(None, ["algorithm=scaffold"])
+
+
+def test_an_experiment_prints_the_keys_that_it_was_given() -> None:
+    experiment = Experiment(algorithm="scaffold", local={"optimizer": "adam", "lr": 0.001})
+    assert str(experiment).startswith("Experiment(algorithm={'name': 'scaffold'}, local={")
+    assert eval(repr(experiment), {"Experiment": Experiment}) == experiment
+    assert repr(Experiment()) == "Experiment()"
+
+
+def test_the_default_rate_is_pointed_out_where_another_one_is_usual() -> None:
+    note = "local.lr is 0.05, which suits sgd; 0.001 is usual with sam(adam)"
+    assert Experiment(local={"optimizer": "sam", "base": "adam"}).notes() == [note]
+    assert Experiment(local={"optimizer": "adam", "lr": 0.05}).notes() == []
+    assert Experiment(algorithm="diloco").notes() == []

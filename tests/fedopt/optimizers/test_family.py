@@ -81,7 +81,7 @@ def test_sam_takes_any_base() -> None:
 
 
 def test_keys_that_the_optimizer_does_not_read_are_noted() -> None:
-    experiment = Experiment(local={"optimizer": "adamw", "momentum": 0.9, "nesterov": False, "rho": 0.1})
+    experiment = Experiment(local={"optimizer": "adamw", "lr": 0.001, "momentum": 0.9, "nesterov": False, "rho": 0.1})
     assert experiment.notes() == [
         "adamw with local.weight_decay = 0 is adam; 0.01 is usual",
         "local.momentum is not used by adamw",

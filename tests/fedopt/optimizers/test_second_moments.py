@@ -112,6 +112,6 @@ def test_the_second_moment_and_its_count_travel_and_nothing_else() -> None:
 )
 @pytest.mark.parametrize("state", ["average-v", "block-v"])
 def test_an_optimizer_without_a_second_moment_is_refused(local: dict[str, object], title: str, state: str) -> None:
-    message = rf"^local\.state: {state} needs an optimizer with a second moment, as adamw; {title} has none"
+    message = rf"^local\.state: {state} needs an optimizer with a second moment, such as adamw; {title} has none"
     with pytest.raises(InvalidExperiment, match=message):
         fedopt.Experiment(local={**local, "state": state})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,14 @@ def test_a_study_in_python_plans_the_runs_of_the_same_study_in_a_file(tmp_path: 
         (run.name, run.experiment) for run in checked(of_file).first
     ]
     assert study.names == [run.name for run in checked(of_file).runs]
+
+
+def test_an_axis_is_a_list_of_values_and_may_name_algorithms() -> None:
+    names = fedopt.Study(BASE, axes={"algorithm": ["fedavg", "scaffold"]}, seeds=1).names
+    assert list(names) == ["fedavg-seed3", "scaffold-seed3"]
+    for values, told in (("fedavg", "['fedavg']"), (0.1, "[0.1]")):
+        with pytest.raises(InvalidExperiment, match=re.escape(f"takes a list of values, as in {told}, not ")):
+            _ = fedopt.Study(BASE, axes={"local.lr": values}, seeds=1).names  # type: ignore[dict-item]
 
 
 def test_axes_replace_keys_of_the_base_and_leave_the_others() -> None:

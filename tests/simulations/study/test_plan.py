@@ -9,6 +9,7 @@ import pytest
 
 from fedopt.errors import InvalidExperiment
 from fedopt.optimizers.sgd import Sgd
+from simulations.study.checks import checked
 from simulations.study.file import SHIPPED, Study, flatten, read_study, shipped_studies
 from simulations.study.plan import combinations, planned_runs, search_runs
 
@@ -170,10 +171,10 @@ def test_a_study_that_is_nowhere_gets_the_nearest_name() -> None:
 @pytest.mark.parametrize("name", [file.stem for file in SHIPPED.glob("*.toml")])
 def test_the_shipped_studies_are_valid_and_say_how_long_they_take(name: str) -> None:
     _, asked = read_study(Path(name), [], None)
-    runs = planned_runs(asked, combinations(asked))
+    plan = checked(asked)
     assert "on 2 cores" in shipped_studies()[name]
-    assert name == "digits" or f"{len(runs)} runs" in asked.about
-    assert all(run.experiment.notes() == [] for run in runs)
+    assert name == "digits" or f"{len(plan.runs)} runs" in asked.about
+    assert plan.notes == []
 
 
 def test_the_studies_that_were_promised_are_shipped() -> None:
