@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fedopt.commands.options import ExperimentFile, Overrides, command
@@ -51,22 +52,23 @@ def partition(
         raise InvalidExperiment(f"--plot {plot}: its ending says the format; choose .png, .svg or .pdf")
     dataset = load_dataset(settings.data, settings.run.seed)
     parts = make_partition(dataset, settings.data, settings.run.seed)
-    skew = LabelSkew.of(dataset.y_train.numpy(), parts, dataset.classes)
+    skew, clients = LabelSkew.of(dataset.y_train.numpy(), parts, dataset.classes), dataset.names_of(parts)
     for sentence in dataset.notes:
         print(f"note: {sentence}", file=sys.stderr)
     if as_json:
-        print(json.dumps(_as_dict(skew, dataset.class_names)))
+        print(json.dumps(_as_dict(skew, dataset.class_names, clients)))
     else:
-        _print_table(skew, dataset)
+        _print_table(skew, dataset, clients)
     if plot is not None:
-        draw(skew, dataset.class_names, plot)
+        draw(skew, dataset.class_names, plot, clients)
         if not as_json:
             print(f"drawn to {plot}")
 
 
-def _as_dict(skew: LabelSkew, names: tuple[str, ...]) -> dict[str, object]:
+def _as_dict(skew: LabelSkew, names: tuple[str, ...], clients: tuple[str, ...]) -> dict[str, object]:
     return {
         "classes": list(names),
+        **({"clients": list(clients)} if clients else {}),
         "counts": skew.counts.tolist(),
         "sizes": skew.sizes.tolist(),
         "entropies": skew.entropies.tolist(),
@@ -74,15 +76,17 @@ def _as_dict(skew: LabelSkew, names: tuple[str, ...]) -> dict[str, object]:
     }
 
 
-def _print_table(skew: LabelSkew, dataset: Dataset) -> None:
+def _print_table(skew: LabelSkew, dataset: Dataset, clients: tuple[str, ...]) -> None:
     import numpy as np
 
     console = Console()
     columns = min(dataset.classes, CLASS_COLUMNS)
     unlimited = console.options.update(max_width=10_000)
-    while columns and console.measure(_table(skew, dataset, columns), options=unlimited).maximum > console.width:
+    while (
+        columns and console.measure(_table(skew, dataset, clients, columns), options=unlimited).maximum > console.width
+    ):
         columns -= 1
-    console.print(_table(skew, dataset, columns))
+    console.print(_table(skew, dataset, clients, columns))
     console.print(
         f"{len(skew.counts)} clients, {skew.sizes.sum()} samples, sizes {skew.sizes.min()} to "
         f"{skew.sizes.max()} (median {np.median(skew.sizes):g}); mean entropy {skew.entropies.mean():.2f} of "
@@ -90,10 +94,10 @@ def _print_table(skew: LabelSkew, dataset: Dataset) -> None:
     )
 
 
-def _table(skew: LabelSkew, dataset: Dataset, columns: int) -> Table:
+def _table(skew: LabelSkew, dataset: Dataset, clients: tuple[str, ...], columns: int) -> Table:
     """The first `columns` classes have a column each, the others share one."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("client", justify="right")
+    table.add_column("client", justify="left" if clients else "right")
     for name in dataset.class_names[:columns]:
         table.add_column(name, justify="right")
     if columns < dataset.classes:
@@ -103,7 +107,7 @@ def _table(skew: LabelSkew, dataset: Dataset, columns: int) -> Table:
     for client, counts in enumerate(skew.counts):
         rest = [str(counts[columns:].sum())] if columns < dataset.classes else []
         table.add_row(
-            str(client),
+            escape(clients[client]) if clients else str(client),
             *(str(count) if count else "[dim]·[/dim]" for count in counts[:columns]),
             *rest,
             str(skew.sizes[client]),
@@ -113,7 +117,7 @@ def _table(skew: LabelSkew, dataset: Dataset, columns: int) -> Table:
     return table
 
 
-def draw(skew: LabelSkew, names: tuple[str, ...], file: Path) -> None:
+def draw(skew: LabelSkew, names: tuple[str, ...], file: Path, own_names: tuple[str, ...]) -> None:
     """Writes a figure: a bubble for each client and class, its area the number of samples; above, sizes as bars."""
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -133,7 +137,10 @@ def draw(skew: LabelSkew, names: tuple[str, ...], file: Path) -> None:
     bubbles.set_ylabel("class")
     if classes <= 50:
         bubbles.set_yticks(range(classes), names)
-    bubbles.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if own_names and clients <= 50:
+        bubbles.set_xticks(range(clients), own_names, rotation=45, ha="right", rotation_mode="anchor")
+    else:
+        bubbles.xaxis.set_major_locator(MaxNLocator(integer=True))
     bubbles.set_xlim(-0.7, clients - 0.3)
     bubbles.set_ylim(-0.7, classes - 0.3)
     for axes in (sizes, bubbles):

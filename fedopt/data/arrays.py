@@ -62,6 +62,7 @@ def dataset_of(place: str, train: Part, test: Part | None, class_names: Sequence
         class_names=names,
         natural_clients=natural,
         test_clients=test_clients,
+        client_names=() if train.clients is None else tuple(map(str, _in_order(train.clients))),
     )
 
 

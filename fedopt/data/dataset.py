@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,6 +27,8 @@ class Dataset:
     """The training indices of each client, for data that come with clients of their own."""
     test_clients: np.ndarray | None = None
     """The client of each test sample, for such data."""
+    client_names: tuple[str, ...] = ()
+    """The names of these clients, if they have some."""
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -49,6 +52,15 @@ class Dataset:
         labels = torch.nonzero(chosen).flatten().tolist()
         names = ", ".join(str(self.class_names[label] if self.class_names else label) for label in labels[:10])
         return names + (f" and {len(labels) - 10} more" if len(labels) > 10 else "")
+
+    def are_its_clients(self, parts: Sequence[np.ndarray]) -> bool:
+        """Whether these training indices of each client are those of the clients that the data come with."""
+        natural = self.natural_clients or ()
+        return len(natural) == len(parts) and all(map(np.array_equal, natural, parts))
+
+    def names_of(self, parts: Sequence[np.ndarray]) -> tuple[str, ...]:
+        """The names of the clients with these training indices; () if the data do not name them."""
+        return self.client_names if self.are_its_clients(parts) else ()
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Dataset:
         return replace(

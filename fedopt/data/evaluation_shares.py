@@ -18,7 +18,7 @@ def owners_of_tests(dataset: Dataset, parts: Sequence[np.ndarray], seed: int) ->
     is divided among the clients in proportion to their training samples of that class; a class that no client
     trains on, in proportion to their sizes.
     """
-    if dataset.test_clients is not None and dataset.natural_clients is not None and _are_natural(dataset, parts):
+    if dataset.test_clients is not None and dataset.are_its_clients(parts):
         return dataset.test_clients
     labels = dataset.y_test.cpu().numpy()
     skew = LabelSkew.of(dataset.y_train.cpu().numpy(), parts, dataset.classes)
@@ -40,8 +40,3 @@ def apportion(seats: int, weights: np.ndarray) -> np.ndarray:
     whole, remainders = np.divmod(seats * weights.astype(np.int64), int(weights.sum()))
     whole[np.argsort(-remainders, kind="stable")[: seats - whole.sum()]] += 1
     return whole
-
-
-def _are_natural(dataset: Dataset, parts: Sequence[np.ndarray]) -> bool:
-    natural = dataset.natural_clients or ()
-    return len(natural) == len(parts) and all(map(np.array_equal, natural, parts))

@@ -21,6 +21,8 @@ class LabelSpread(Line):
     """The classes' names."""
     sizes: list[int]
     """n_i, the samples of each client."""
+    clients: list[str] | None = None
+    """The clients' names; null unless the clients are those of the data, and the data name them."""
     counts: list[list[int]] | None = None
     """Samples of each client by class."""
     entropy: list[float] | None = None
@@ -77,11 +79,12 @@ class LabelSkew:
         distance: Floats = np.sqrt(np.maximum(0.0, halves / 2))
         return distance
 
-    def spread(self, names: Sequence[str]) -> LabelSpread:
+    def spread(self, names: Sequence[str], clients: Sequence[str] = ()) -> LabelSpread:
         """All of it, as partition.json stores it."""
         return LabelSpread(
             classes=list(names) or [str(label) for label in range(self.counts.shape[1])],
             sizes=self.sizes.tolist(),
+            clients=list(clients) or None,
             counts=self.counts.tolist(),
             entropy=self.entropies.tolist(),
             effective_classes=self.effective_classes.tolist(),

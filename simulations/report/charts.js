@@ -193,14 +193,23 @@ function strips(width, series, { formatValue, xTick, xTitle }) {
   return plot.svg;
 }
 
+/** A client's name, or its number where the data name no clients. */
+const clientName = (clients, number) => (clients ? clients[number] : String(number));
+
+/** The text below a client's place: names are shortened to the room between two of them. */
+const clientTick = (clients) => (at) => {
+  const name = Number.isInteger(at) && at >= 0 ? clientName(clients, at) ?? "" : "";
+  return name.length > 14 ? `${name.slice(0, 13)}…` : name;
+};
+
 /** Samples by client: one stacked bar each. */
-function stackedBars(width, counts, classes, color) {
+function stackedBars(width, { counts, classes, clients: names }, color) {
   const sizes = counts.map((row) => row.reduce((a, b) => a + b, 0)), clients = counts.length;
-  const plot = frame(width, { xs: [-0.5, clients - 0.5], ys: [0, Math.max(...sizes)], xTitle: "client", xTick: (at) => (Number.isInteger(at) ? at : ""), height: 220 });
+  const plot = frame(width, { xs: [-0.5, clients - 0.5], ys: [0, Math.max(...sizes)], xTitle: "client", xTick: clientTick(names), height: 220 });
   const wide = ((plot.area.right - plot.area.left) / clients) * 0.86;
   counts.forEach((row, client) => {
     let below = 0;
-    const showThis = (event) => showTip(event, `client ${client}: ${sizes[client]} samples`, row.map((count, label) => [count, label])
+    const showThis = (event) => showTip(event, `client ${clientName(names, client)}: ${sizes[client]} samples`, row.map((count, label) => [count, label])
       .filter(([count]) => count).sort((a, b) => b[0] - a[0]).slice(0, 8).map(([count, label]) => [color(label), `${classes[label]}: ${count}`]));
     const bar = make("g", { onpointermove: showThis, onpointerdown: showThis, onpointerleave: hideTip });
     row.forEach((count, label) => {
@@ -215,9 +224,9 @@ function stackedBars(width, counts, classes, color) {
 }
 
 /** Samples by client and class: a bubble each, its area the number. */
-function bubbles(width, counts, classes, color) {
+function bubbles(width, { counts, classes, clients: names }, color) {
   const clients = counts.length, height = Math.min(560, 60 + 24 * classes.length), most = Math.max(...counts.flat());
-  const plot = frame(width, { xs: [-0.5, clients - 0.5], ys: [classes.length - 0.5, -0.5], xTitle: "client", xTick: (at) => (Number.isInteger(at) ? at : ""),
+  const plot = frame(width, { xs: [-0.5, clients - 0.5], ys: [classes.length - 0.5, -0.5], xTitle: "client", xTick: clientTick(names),
     yTick: () => "", height });
   plot.svg.querySelectorAll(".grid").forEach((line) => line.remove());
   const every = Math.ceil(classes.length / 30);
@@ -227,7 +236,7 @@ function bubbles(width, counts, classes, color) {
   });
   counts.forEach((row, client) => row.forEach((count, label) => {
     if (!count) return;
-    const showThis = (event) => showTip(event, `client ${client}`, [[color(label), `${classes[label]}: ${count}`]]);
+    const showThis = (event) => showTip(event, `client ${clientName(names, client)}`, [[color(label), `${classes[label]}: ${count}`]]);
     plot.svg.append(make("circle", { cx: plot.x(client).toFixed(1), cy: plot.y(label).toFixed(1), r: Math.max(0.8, largest * Math.sqrt(count / most)).toFixed(2),
       fill: color(label), opacity: 0.85, onpointermove: showThis, onpointerdown: showThis, onpointerleave: hideTip }));
   }));

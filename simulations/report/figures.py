@@ -25,6 +25,9 @@ MOST_PANELS = 24
 MOST_CURVES = 8
 """The most curves in a panel of groups that differ in everything."""
 
+MOST_NAMES = 30
+"""The most clients or classes whose names stand on an axis."""
+
 LONG = 30
 """The longest name, in characters, that stands beside a panel."""
 
@@ -296,9 +299,12 @@ def _partition(title: str, labels: LabelSpread) -> Figure | None:
         c=[shade(k) for _, k, _ in seen],
         linewidths=0,
     )
-    if len(labels.classes) <= 30:
+    if len(labels.classes) <= MOST_NAMES:
         spots.set_yticks(range(len(labels.classes)), labels.classes)
-    spots.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if labels.clients is not None and len(labels.clients) <= MOST_NAMES:
+        spots.set_xticks(clients, labels.clients, rotation=45, ha="right", rotation_mode="anchor")
+    else:
+        spots.xaxis.set_major_locator(MaxNLocator(integer=True))
     spots.set_ylabel("class")
     spots.set_xlabel("client")
     return figure

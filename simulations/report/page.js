@@ -198,9 +198,9 @@ function drawPartition() {
   const chosen = data.partitions[state.partition];
   const controls = data.partitions.length > 1 ? [switchOf(data.partitions.map((one) => one.title), state.partition, (index) => { state.partition = index; })] : [];
   const bars = figure(`Samples of each client: ${chosen.title}`, { wide: true, controls, name: "partition bars" });
-  bars.append(stackedBars(wideWidth(container), chosen.counts, chosen.classes, classColor));
+  bars.append(stackedBars(wideWidth(container), chosen, classColor));
   const spots = figure("Samples by client and class", { wide: true, name: "partition bubbles", meaning: "The area of a bubble is the number of samples." });
-  spots.append(bubbles(wideWidth(container), chosen.counts, chosen.classes, classColor));
+  spots.append(bubbles(wideWidth(container), chosen, classColor));
   container.append(bars, spots);
 }
 

@@ -68,7 +68,7 @@ def page_data(results: Results) -> dict[str, Any]:
         ],
         "meanings": {measure: meaning(measure) for measure in CURVE_MEASURES},
         "partitions": [
-            {"title": title, "classes": labels.classes, "counts": labels.counts}
+            {"title": title, "classes": labels.classes, "counts": labels.counts, "clients": labels.clients}
             for title, labels in partitions(results).items()
         ],
         "classes": next((row.run.partition.classes for row in results.rows if row.run.partition), []),
