@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from fedopt.runs.sheet import Cell, Sheet
 from simulations.results import SEARCHED, Group, Results, Row, Spread, axis_title, describe_value, mean, name_value
 
 MEASURE_COLUMNS = {"drift.ratio": "drift ratio", "drift.cosine": "cosine", "gradients.zeta2": "ζ²"}
@@ -106,6 +107,16 @@ def marked(results: Results, figures: Sequence[Column]) -> Callable[[Group], lis
     """The group's figures, each with whether it is the best of its comparison."""
     wins = [(lambda group: False) if column.of is None else is_winner(results, column.of) for column in figures]
     return lambda group: [(column.text(group), is_best(group)) for column, is_best in zip(figures, wins, strict=True)]
+
+
+def sheet(results: Results, shown: Sequence[Column]) -> Sheet:
+    """A line for each group: what identifies it, and its figures, the best of each comparison in bold."""
+    names, figures_of = headers(results), marked(results, shown)
+    lines: list[list[Cell]] = [
+        [*((label, False) for label in labels(results, group)), *figures_of(group)] for group in results.groups
+    ]
+    titles = [*names, *(column.title for column in shown)]
+    return Sheet(titles, [False] * len(names) + [True] * len(shown), lines)
 
 
 def contexts(results: Results) -> list[tuple[dict[str, str], list[Group]]]:

@@ -39,7 +39,7 @@ class Comparison(Protocol):
 
     @property
     def runs(self) -> Table:
-        """A row for each run, with the columns of a study's results.csv."""
+        """A row for each run, with those columns of a study's results.csv that some run has."""
         ...
 
     @property
@@ -59,6 +59,14 @@ class Comparison(Protocol):
     @property
     def figures(self) -> Sequence[str]:
         """The names of the figures for which the runs have data."""
+        ...
+
+    def to_markdown(self) -> str:
+        """What is printed, in Markdown: mean ± standard deviation over seeds, the best in bold."""
+        ...
+
+    def to_latex(self) -> str:
+        r"""The same as a LaTeX tabular; it needs \usepackage{booktabs}."""
         ...
 
     def figure(self, name: str = "accuracy") -> Any:

@@ -1,4 +1,4 @@
-"""Rows with named columns, as text, HTML or a pandas table."""
+"""Rows with named columns, as text, HTML, Markdown, LaTeX or a pandas table."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedopt.errors import InvalidExperiment
+from fedopt.runs.sheet import Sheet
 
 Value = str | int | float | None
 
@@ -39,6 +40,27 @@ class Table:
         except ImportError as error:
             raise InvalidExperiment("to_pandas needs pandas: pip install 'fedopt[tables]'") from error
         return pandas.DataFrame(list(self.rows), columns=self.columns)
+
+    def to_markdown(self) -> str:
+        """The table in Markdown, numbers with four digits."""
+        return self._sheet.markdown
+
+    def to_latex(self) -> str:
+        r"""The table as a LaTeX tabular, numbers with four digits; it needs \usepackage{booktabs}."""
+        return self._sheet.latex
+
+    @property
+    def _sheet(self) -> Sheet:
+        return Sheet(
+            self.columns,
+            [not any(isinstance(row.get(column), str) for row in self.rows) for column in self.columns],
+            [[(_text(row.get(column)), False) for column in self.columns] for row in self.rows],
+        )
+
+    def without_empty_columns(self) -> Table:
+        """The table without the columns that are None in every row."""
+        known = {column for row in self.rows for column, value in row.items() if value is not None}
+        return Table([{column: row[column] for column in row if column in known} for row in self.rows])
 
     def __repr__(self) -> str:
         return as_text(self.columns, [[_text(row.get(column)) for column in self.columns] for row in self.rows])

@@ -14,9 +14,10 @@ from fedopt.errors import InvalidExperiment
 from fedopt.registry import nearest
 from fedopt.runs.compare import FIGURES, Given
 from fedopt.runs.past_runs import PastRun
+from fedopt.runs.sheet import Sheet
 from fedopt.runs.table import Table, Value, as_text
 from simulations.axes import UNKNOWN
-from simulations.comparison import GLOBAL, MEASURE_COLUMNS, OF_CLIENTS, Accuracy, Pair, columns, headers, labels, paired
+from simulations.comparison import GLOBAL, MEASURE_COLUMNS, OF_CLIENTS, Accuracy, Pair, columns, paired, sheet
 from simulations.report import page
 from simulations.report.figures import draw, makers, save
 from simulations.results import (
@@ -74,7 +75,7 @@ class InlineReport:
 
     @property
     def runs(self) -> Table:
-        return Table([entries(row) for row in self._results.rows])
+        return Table([entries(row) for row in self._results.rows]).without_empty_columns()
 
     @property
     def pairs(self) -> Table:
@@ -107,13 +108,25 @@ class InlineReport:
         if name not in self._makers:
             raise InvalidExperiment(f"there is no figure {name!r}; {nearest(name, self._makers)}")
 
+    def to_markdown(self) -> str:
+        return self._sheet.markdown
+
+    def to_latex(self) -> str:
+        return self._sheet.latex
+
+    @property
+    def _sheet(self) -> Sheet:
+        """What is printed: the figures that fit in a line."""
+        found = sheet(self._results, [column for column in columns(self._results) if column.brief])
+        if self._results.axes:
+            return found
+        (line,), name = found.lines, self._results.rows[0].name  # runs of one setting, which has no label
+        return Sheet(["run", *found.titles], [False, *found.is_figure], [[(name, False), *line]])
+
     def __repr__(self) -> str:
-        shown = [column for column in columns(self._results) if column.brief]
-        lines = [
-            [*_names(self._results, group), *(column.text(group) for column in shown)] for group in self._results.groups
-        ]
-        titles = [*(headers(self._results) or ["run"]), *(column.title for column in shown)]
-        return "\n".join([*(f"note: {warning}" for warning in self.warnings), as_text(titles, lines)])
+        shown = self._sheet
+        lines = [[text for text, _ in line] for line in shown.lines]
+        return "\n".join([*(f"note: {warning}" for warning in self.warnings), as_text(shown.titles, lines)])
 
     def _repr_html_(self) -> str:
         notes = "".join(f"<p><em>note: {html.escape(warning)}</em></p>" for warning in self.warnings)
@@ -121,10 +134,6 @@ class InlineReport:
         drawn = [figure for name in self._shown if (figure := draw(self._makers[name])) is not None]
         figures = "".join(f"<figure>{_svg(figure)}</figure>" for figure in drawn)
         return f'<div class="fedopt-compare">{STYLE}{notes}{tables}<div>{figures}</div></div>'
-
-
-def _names(results: Results, group: Group) -> list[str]:
-    return labels(results, group) or [group.rows[0].name]
 
 
 def _row(results: Results, group: Group) -> dict[str, Value]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+from fedopt.runs.sheet import Sheet
 from fedopt.runs.table import Value
 from fedopt.storage.files import replace_file, storing
 from simulations.benchmarks.engine import machine
-from simulations.comparison import columns, compared_accuracy, headers, labels, marked, not_finished, paired
+from simulations.comparison import columns, compared_accuracy, not_finished, paired, sheet
 from simulations.report.page import page
 from simulations.results import MEASURES, SEARCHED, Group, Results, Row, axis_title, last, mean, read_results
 
@@ -87,15 +88,15 @@ def _groups(results: Results) -> Iterator[str]:
     if any(group.mark for group in results.groups):
         yield "A row marked (1 of 3 runs) is about the finished runs only, in all columns, and is never the best."
     yield ""
-    axes, figures = headers(results), columns(results)
-    figures_of = marked(results, figures)
-    yield _line([*axes, *(column.title for column in figures), "runs"])
-    yield _line(["---"] * len(axes) + ["---:"] * len(figures) + ["---"])
-    for group in results.groups:
-        texts = (f"**{text}**" if is_best else text for text, is_best in figures_of(group))
-        runs = directories(group) + not_finished(group)
-        yield _line([*labels(results, group), *texts, runs])
+    yield _with_runs(results, sheet(results, columns(results))).markdown
     yield ""
+
+
+def _with_runs(results: Results, table: Sheet) -> Sheet:
+    """The table with one more column, the directories of each group's runs."""
+    runs = [(directories(group) + not_finished(group), False) for group in results.groups]
+    lines = [[*line, own] for line, own in zip(table.lines, runs, strict=True)]
+    return Sheet([*table.titles, "runs"], [*table.is_figure, False], lines)
 
 
 def _pairs(results: Results) -> Iterator[str]:
@@ -106,10 +107,12 @@ def _pairs(results: Results) -> Iterator[str]:
         title = compared_accuracy(results).title
         yield f"Difference in {title} on the same clients, weights and minibatches, in points."
         yield ""
-        yield _line(["where", "difference", "mean ± standard deviation", "seed by seed", "in favor"])
-        yield _line(["---", "---", "---:", "---", "---:"])
-        for pair in pairs:
-            yield _line([pair.where or "all", pair.difference, pair.spread, pair.each, pair.in_favor])
+        lines = [(pair.where or "all", pair.difference, pair.spread, pair.each, pair.in_favor) for pair in pairs]
+        yield Sheet(
+            ["where", "difference", "mean ± standard deviation", "seed by seed", "in favor"],
+            [False, False, True, False, True],
+            [[(text, False) for text in line] for line in lines],
+        ).markdown
         yield ""
 
 
@@ -121,7 +124,3 @@ def directories(group: Group) -> str:
     if len(stems) == 1 and len(names) > 1:
         return f"{stems.pop()}seed{{{','.join(str(row.seed) for row in group.rows)}}}"
     return " ".join(names)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -75,6 +75,36 @@ def test_there_is_a_row_for_each_run(histories: Histories) -> None:
     frame = fedopt.compare(all_of(histories)).runs.to_pandas()
     assert list(frame["seed"]) == [0, 1, 0, 1]
     assert list(frame["test_accuracy"]) == [history.summary.final.test_accuracy for history in all_of(histories)]
+    assert not frame.isna().all().any(), "no column is empty"
+    assert "algorithm.error.last" in frame, "only SCAFFOLD has it"
+    assert not {"personal_accuracy", "rounds_to_target", "divergence.last"} & set(frame)
+
+
+def test_a_paper_gets_the_printed_table_with_the_best_in_bold(histories: Histories) -> None:
+    comparison = fedopt.compare({"A & B": histories["fedavg"], "C": histories["scaffold"]})
+    finals = [[100 * one.summary.final.test_accuracy for one in own] for own in histories.values()]
+    texts = [f"{statistics.fmean(own):.2f} ± {statistics.stdev(own):.2f}" for own in finals]
+    better = max((0, 1), key=lambda place: statistics.fmean(finals[place]))
+    head, rule, *rows = comparison.to_markdown().splitlines()
+    assert head == "| run | final accuracy, % | best, % | drift ratio | seconds per run |"
+    assert rule == "| --- | ---: | ---: | ---: | ---: |"
+    bold = [f"**{text}**" if place == better else text for place, text in enumerate(texts)]
+    assert [row.split(" | ")[:2] for row in rows] == [["| A & B", bold[0]], ["| C", bold[1]]]
+    begin, top, head, middle, *lines, bottom, end = comparison.to_latex().splitlines()
+    assert (begin, end) == (r"\begin{tabular}{lrrrr}", r"\end{tabular}")
+    assert (top, middle, bottom) == (r"\toprule", r"\midrule", r"\bottomrule")
+    assert head == r"run & final accuracy, \% & best, \% & drift ratio & seconds per run \\"
+    texts = [text.replace("±", r"$\pm$") for text in texts]
+    bold = [rf"\textbf{{{text}}}" if place == better else text for place, text in enumerate(texts)]
+    assert lines[0].startswith(rf"A \& B & {bold[0]} & ")
+    assert lines[1].startswith(f"C & {bold[1]} & ")
+    assert all(line.endswith(r" \\") for line in lines)
+
+
+def test_runs_of_one_setting_have_a_row_named_by_their_directory(histories: Histories) -> None:
+    rows = fedopt.compare(histories["fedavg"]).to_markdown().splitlines()
+    assert rows[0].startswith("| run | final accuracy")
+    assert rows[2].startswith(f"| {histories['fedavg'][0].directory} | ")
 
 
 def test_a_notebook_shows_table_and_figures(histories: Histories) -> None:
