@@ -136,7 +136,8 @@ class LaneBatches:
         width: int | None = None,
     ) -> None:
         """`indices` are each lane's samples in x and y; `dtype` is that of weights; `width` pads all batches to it."""
-        self._x = x
+        self._x, self._plans = x, plans
+        self.samples_of_lanes = [len(own) for own in indices]
         self.steps_of_lanes = [plan.steps for plan in plans]
         self.steps = self.steps_of_lanes[0]
         width = width or max(plan.positions.shape[1] for plan in plans)
@@ -182,3 +183,7 @@ class LaneBatches:
         self._last = LaneBatch(self._x, self._rows[row], y, self._weights[row], counts, one_hot)
         self._last.step = step
         return self._last
+
+    def first_positions(self, step: int) -> list[int]:
+        """Where the first sample of each active lane's batch lies in its client's data."""
+        return [int(plan.positions[step, 0]) for plan in self._plans if step < plan.steps]

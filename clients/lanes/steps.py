@@ -11,11 +11,12 @@ from torch import Tensor
 
 from clients.lanes.backends import LaneGradients, PerturbedGradients, PerturbsInPlace
 from clients.lanes.batches import LaneBatch, LaneBatches
+from clients.lanes.curvature import Curvature
 from clients.lanes.recording import Record, Recordings
 from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.shapes import check_rows, refuse_corrected
 from fedopt.errors import InvalidExperiment
-from fedopt.optimizers.base import Gradient, subtract
+from fedopt.optimizers.base import Gradient, Samples, subtract
 from fedopt.optimizers.local import LocalSettings
 from fedopt.schedules.base import Rate, Rates
 from fedopt.vectors.layout import Vectors
@@ -25,7 +26,12 @@ class LocalSteps:
     """Steps the lanes of `gradients`. Its buffers serve all rounds, so that its steps can be recorded."""
 
     def __init__(
-        self, gradients: LaneGradients, algorithm: Algorithm, local: LocalSettings, record: Record | None
+        self,
+        gradients: LaneGradients,
+        algorithm: Algorithm,
+        local: LocalSettings,
+        record: Record | None,
+        curvature: Curvature,
     ) -> None:
         """With `record`, a step is recorded once for each shape of batches and replayed from then on."""
         self._gradients, self._algorithm = gradients, algorithm
@@ -33,7 +39,11 @@ class LocalSteps:
             told = f"{algorithm.name} moves the weights between the steps, and {local.optimizer.title} within them"
             raise InvalidExperiment(f"local.optimizer: {told}; choose another optimizer")
         self._optimizer = local.optimizer.build(gradients.theta, gradients.packing)
-        self._gradient = CorrectedGradient(gradients, algorithm, local.clip, sums_gradients(algorithm, local))
+        if local.optimizer.needs_hessian:
+            curvature.check()
+        self._gradient = CorrectedGradient(
+            gradients, algorithm, local.clip, sums_gradients(algorithm, local), curvature
+        )
         self._sums = torch.zeros_like(gradients.theta) if sums_gradients(algorithm, local) else None
         self._local = local
         self._plan = local.rates
@@ -80,7 +90,7 @@ class LocalSteps:
             local = {name: self._at_fixed_address(name, vector) for name, vector in local.items()}
             shift = None if shift is None else self._at_fixed_address("the shift", shift)
             push = None if push is None else self._at_fixed_address("the push", push)
-        self._gradient.begin(local, shift)
+        self._gradient.begin(local, shift, batches)
         self._push = push
         active = lanes
         for number in range(batches.steps):
@@ -194,17 +204,19 @@ class CorrectedGradient(Gradient):
         algorithm: Algorithm,
         clip: float | None,
         keep_raw: bool,
+        curvature: Curvature,
     ) -> None:
         """`keep_raw` asks for `raw` at every step."""
+        self._curvature = curvature
         self._gradients, self._algorithm, self._clip = gradients, algorithm, clip
         # Then gradients can be accumulated in their target, without a tensor of their own.
         self._accumulates = clip is None and not algorithm.corrects_gradients and not keep_raw
         self._elsewhere = algorithm.evaluates_elsewhere
         self._perturbs = gradients if isinstance(gradients, PerturbsInPlace) else None
 
-    def begin(self, local: Vectors, shift: Tensor | None) -> None:
+    def begin(self, local: Vectors, shift: Tensor | None, batches: LaneBatches) -> None:
         """Starts a round with the vectors of the algorithm's `begin` and its shift."""
-        self._local, self._shift = local, shift
+        self._local, self._shift, self._batches = local, shift, batches
 
     def set_batch(self, batch: LaneBatch, rate: Rate) -> None:
         """Starts a step of this rate: evaluations are on this minibatch from now on, and the loss of the first one
@@ -269,6 +281,18 @@ class CorrectedGradient(Gradient):
             return None
         perturbed = self._perturbs.perturbed(self._batch)
         return None if perturbed is None else _PerturbedGradient(self, perturbed, self._batch, rho, self._first)
+
+    def hessian(self, lane: int) -> Tensor:
+        y, curvature = self._gradients.theta[lane], self._curvature
+        raw = curvature.hessian(y, self._batch, lane)
+        if not self._algorithm.corrects_gradients:
+            return raw
+        own = {name: v[lane : lane + 1] if v.ndim == 2 else v for name, v in self._local.items()}
+        return curvature.corrected(raw, self.raw[lane], y, own)
+
+    def samples(self) -> Samples:
+        positions = self._batches.first_positions(self._batch.step)
+        return Samples(torch.tensor(positions, device=self.theta.device), self._batches.samples_of_lanes)
 
     @property
     def theta(self) -> Tensor:

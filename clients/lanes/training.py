@@ -17,6 +17,7 @@ from torch import Tensor
 
 from clients.lanes.backends import Backend, check_products, lane_gradients
 from clients.lanes.batches import LaneBatches, lane_width
+from clients.lanes.curvature import Curvature
 from clients.lanes.draws import LaneDraws, Pass
 from clients.lanes.penalty import penalized
 from clients.lanes.recording import Record
@@ -114,7 +115,8 @@ class LaneTrainer:
         layout = Layout.of(task.module)
         gradients = lane_gradients(backend, task, layout, like, execution.lanes, self._draws)
         self._gradients = penalized(gradients, local.l1, local.l2)
-        self._steps = LocalSteps(self._gradients, training.algorithm, local, execution.record)
+        curvature = Curvature(task, self._gradients.packing, training.algorithm)
+        self._steps = LocalSteps(self._gradients, training.algorithm, local, execution.record, curvature)
         self._moments = Moments.of(local)
         self._counts = StepCounts.of(training.algorithm, local, training.seed)
 

@@ -107,6 +107,30 @@ OPTIMIZERS = Registry(
             "You, Gitman, Ginsburg 2017, arXiv:1708.03888",
             "λ = trust |w| / (|g| + weight_decay |w|);  v ← momentum v + lr λ (g + weight_decay w);  w ← w − v",
         ),
+        "sag": Entry(
+            "fedopt.optimizers.sag:Sag",
+            "the mean of each sample's last gradient, from a table; for small data",
+            "Le Roux, Schmidt, Bach 2012, arXiv:1202.6258",
+            "t_j ← g_j;  θ ← θ − lr Σt / (samples seen)",
+        ),
+        "saga": Entry(
+            "fedopt.optimizers.saga:Saga",
+            "sag without bias; for small data",
+            "Defazio, Bach, Lacoste-Julien 2014, arXiv:1407.0202",
+            "θ ← θ − lr (g_j − t_j + Σt / n);  t_j ← g_j",
+        ),
+        "newton": Entry(
+            "fedopt.optimizers.newton:Newton",
+            "damped Newton steps with a dense Hessian; for small models",
+            "Levenberg 1944, Quart. Appl. Math. 2(2)",
+            "θ ← θ − lr (H + damping I)⁻¹ g",
+        ),
+        "lbfgs": Entry(
+            "fedopt.optimizers.lbfgs:Lbfgs",
+            "limited-memory BFGS on full batches, by torch.optim.LBFGS",
+            "Liu, Nocedal 1989, Math. Program. 45",
+            "θ ← θ − lr B g,  B ≈ H⁻¹ from the last history_size steps",
+        ),
     },
     base="fedopt.optimizers.base:Optimizer",
 )

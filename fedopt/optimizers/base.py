@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -28,6 +29,8 @@ from fedopt.optimizers import OPTIMIZERS
 from fedopt.registry import Registry
 from fedopt.schedules.base import Rate, Rates
 from fedopt.vectors.layout import RowLayout
+
+Batches = Literal["any", "full", "single"]
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -53,6 +56,25 @@ class Gradient(Protocol):
     def perturbed(self, rho: float) -> Gradient | None:
         """The gradient at theta + rho g / |g|, where g is this one, without moving theta; None if theta must move."""
         return None
+
+    def hessian(self, lane: int) -> Tensor:
+        """The derivative of the corrected gradient where this one was evaluated last, [P, P], of one active lane; for
+        optimizers that declare `needs_hessian`."""
+        raise NotImplementedError
+
+    def samples(self) -> Samples:
+        """The samples of this step; for optimizers whose `batches` are "single"."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Where the minibatches of the active lanes, one sample each, lie in their clients' data."""
+
+    positions: Tensor
+    """From 0 to the client's size, int64 [active]."""
+    sizes: Sequence[int]
+    """The numbers of samples of all lanes of the round."""
 
 
 class LaneOptimizer(ABC):
@@ -110,6 +132,12 @@ class Optimizer(Family, ABC):
     refuses_misspelled_hooks: ClassVar[bool] = True
     is_decoupled: ClassVar[bool] = False
     """Whether weight decay shrinks theta itself and is not added to the gradient."""
+    can_be_base: ClassVar[bool] = True
+    """Whether a wrapper, as sam, may be put around it."""
+    batches: ClassVar[Batches] = "any"
+    """Minibatches that its steps must be of: any, all of the client's samples, or one sample."""
+    needs_hessian: ClassVar[bool] = False
+    """Whether its steps ask for the gradient's `hessian`."""
 
     @abstractmethod
     def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:

@@ -98,6 +98,11 @@ class LocalSettings(Composite):
                 "state",
                 f"{self.state} needs an optimizer with a second moment, such as adamw; {self.optimizer.title} has none",
             )
+        if self.optimizer.batches == "full" and self.batch_size != "full":
+            told = f"{self.optimizer.title} compares the gradients of successive steps, so they must be of all samples"
+            raise wrong("batch_size", f'{told}; set it to "full"')
+        if self.optimizer.batches == "single" and self.batch_size != 1:
+            raise wrong("batch_size", f"{self.optimizer.title} keeps a gradient of each sample; set it to 1")
         if self.state != "reset" and self.optimizer.starts_anew:
             told = f"{self.optimizer.title} starts anew in every round; set local.state to reset"
             raise wrong("state", f"{told}, or choose another optimizer")

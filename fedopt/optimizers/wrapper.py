@@ -28,6 +28,8 @@ class Wrapper(Composite, Optimizer):
 
     @model_validator(mode="after")
     def _base_fits(self) -> Self:
+        if not self.base.can_be_base:
+            raise wrong("base", f"{self.base.title} takes steps that {self.name} cannot be put around; choose another")
         if self.moves_theta and self.base.moves_first:
             told = f"{self.name} moves the weights around a step of its base, and {self.base.title} within it"
             other = 'leave out nesterov_form = "look-ahead"' if self.base.name == "sgd" else "choose another base"

@@ -40,4 +40,20 @@ NOTES: Mapping[str, str] = {
         "The rate stands inside the momentum, other than in sgd. A tensor whose weights or gradients are all zero has "
         "λ = 1. Steps do not shrink with the gradient, and stop nowhere at a constant rate."
     ),
+    "sag": (
+        "The table starts at zero in each round, so a round should be several epochs. It takes the memory of as many "
+        "models as a client has samples. A step is one sample: `local.batch_size` = 1. The courses' averaged gradient "
+        "is `averaged-gradient`."
+    ),
+    "saga": "As `sag`, unbiased with any table, the empty one too.",
+    "newton": (
+        "H is the derivative of the corrected gradient on the minibatch, dense and of one client at a time. `damping` "
+        "must be above the magnitude of its negative eigenvalues, which networks have: along these a smaller one goes "
+        "uphill. Above `most_parameters` it is refused with the memory that it would take."
+    ),
+    "lbfgs": (
+        "An iteration is a local step, with one gradient and no line search; the first of a round is lr min(1, 1 / "
+        '‖g‖₁) g, and `local.lr` = 1 is the quasi-Newton step. `local.batch_size` must be "full", and the history '
+        "starts anew in each round."
+    ),
 }

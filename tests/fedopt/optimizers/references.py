@@ -73,6 +73,56 @@ def lars(momentum: float, trust: float, decay: float, *, skip_vectors: bool) -> 
     return rule
 
 
+class Newton(torch.optim.Optimizer):
+    """Solves with the Hessian of autograd; its closure returns the loss itself."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, damping: float) -> None:
+        super().__init__(parameters, {"lr": lr})
+        self._damping = damping
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> None:  # type: ignore[override]
+        assert closure is not None
+        (group,) = self.param_groups
+        parameters = group["params"]
+        gradients = torch.autograd.grad(closure(), parameters, create_graph=True)
+        flat = torch.cat([g.flatten() for g in gradients])
+        rows = [torch.autograd.grad(entry, parameters, retain_graph=True, materialize_grads=True) for entry in flat]
+        hessian = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+        step = torch.linalg.solve(hessian + self._damping * torch.eye(len(flat)), flat.detach())
+        with torch.no_grad():
+            for p, part in zip(parameters, torch.split(step, [p.numel() for p in parameters]), strict=True):
+                p -= group["lr"] * part.view_as(p)
+
+
+class Table(torch.optim.Optimizer):
+    """SAG or SAGA. `sample` is set to the number of the sample that the next step is of, `samples` to how many the
+    client has."""
+
+    sample = samples = 0
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, *, unbiased: bool) -> None:
+        super().__init__(parameters, {"lr": lr})
+        self._unbiased = unbiased
+        self._table: dict[int, list[Tensor]] = {}
+
+    def step(self, closure: Closure | None = None) -> None:  # type: ignore[override]
+        assert closure is not None
+        closure()
+        (group,) = self.param_groups
+        for place, p in enumerate(group["params"]):
+            zero = torch.zeros_like(p)
+            g, old = p.grad.clone(), self._table[self.sample][place] if self.sample in self._table else zero
+            mean = sum((row[place] for row in self._table.values()), start=zero) / self.samples
+            if not self._unbiased:
+                others = [row[place] for sample, row in self._table.items() if sample != self.sample]
+                direction = sum(others, start=g) / (len(others) + 1)
+            else:
+                direction = g - old + mean
+            with torch.no_grad():
+                p -= group["lr"] * direction
+        self._table[self.sample] = [p.grad.clone() for p in group["params"]]
+
+
 class Larc(torch.optim.Optimizer):
     """Gives another optimizer scaled gradients, as apex does."""
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import pytest
 
 from clients.lanes.backends import Backend
-from tests.fedopt.optimizers.equality import BACKENDS, CASES, MODELS, compare, tolerance
+from tests.fedopt.optimizers.equality import CASES, compare, places, tolerance
 
-PRODUCT = [(case, backend, model) for case in CASES for backend in BACKENDS for model in MODELS]
-OTHERS = [(backend, model) for backend in BACKENDS for model in MODELS if (backend, model) != ("stacked", "mlp")]
-QUICK = [(case, "stacked", "mlp") for case in CASES] + [
-    (case, *OTHERS[place % len(OTHERS)]) for place, case in enumerate(CASES)
-]
-"""Each optimizer in two places, and each place with some optimizer."""
+PRODUCT = [(case, *place) for case in CASES for place in places(case)]
+QUICK = {(case, *places(case)[number % len(places(case))]) for number, case in enumerate(CASES)}
+"""Each optimizer in one place, and each place with some optimizer."""
 
 
 @pytest.mark.parametrize(

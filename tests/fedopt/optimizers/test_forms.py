@@ -129,6 +129,10 @@ def test_fednova_refuses_what_has_no_such_weights(name: str) -> None:
             {"optimizer": "asam", "momentum": 0.9, "nesterov": True, "nesterov_form": "look-ahead"},
             'and sgd within it; leave out nesterov_form = "look-ahead"',
         ),
+        ({"optimizer": "lbfgs"}, "local.batch_size: lbfgs compares the gradients of successive steps"),
+        ({"optimizer": "lbfgs", "batch_size": "full", "state": "average"}, "local.state: lbfgs starts anew"),
+        ({"optimizer": "saga"}, "local.batch_size: saga keeps a gradient of each sample; set it to 1"),
+        ({"optimizer": "sam", "base": "newton"}, "local.base: newton takes steps that sam cannot be put around"),
         ({"optimizer": "lion", "state": "average-v"}, "needs an optimizer with a second moment, as adamw; lion has"),
     ],
 )
@@ -223,3 +227,27 @@ def test_optimizers_and_schedules_have_no_key_in_common() -> None:
         for registry in (OPTIMIZERS, SCHEDULES)
     }
     assert not keys[OPTIMIZERS.kind] & keys[SCHEDULES.kind]
+
+
+def test_newton_on_a_million_parameters_says_what_memory_it_would_take() -> None:
+    packing = Packing(Layout(("w",), (torch.Size([1000, 1000]),)), torch.zeros(1))
+    with pytest.raises(InvalidExperiment, match=r"the Hessian of all 1,000,000 parameters, which takes 3,725\.3 GiB"):
+        LocalSettings(optimizer="newton").optimizer.build(torch.zeros(1, packing.width), packing)
+
+
+def test_newton_under_an_algorithm_with_several_gradients_a_step_is_refused() -> None:
+    local = {"optimizer": "newton", "steps": 1, "batch_size": "full"}
+    with pytest.raises(InvalidExperiment, match="steps of fedspeed follow gradients at several points"):
+        fedopt.run(fedopt.Experiment(algorithm={"name": "fedspeed"}, local=local, model={"name": "logistic"}))
+
+
+def test_a_table_of_gradients_beyond_its_memory_is_refused() -> None:
+    local = {"optimizer": "sag", "batch_size": 1, "steps": 1, "table_gib": 1e-4}
+    with pytest.raises(InvalidExperiment, match=r"sag keeps a gradient of each of [\d,]+ samples, which takes"):
+        fedopt.run(fedopt.Experiment(local=local, model={"name": "logistic"}))
+
+
+def test_what_moves_the_weights_within_a_step_is_refused_where_the_algorithm_moves_them_between() -> None:
+    algorithm = {"name": "scaffold", "correction": "outside"}
+    with pytest.raises(InvalidExperiment, match="scaffold moves the weights between the steps, and asgd within them"):
+        fedopt.run(fedopt.Experiment(algorithm=algorithm, local={"optimizer": "asgd"}))

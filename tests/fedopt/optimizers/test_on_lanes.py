@@ -20,12 +20,16 @@ from fedopt.optimizers.averaged_gradient import AveragedGradient
 from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer
 from fedopt.optimizers.larc import Larc
 from fedopt.optimizers.lars import Lars
+from fedopt.optimizers.lbfgs import Lbfgs
 from fedopt.optimizers.lion import Lion
 from fedopt.optimizers.lookahead import Lookahead
 from fedopt.optimizers.muon import Muon
 from fedopt.optimizers.nadam import NAdam
+from fedopt.optimizers.newton import Newton
 from fedopt.optimizers.radam import RAdam
 from fedopt.optimizers.rmsprop import RmsProp
+from fedopt.optimizers.sag import Sag
+from fedopt.optimizers.saga import Saga
 from fedopt.optimizers.sam import Sam
 from fedopt.optimizers.sgd import Sgd
 from fedopt.schedules.base import Rates
@@ -51,6 +55,7 @@ SETTINGS: dict[str, Optimizer] = {
     "rmsprop": RmsProp(smoothing=0.8, eps=0.05),
     "rmsprop-centered": RmsProp(smoothing=0.8, momentum=0.7, centered=True, eps=0.05, weight_decay=0.3),
     "nadam": NAdam(betas=(0.6, 0.8), eps=0.05, momentum_decay=0.3, weight_decay=0.3),
+    "lbfgs": Lbfgs(history_size=3),
     "radam": RAdam(betas=(0.6, 0.9), eps=0.05, weight_decay=0.3),
 }
 WITH_MOMENTS = [name for name, optimizer in SETTINGS.items() if optimizer.moment_names]
@@ -90,7 +95,7 @@ class Alone:
             self._optimizer.param_groups[0]["lr"] = rate
             self._parameter.grad = (self._parameter - center).detach()
             with scalars_in_float64():
-                self._optimizer.step()
+                self._optimizer.step(lambda: 0.0)  # the gradient is there already
         return self._parameter.detach().clone()
 
 
@@ -111,6 +116,7 @@ def decaying(steps: int) -> list[float]:
 def test_settings_cover_every_optimizer_that_torch_has() -> None:
     known = {Optimizer.registry.resolve(name) for name in Optimizer.registry}
     transcribed = {Sam, Asam, Amsgrad, Muon, AveragedGradient, Asgd, Lion, Lookahead, Larc, Lars}
+    transcribed |= {Newton, Sag, Saga}
     assert {type(optimizer) for optimizer in SETTINGS.values()} == known - transcribed
 
 
