@@ -20,8 +20,9 @@ ROWS = 64
 class Curvature:
     """Of one lane at a time, without the gaps of its row."""
 
-    def __init__(self, task: Task, packing: RowLayout, algorithm: Algorithm) -> None:
-        self._task, self._packing, self._algorithm = task, packing, algorithm
+    def __init__(self, task: Task, packing: RowLayout, algorithm: Algorithm, l2: float = 0.0) -> None:
+        """`l2` is the factor of the penalty l2 / 2 |y|^2."""
+        self._task, self._packing, self._algorithm, self._l2 = task, packing, algorithm, l2
 
     def check(self) -> None:
         """InvalidExperiment if no Hessian fits the task or the algorithm."""
@@ -41,8 +42,9 @@ class Curvature:
             outputs = functional_call(self._task.module, self._packing.layout.split(flat), (x,))
             return self._task.loss(outputs, y)
 
-        found: Tensor = jacrev(grad(loss), chunk_size=ROWS)(self._packing.unpack(theta))
-        return found.detach()
+        found: Tensor = jacrev(grad(loss), chunk_size=ROWS)(self._packing.unpack(theta)).detach()
+        found.diagonal().add_(self._l2)
+        return found
 
     def corrected(self, hessian: Tensor, gradient: Tensor, theta: Tensor, local: Vectors) -> Tensor:
         """The derivative of the corrected gradient, [P, P], from that of the raw one, `gradient` [Q]. `local` are the

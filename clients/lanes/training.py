@@ -115,7 +115,7 @@ class LaneTrainer:
         layout = Layout.of(task.module)
         gradients = lane_gradients(backend, task, layout, like, execution.lanes, self._draws)
         self._gradients = penalized(gradients, local.l1, local.l2)
-        curvature = Curvature(task, self._gradients.packing, training.algorithm)
+        curvature = Curvature(task, self._gradients.packing, training.algorithm, local.l2)
         self._steps = LocalSteps(self._gradients, training.algorithm, local, execution.record, curvature)
         self._moments = Moments.of(local)
         self._counts = StepCounts.of(training.algorithm, local, training.seed)

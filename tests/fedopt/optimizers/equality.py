@@ -120,7 +120,7 @@ CASES: dict[str, tuple[dict[str, Any], Reference | None]] = {
     "sag": ({"optimizer": "sag", "batch_size": 1, "lr": 0.05}, lambda p, lr: Table(p, lr, unbiased=False)),
     "saga": ({"optimizer": "saga", "batch_size": 1, "lr": 0.02}, lambda p, lr: Table(p, lr, unbiased=True)),
     "newton": (
-        {"optimizer": "newton", "damping": 2.0, "batch_size": 10, "epochs": 1, "lr": 0.5},
+        {"optimizer": "newton", "damping": 2.0, "batch_size": 20, "epochs": 1, "lr": 0.5},
         lambda p, lr: Newton(p, lr, 2.0),
     ),
     "lbfgs": ({"optimizer": "lbfgs", "history_size": 3, "batch_size": "full", "epochs": 7, "lr": 0.2}, None),

@@ -133,7 +133,10 @@ def test_fednova_refuses_what_has_no_such_weights(name: str) -> None:
         ({"optimizer": "lbfgs", "batch_size": "full", "state": "average"}, "local.state: lbfgs starts anew"),
         ({"optimizer": "saga"}, "local.batch_size: saga keeps a gradient of each sample; set it to 1"),
         ({"optimizer": "sam", "base": "newton"}, "local.base: newton takes steps that sam cannot be put around"),
-        ({"optimizer": "lion", "state": "average-v"}, "needs an optimizer with a second moment, as adamw; lion has"),
+        (
+            {"optimizer": "lion", "state": "average-v"},
+            "needs an optimizer with a second moment, such as adamw; lion has",
+        ),
     ],
 )
 def test_what_does_not_go_together_gets_a_sentence(keys: dict[str, Any], sentence: str) -> None:
