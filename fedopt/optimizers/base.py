@@ -60,11 +60,11 @@ class Gradient(Protocol):
     def hessian(self, lane: int) -> Tensor:
         """The derivative of the corrected gradient where this one was evaluated last, [P, P], of one active lane; for
         optimizers that declare `needs_hessian`."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no Hessian")
 
     def samples(self) -> Samples:
         """The samples of this step; for optimizers whose `batches` are "single"."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not know its samples")
 
 
 @dataclass(frozen=True)

@@ -86,8 +86,8 @@ class Newton(torch.optim.Optimizer):
         parameters = group["params"]
         gradients = torch.autograd.grad(closure(), parameters, create_graph=True)
         flat = torch.cat([g.flatten() for g in gradients])
-        rows = [torch.autograd.grad(entry, parameters, retain_graph=True, materialize_grads=True) for entry in flat]
-        hessian = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows])
+        every = torch.autograd.grad(flat, parameters, torch.eye(len(flat)), is_grads_batched=True)
+        hessian = torch.cat([rows.flatten(1) for rows in every], dim=1)
         step = torch.linalg.solve(hessian + self._damping * torch.eye(len(flat)), flat.detach())
         with torch.no_grad():
             for p, part in zip(parameters, torch.split(step, [p.numel() for p in parameters]), strict=True):
