@@ -60,14 +60,23 @@ class Hello:
     """The experiment as JSON, without the keys of OWN."""
     sample_shape: tuple[int, ...]
     class_names: tuple[str, ...]
+    numbers: bool = False
+    """Whether targets are numbers to predict, of which `class_names` are the names."""
 
     @classmethod
-    def of(cls, federation: str, experiment: Experiment, sample_shape: Sequence[int], names: Sequence[str]) -> Hello:
+    def of(
+        cls,
+        federation: str,
+        experiment: Experiment,
+        sample_shape: Sequence[int],
+        names: Sequence[str],
+        numbers: bool = False,
+    ) -> Hello:
         sections = {
             section: {key: value for key, value in keys.items() if key not in OWN.get(section, ())}
             for section, keys in as_sections(experiment).items()
         }
-        return cls(federation, json.dumps(sections, sort_keys=True), tuple(sample_shape), tuple(names))
+        return cls(federation, json.dumps(sections, sort_keys=True), tuple(sample_shape), tuple(names), numbers)
 
     def fields(self) -> dict[str, Value]:
         return {
@@ -76,6 +85,7 @@ class Hello:
             "experiment": self.experiment,
             "sample_shape": list(self.sample_shape),
             "class_names": list(self.class_names),
+            "numbers": self.numbers,
         }
 
     @classmethod
@@ -88,6 +98,7 @@ class Hello:
             _take(fields, "experiment", str),
             tuple(_take_list(fields, "sample_shape", int)),
             tuple(_take_list(fields, "class_names", str)),
+            _take(fields, "numbers", bool),
         )
         hello._check_bounds()
         return hello
@@ -238,7 +249,8 @@ def read_update(fields: Fields, up: Vectors, names: Collection[str], traffic: tu
 
 
 def score_fields(score: Score) -> dict[str, Value]:
-    return {"client": score.client, "samples": score.samples, "loss": score.loss, "accuracy": score.accuracy}
+    accuracy = {} if score.accuracy is None else {"accuracy": score.accuracy}
+    return {"client": score.client, "samples": score.samples, "loss": score.loss, **accuracy}
 
 
 def read_score(fields: Fields) -> Score | None:
@@ -247,11 +259,11 @@ def read_score(fields: Fields) -> Score | None:
         client=_take(fields, "client", int),
         samples=_take(fields, "samples", int),
         loss=_take(fields, "loss", float),
-        accuracy=_take(fields, "accuracy", float),
+        accuracy=_take(fields, "accuracy", float) if "accuracy" in fields else None,
     )
     if score.samples == 0:
         return None
-    if score.samples < 0 or not math.isfinite(score.loss) or not 0 <= score.accuracy <= 1:
+    if score.samples < 0 or not math.isfinite(score.loss) or not 0 <= (score.accuracy or 0.0) <= 1:
         raise Malformed(f"it scores {score}")
     return score
 

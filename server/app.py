@@ -17,6 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedopt.errors import FedoptError
 from fedopt.experiment.file import read_experiment
 from fedopt.runs.history import RoundRecord
+from fedopt.runs.quality import quality
 from server.deployment import open_run, run_deployed
 from server.links import PolledLink
 from server.options import DeploymentOptions
@@ -36,8 +37,9 @@ class ProgressLog:
         log.info("rounds %s to %s", rounds_done + 1, rounds)
 
     def round_done(self, record: RoundRecord) -> None:
-        accuracy = "" if record.test_accuracy is None else f", test accuracy {record.test_accuracy:.2%}"
-        log.info("round %s: training loss %.4f%s, %.2f s", record.round, record.train_loss, accuracy, record.seconds)
+        found = quality(record)
+        found = f", {found}" if found else ""
+        log.info("round %s: training loss %.4f%s, %.2f s", record.round, record.train_loss, found, record.seconds)
         for client, reason in record.left_out.items():
             log.warning("round %s: without client %s: %s", record.round, client, reason)
 
@@ -60,8 +62,7 @@ def main(grid: Grid, context: Context) -> None:
         except FedoptError as error:
             log.error("%s", error)
             raise
-        final = history.summary.final.test_accuracy
-        log.info("test accuracy %.2f%%; results in %s", 100 * final, history.directory.absolute())
+        log.info("%s; results in %s", quality(history.summary.final), history.directory.absolute())
 
 
 def overrides_in(config: UserConfig) -> list[str]:

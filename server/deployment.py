@@ -93,7 +93,7 @@ def run_deployed(directory: RunDirectory, setup: Setup, link: Link, options: Dep
 
     dataset = setup.dataset
     names = dataset.class_names or tuple(str(label) for label in range(dataset.classes))
-    hello = Hello.of(federation_name, experiment, dataset.sample_shape, names)
+    hello = Hello.of(federation_name, experiment, dataset.sample_shape, names, dataset.has_numbers)
     roster = Roster(link, hello, clients, options.owners, options.report, experiment.admission)
     roster.samples |= samples
     federation = GridFederation(link, roster, experiment, options, least=terms.least, federation=federation_name)

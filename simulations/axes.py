@@ -15,6 +15,7 @@ from typing import Any
 from fedopt.data.settings import DataSettings
 from fedopt.experiment.experiment import Experiment
 from fedopt.runs.past_runs import PastRun
+from fedopt.runs.quality import figure
 
 OF_THE_MACHINE = {
     *("data.path", "data.download"),
@@ -209,8 +210,8 @@ def _partitions(runs: Sequence[PastRun]) -> list[str]:
 
 
 def _repetition(run: PastRun, first: PastRun) -> str:
-    ends = [past.summary.final.test_accuracy if past.summary is not None else None for past in (run, first)]
-    differ = (
-        f" (though it ended at {ends[0]:.2%}, not {ends[1]:.2%})" if None not in ends and ends[0] != ends[1] else ""
-    )
+    ends = [past.summary.final for past in (run, first) if past.summary is not None]
+    scores = [figure(end.score, end.regression is not None) for end in ends]
+    differs = len(ends) == 2 and ends[0].score != ends[1].score
+    differ = f" (though it ended at {scores[0]}, not {scores[1]})" if differs else ""
     return f"{run.path} is {first.path} again{differ}"

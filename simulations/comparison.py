@@ -30,15 +30,27 @@ class Column:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What runs are compared by."""
+    """What runs are compared by: accuracy, or R^2 where targets are numbers."""
 
     name: str
     """The column of `fedopt.compare`'s tables that has it."""
     title: str
     of: Callable[[Row], float | None]
+    scale: float = 100
+    """Accuracies are shown in percent, and their differences in points."""
+
+    @property
+    def unit(self) -> str:
+        """Ends the header of a column."""
+        return ", %" if self.scale == 100 else ""
+
+    def text(self, spread: Spread | None) -> str:
+        return percent(spread) if self.scale == 100 else number(spread, digits=4)
 
 
 GLOBAL = Accuracy("test_accuracy", "final accuracy", lambda row: row.accuracy)
+
+OF_NUMBERS = Accuracy("test_r2", "final R²", lambda row: row.r2, scale=1)
 
 OF_CLIENTS = Accuracy("clients_accuracy", "final accuracy of the clients' models", lambda row: row.clients_accuracy)
 """That of the models that the clients use themselves: their own, or the global one."""
@@ -46,6 +58,8 @@ OF_CLIENTS = Accuracy("clients_accuracy", "final accuracy of the clients' models
 
 def compared_accuracy(results: Results) -> Accuracy:
     """The clients' models decide as soon as one algorithm is personal: its global model may not even be trained."""
+    if results.have_numbers:
+        return OF_NUMBERS
     return OF_CLIENTS if results.are_personal else GLOBAL
 
 
@@ -64,13 +78,14 @@ def columns(results: Results) -> list[Column]:
 
     Beside personal algorithms, what is of the global model says so: best accuracy and rounds to a target, too.
     """
-    compared, personal = compared_accuracy(results), results.are_personal
+    compared = compared_accuracy(results)
+    personal = compared is OF_CLIENTS
     targets = dict.fromkeys(row.run.experiment.run.target_accuracy for row in results.rows)
     of_global = " (global)" if personal else ""
     return [
         Column(
-            "clients' models, %" if personal else "final accuracy, %",
-            lambda group: percent(group.spread(compared.of)) + group.mark,
+            "clients' models, %" if personal else f"{compared.title}{compared.unit}",
+            lambda group: compared.text(group.spread(compared.of)) + group.mark,
             of=compared.of,
         ),
         *(
@@ -78,7 +93,10 @@ def columns(results: Results) -> list[Column]:
             if personal
             else []
         ),
-        Column(f"best{of_global}, %", lambda group: percent(group.spread(lambda row: row.best_accuracy))),
+        Column(
+            f"best{of_global}{compared.unit}",
+            lambda group: compared.text(group.spread(lambda row: row.best_score)),
+        ),
         *(
             Column(f"rounds to {100 * target:g}%{of_global}", _rounds_to(target))
             for target in targets
@@ -138,23 +156,24 @@ class Pair:
         self.difference = " - ".join(name_value(compare, group.labels[compare]) for group in (other, first))
         before = {row.seed: accuracy.of(row) for row in first.finished}
         self.gains = [
-            100 * (reached - reference)
+            accuracy.scale * (reached - reference)
             for row in other.finished
             if (reached := accuracy.of(row)) is not None and (reference := before.get(row.seed)) is not None
         ]
-        """Differences in percentage points of accuracy, by seed."""
+        """Differences in percentage points of accuracy, or in R^2, by seed."""
         self._seeds = len({row.seed for group in (first, other) for row in group.rows})
 
     @property
     def spread(self) -> str:
         found = Spread.of(self.gains)
-        deviation = "" if found.deviation is None else f" ± {found.deviation:.2f}"
+        digits = 2 if self.accuracy.scale == 100 else 4
+        deviation = "" if found.deviation is None else f" ± {found.deviation:.{digits}f}"
         mark = "" if found.count == self._seeds else f" ({found.count} of {self._seeds} seeds)"
-        return f"{found.mean:+.2f}{deviation}{mark}"
+        return f"{found.mean:+.{digits}f}{deviation}{mark}"
 
     @property
     def each(self) -> str:
-        return ", ".join(f"{gain:+.2f}" for gain in self.gains)
+        return ", ".join(f"{gain:+.{2 if self.accuracy.scale == 100 else 4}f}" for gain in self.gains)
 
     @property
     def in_favor(self) -> str:

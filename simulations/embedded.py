@@ -195,8 +195,11 @@ def prepare(experiment: Experiment) -> Prepared:
         if experiment.metrics.divergence and not pooled
         else None
     )
-    skew = LabelSkew.of(dataset.y_train.cpu().numpy(), parts, dataset.classes)
-    labels = skew.spread(dataset.class_names, dataset.names_of(parts))
+    names = dataset.names_of(parts)
+    if dataset.has_numbers:
+        labels = LabelSpread(classes=list(dataset.class_names), sizes=[len(part) for part in parts], clients=names)
+    else:
+        labels = LabelSkew.of(dataset.y_train.cpu().numpy(), parts, dataset.classes).spread(dataset.class_names, names)
     processes = "1 process" if workers == 1 else f"{workers} processes"
     exactness = "" if settings.products == "full" else f"; products in {settings.products}"
     how = f"training in {processes} of up to {federation.lanes} clients; backend: {choice.backend}, {choice.why}"

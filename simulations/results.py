@@ -81,6 +81,21 @@ class Row:
         return None if self.run.summary is None else self.run.summary.final.test_accuracy
 
     @property
+    def r2(self) -> float | None:
+        """Final R^2 on the test set, where targets are numbers; None if the run has not ended."""
+        found = None if self.run.summary is None else self.run.summary.final.regression
+        return None if found is None else found.r2
+
+    @property
+    def best_accuracy(self) -> float | None:
+        return None if self.run.summary is None else self.run.summary.best.test_accuracy
+
+    @property
+    def best_score(self) -> float | None:
+        """The best accuracy of a round, or R^2 where targets are numbers."""
+        return None if self.run.summary is None else self.run.summary.best.score
+
+    @property
     def is_personal(self) -> bool:
         """Whether the algorithm gives clients models of their own."""
         return self.run.experiment.algorithm.is_personal
@@ -92,10 +107,6 @@ class Row:
             return None
         final = self.run.summary.final
         return final.personal_accuracy if self.is_personal else final.of_clients
-
-    @property
-    def best_accuracy(self) -> float | None:
-        return None if self.run.summary is None else self.run.summary.best.test_accuracy
 
     @property
     def seconds(self) -> float | None:
@@ -174,6 +185,11 @@ class Results:
     def are_personal(self) -> bool:
         """Whether clients have models of their own in some runs."""
         return any(row.is_personal for row in self.rows)
+
+    @property
+    def have_numbers(self) -> bool:
+        """Whether targets are numbers, so that runs are compared by R^2."""
+        return any(record.regression is not None for row in self.rows for record in row.run.records)
 
     @property
     def axes(self) -> dict[str, list[str]]:

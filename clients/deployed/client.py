@@ -75,6 +75,8 @@ class FederationClient:
         torch.set_num_threads(settings.threads)
         device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
         samples, targets, indices, test = _client_data(experiment, hello, config, read)
+        if targets.is_floating_point() != hello.numbers:
+            raise InvalidExperiment("this client's targets and the server's are not both classes, or both numbers")
         if tuple(samples.shape[1:]) != hello.sample_shape:
             raise InvalidExperiment(
                 f"this client's samples are of shape {tuple(samples.shape[1:])}, the server's {hello.sample_shape}"
@@ -91,14 +93,15 @@ class FederationClient:
         check_steps(counts.most(len(indices)))
         self._check_round = check_round
         module = build_model(experiment.model, hello.sample_shape, len(hello.class_names), settings.seed)
-        samples, targets = samples.to(device, dtype), targets.to(device)
+        samples, targets = samples.to(device, dtype), targets.to(device, dtype if hello.numbers else None)
+        test = test[0].to(device, dtype), test[1].to(device, dtype if hello.numbers else None)
         module = module.to(device, dtype)
         task = make_task(experiment.model, module, samples, targets)
         layout = Layout.of(task.module)
         self.client, self.samples, self._indices = config.client, len(indices), indices
         self.like = layout.flatten(task.module)
         """A flat vector [Q] with the model's length, dtype and device."""
-        self._evaluator = Evaluator(task, layout, test[0].to(device, dtype), test[1].to(device), len(hello.class_names))
+        self._evaluator = Evaluator(task, layout, test[0], test[1], len(hello.class_names))
         method = experiment.method
         self._algorithm = method.algorithm
         self._down = set(method.names_down(self.like))
@@ -141,7 +144,7 @@ class FederationClient:
         """Evaluates the model on this client's own test share, or the personal model that it makes of it with its state
         of the round `accepted`."""
         if not self._evaluator.samples:
-            return Score(self.client, 0, 0.0, 0.0)
+            return Score(self.client, 0, 0.0, None)
         if self._algorithm.is_personal:
             x = self._algorithm.personal(x, self._state.at(accepted))
         found = self._evaluator(x)
@@ -165,7 +168,7 @@ def _client_data(
 ) -> tuple[Tensor, Tensor, np.ndarray, Samples]:
     """Samples, targets, the indices of this client's samples, and its own test share."""
     if config.data is not None:
-        samples, targets = read_own_data(config.data, hello.class_names, experiment.data.source)
+        samples, targets = read_own_data(config.data, hello.class_names, experiment.data.source, hello.numbers)
         return samples, targets, np.arange(len(targets)), (samples[:0], targets[:0])
     data = read(experiment.data, experiment.run.seed)
     dataset, indices = data.dataset, data.parts[config.client]

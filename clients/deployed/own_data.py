@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedopt.data.arrays import as_tensor, check_arrays, check_rows, features
+from fedopt.data.arrays import Part, are_numbers, as_tensor, check_arrays, check_rows, features, numbers
 from fedopt.data.dataset import moments_of, scaled, scaling_of
 from fedopt.data.frames import Columns, parts_of
 from fedopt.data.sources.base import Source
@@ -24,8 +24,10 @@ from fedopt.data.sources.table import Table, read_frame
 from fedopt.errors import DataUnavailable
 
 
-def read_own_data(path: Path, class_names: Sequence[str], source: Source) -> tuple[Tensor, Tensor]:
-    """Samples and labels for an experiment whose data have this source and these classes.
+def read_own_data(
+    path: Path, class_names: Sequence[str], source: Source, has_numbers: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Samples and labels for an experiment whose data have this source and these classes, or numbers to predict.
 
     DataUnavailable says why they cannot be used.
     """
@@ -37,7 +39,14 @@ def read_own_data(path: Path, class_names: Sequence[str], source: Source) -> tup
         samples, labels = _archive(path)
     else:
         raise DataUnavailable(f"--data: there is neither a file nor a folder {path.absolute()}")
-    if int(labels.max()) >= len(class_names):
+    if has_numbers != labels.is_floating_point():
+        asked, found = ("numbers to predict", "classes") if has_numbers else ("classes", "numbers to predict")
+        raise DataUnavailable(f"--data: {path} has {found} as labels; the experiment's are {asked}")
+    if has_numbers and labels.shape[1] != len(class_names):
+        raise DataUnavailable(
+            f"--data: {path} has {labels.shape[1]} numbers a sample; the experiment's samples have {len(class_names)}"
+        )
+    if not has_numbers and int(labels.max()) >= len(class_names):
         raise DataUnavailable(
             f"--data: {path} has label {int(labels.max())}; the experiment's {len(class_names)} classes count from 0"
         )
@@ -52,16 +61,23 @@ def _table(file: Path, class_names: Sequence[str], source: Table) -> tuple[Tenso
             "its data.features must name them"
         )
     place = f"--data: {file.name}"
-    part, _, found = parts_of(place, read_frame(file, "--data"), None, Columns(source.label, features=source.features))
+    columns = Columns(source.label, features=source.features, numbers=source.targets == "numbers")
+    part, _, found = parts_of(place, read_frame(file, "--data"), None, columns)
     check_rows(place, part.names, part.x, part.y)
+    if columns.numbers:
+        return _standardized(as_tensor(part.x), source), torch.from_numpy(numbers(place, [part])[1][0])
     strangers = [name for name in found if name not in class_names]
     if strangers:
         raise DataUnavailable(f"{place} has a label {strangers[0]}; the classes are {', '.join(class_names[:10])}")
     x, y = as_tensor(part.x), np.array([class_names.index(name) for name in found], dtype=np.int64)[part.y]
-    if source.standardizes:
-        shift, scale = moments_of(x)
-        x = (x - shift) / scale
-    return x, torch.from_numpy(y)
+    return _standardized(x, source), torch.from_numpy(y)
+
+
+def _standardized(x: Tensor, source: Source) -> Tensor:
+    if not source.standardizes:
+        return x
+    shift, scale = moments_of(x)
+    return (x - shift) / scale
 
 
 def _archive(file: Path) -> tuple[Tensor, Tensor]:
@@ -72,7 +88,8 @@ def _archive(file: Path) -> tuple[Tensor, Tensor]:
         raise DataUnavailable(f"--data: {file} lacks x_train and y_train; it has {', '.join(arrays) or 'nothing'}")
     x, y = (arrays[name] for name in names)
     check_arrays(f"--data: {file}", names, x, y)
-    return as_tensor(features(f"--data: {file} has {names[0]}", x)), torch.from_numpy(y.astype(np.int64))
+    y = numbers(f"--data: {file}", [Part(x, y, names=names)])[1][0] if are_numbers(y) else y.astype(np.int64)
+    return as_tensor(features(f"--data: {file} has {names[0]}", x)), torch.from_numpy(y)
 
 
 def _folder(root: Path, class_names: Sequence[str], image_size: int | None) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,10 @@ def partition(
         raise InvalidExperiment(f"--plot {plot}: its ending says the format; choose .png, .svg or .pdf")
     dataset = load_dataset(settings.data, settings.run.seed)
     parts = make_partition(dataset, settings.data, settings.run.seed)
-    skew, clients = LabelSkew.of(dataset.y_train.numpy(), parts, dataset.classes), dataset.names_of(parts)
+    clients = dataset.names_of(parts)
+    if dataset.has_numbers:
+        dataset = dataset.as_one_class()
+    skew = LabelSkew.of(dataset.y_train.numpy(), parts, dataset.classes)
     for sentence in dataset.notes:
         print(f"note: {sentence}", file=sys.stderr)
     if as_json:

@@ -100,6 +100,7 @@ def describe_experiment(experiment: Experiment) -> str:
 def describe_result(history: History) -> str:
     """The run's result in two lines."""
     from fedopt.runs.display import of_own_models
+    from fedopt.runs.quality import best_of, quality
 
     summary = history.summary
     target = history.experiment.run.target_accuracy
@@ -109,7 +110,7 @@ def describe_result(history: History) -> str:
         reached = f"; {target:.2%} {when} reached"
     reached += of_own_models(summary.final)
     return (
-        f"test accuracy {summary.final.test_accuracy:.2%}, best {summary.best.test_accuracy:.2%} in round "
+        f"{quality(summary.final)}, best {best_of(summary.best)} in round "
         f"{summary.best.round}{reached}; {summary.rounds} rounds in {summary.seconds:.1f} s\n"
         f"results in {history.directory}"
     )

@@ -39,7 +39,7 @@ def dataset_of(place: str, train: Part, test: Part | None, class_names: Sequence
 
     Features may be float, integer or bool arrays, which are used as they are, or uint8 images [n, H, W], [n, C, H, W]
     or [n, H, W, C], which are normalized later. Labels are integers from 0, or names, which are numbered in the order
-    of `class_names`, by default sorted.
+    of `class_names`, by default sorted. Labels that are numbers to predict are floats [n] or rows [n, outputs].
     """
     if test is None:
         test = Part(train.x[:0], train.y[:0], None if train.clients is None else (), names=("x_test", "y_test"))
@@ -51,7 +51,10 @@ def dataset_of(place: str, train: Part, test: Part | None, class_names: Sequence
             f"{place} has training samples of shape {x_train.shape[1:]} and type {x_train.dtype}, "
             f"and test samples of shape {x_test.shape[1:]} and type {x_test.dtype}; they must be alike"
         )
-    names, labels = numbered(place, (train, test), class_names)
+    if are_numbers(train.y):
+        names, labels = numbers(place, (train, test), class_names)
+    else:
+        names, labels = numbered(place, (train, test), class_names)
     natural, test_clients = natural_clients(place, train, test)
     return Dataset(
         as_tensor(x_train),
@@ -100,16 +103,17 @@ def check_arrays(place: str, names: tuple[str, str], x: np.ndarray, y: np.ndarra
     x_name, y_name = names
     if x.dtype.kind != "f":
         raise DataUnavailable(f"{place} has {x_name} of type {x.dtype}; features are floats")
-    if y.dtype.kind not in "iu":
+    if y.dtype.kind not in "iu" and not are_numbers(y):
         raise _no_labels(place, y_name, y)
     check_rows(place, names, x, y)
-    _check_numbers(place, y_name, y)
+    if not are_numbers(y):
+        _check_numbers(place, y_name, y)
 
 
 def check_rows(place: str, names: tuple[str, str], x: np.ndarray, y: np.ndarray, may_be_empty: bool = False) -> None:
     """DataUnavailable unless x [n, ...] is finite and y has one entry for each row."""
     x_name, y_name = names
-    if y.ndim != 1:
+    if y.ndim != 1 and not are_numbers(y):
         raise _no_labels(place, y_name, y)
     if x.ndim < 2 or len(x) != len(y) or (len(x) == 0 and not may_be_empty):
         raise DataUnavailable(
@@ -118,6 +122,34 @@ def check_rows(place: str, names: tuple[str, str], x: np.ndarray, y: np.ndarray,
         )
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise DataUnavailable(f"{place} has NaN or infinite values in {x_name}")
+
+
+def are_numbers(y: np.ndarray) -> bool:
+    """Whether labels are numbers to predict: rows of numbers, or fractions. Whole floats [n] may be classes that were
+    meant to be integers; they are neither."""
+    if y.ndim == 2:
+        return y.dtype.kind in "fiub" and y.shape[1] > 0
+    return y.ndim == 1 and y.dtype.kind == "f" and not bool(np.all(np.floor(y) == y))
+
+
+def numbers(place: str, parts: Sequence[Part], names: Sequence[str] = ()) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """The names of the numbers to predict, by default counted from 0, and each part's as float64 [n, outputs]."""
+    outputs = parts[0].y.shape[1] if parts[0].y.ndim == 2 else 1
+    if names and len(names) != outputs:
+        raise DataUnavailable(f"{place} has {len(names)} names for {outputs} numbers to predict; give one for each")
+    found = []
+    for part in parts:
+        if part.y.ndim not in (1, 2) or part.y.dtype.kind not in "fiub":
+            raise _no_labels(place, part.names[1], part.y)
+        rows = np.ascontiguousarray(part.y.reshape(len(part.y), outputs if not len(part.y) else -1), np.float64)
+        if rows.shape[1] != outputs:
+            raise DataUnavailable(
+                f"{place} has {rows.shape[1]} numbers a sample in {part.names[1]}, and {outputs} in training samples"
+            )
+        if not np.isfinite(rows).all():
+            raise DataUnavailable(f"{place} has NaN or infinite values in {part.names[1]}")
+        found.append(rows)
+    return tuple(names) or tuple(map(str, range(outputs))), found
 
 
 def numbered(
@@ -207,4 +239,5 @@ def _check_numbers(place: str, name: str, y: np.ndarray) -> None:
 def _no_labels(place: str, name: str, y: np.ndarray) -> DataUnavailable:
     return DataUnavailable(
         f"{place} has {name} of type {y.dtype} and shape {y.shape}; labels are one integer a sample, or one class name"
+        + ("; numbers to predict are rows, [n, 1] for one" if y.dtype.kind == "f" and y.ndim == 1 else "")
     )

@@ -15,13 +15,15 @@ from fedopt.seeding import Purpose, stream
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images [n, C, H, W] or features [n, F]; integer labels [n]. `load_dataset` normalises uint8 images."""
+    """Images [n, C, H, W] or features [n, F]; integer labels [n], or numbers to predict as floats [n, outputs].
+    `load_dataset` normalises uint8 images."""
 
     x_train: Tensor
     y_train: Tensor
     x_test: Tensor
     y_test: Tensor
     classes: int
+    """Outputs of a model: one for each class, or for each number to predict."""
     class_names: tuple[str, ...] = ()
     natural_clients: tuple[np.ndarray, ...] | None = None
     """The training indices of each client, for data that come with clients of their own."""
@@ -35,8 +37,20 @@ class Dataset:
         return tuple(self.x_train.shape[1:])
 
     @property
+    def has_numbers(self) -> bool:
+        """Whether targets are numbers to predict, and no classes."""
+        return self.y_train.is_floating_point()
+
+    def as_one_class(self) -> Dataset:
+        """The data as if all samples were of one class, where only who holds how many counts."""
+        y_train, y_test = (torch.zeros(len(y), dtype=torch.int64) for y in (self.y_train, self.y_test))
+        return replace(self, y_train=y_train, y_test=y_test, classes=1, class_names=("samples",))
+
+    @property
     def notes(self) -> list[str]:
         """Sentences about properties of the data that the user may not know."""
+        if self.has_numbers:
+            return []
         train, test = (torch.bincount(y.cpu(), minlength=self.classes) > 0 for y in (self.y_train, self.y_test))
         notes = []
         if untested := self._named(train & ~test):
@@ -66,9 +80,9 @@ class Dataset:
         return replace(
             self,
             x_train=self.x_train.to(device, dtype),
-            y_train=self.y_train.to(device),
+            y_train=self.y_train.to(device, dtype if self.has_numbers else None),
             x_test=self.x_test.to(device, dtype),
-            y_test=self.y_test.to(device),
+            y_test=self.y_test.to(device, dtype if self.has_numbers else None),
         )
 
 

@@ -16,10 +16,12 @@ def owners_of_tests(dataset: Dataset, parts: Sequence[np.ndarray], seed: int) ->
 
     Data with clients of their own bring their test samples. Otherwise each class of the test set, in a random order,
     is divided among the clients in proportion to their training samples of that class; a class that no client
-    trains on, in proportion to their sizes.
+    trains on, in proportion to their sizes, and so are data without classes.
     """
     if dataset.test_clients is not None and dataset.are_its_clients(parts):
         return dataset.test_clients
+    if dataset.has_numbers:
+        dataset = dataset.as_one_class()
     labels = dataset.y_test.cpu().numpy()
     skew = LabelSkew.of(dataset.y_train.cpu().numpy(), parts, dataset.classes)
     owners = np.zeros(len(labels), dtype=np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ class Columns:
     features: Sequence[str] = ()
     """By default all columns but the label, the client and those of `drop`."""
     drop: Sequence[str] = ()
+    numbers: bool = False
+    """Whether the label is a number to predict."""
 
     def check(self, place: str, frame: Frame) -> None:
         """DataUnavailable for a column that the table lacks."""
@@ -62,12 +64,14 @@ def parts_of(
             raise DataUnavailable(f"{where} has two columns of the same name")
         columns.check(where, frame)
     names = columns.of_features(train)
+    if columns.numbers:
+        return _with_numbers(frames, names, columns)
     labels = [_labels(where, frame[columns.label], columns.label) for where, frame in frames.items()]
     classes, numbers = np.unique(np.concatenate(labels), return_inverse=True)
     if len(classes) > MANY_CLASSES:
         raise DataUnavailable(
             f"{place} has {len(classes)} different labels in {columns.label!r}; "
-            f"a label is one of at most {MANY_CLASSES} classes"
+            f'a label is one of at most {MANY_CLASSES} classes, or with targets = "numbers" a number to predict'
         )
     y = np.split(numbers.reshape(-1), [len(labels[0])])
     found = [
@@ -77,6 +81,23 @@ def parts_of(
         )
     ]
     return found[0], found[1] if test is not None else None, tuple(str(name) for name in classes.tolist())
+
+
+def _with_numbers(
+    frames: Mapping[str, Frame], names: Sequence[str], columns: Columns
+) -> tuple[Part, Part | None, tuple[str, ...]]:
+    """The parts of tables whose label is a number to predict, with its name."""
+    called = (("the features", columns.label), ("the test features", columns.label))
+    found = [
+        Part(
+            _features(where, frame, names),
+            _features(where, frame, [columns.label]),
+            _clients(where, frame, columns.client),
+            part_names,
+        )
+        for (where, frame), part_names in zip(frames.items(), called, strict=False)
+    ]
+    return found[0], found[1] if len(found) > 1 else None, (columns.label,)
 
 
 def _labels(place: str, column: Any, name: str) -> np.ndarray:
@@ -90,7 +111,10 @@ def _labels(place: str, column: Any, name: str) -> np.ndarray:
         return values.astype(np.int64)  # a column that had missing values in an earlier step
     if values.dtype.kind in "US" or all(isinstance(value, str) for value in values):
         return values.astype(str)
-    raise DataUnavailable(f"{place} has labels of type {values.dtype} in {name!r}; a label is a whole number or a text")
+    raise DataUnavailable(
+        f"{place} has labels of type {values.dtype} in {name!r}; a label is a whole number or a text, or with "
+        'targets = "numbers" a number to predict'
+    )
 
 
 def _features(place: str, frame: Frame, names: Sequence[str]) -> np.ndarray:

@@ -15,7 +15,8 @@ Counts = npt.NDArray[np.int64]
 
 
 class LabelSpread(Line):
-    """partition.json, once per run. In a deployment counts are null, because labels do not leave the clients."""
+    """partition.json, once per run. In a deployment counts are null, because labels do not leave the clients, and where
+    targets are numbers."""
 
     classes: list[str]
     """The classes' names."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from torch import Tensor
@@ -37,7 +37,7 @@ class Data:
     `x_train` and `x_test` are tensors, NumPy arrays or lists of shape [n, ...]. Floats, integers and bools are used as
     they are. uint8 images ([n, H, W], [n, C, H, W] or [n, H, W, C]) are normalized as those of the built-in sets are:
     each channel to mean 0 and variance 1 over the training set. `y_train` and `y_test` are integers that count from 0,
-    or class names.
+    or class names. Numbers to predict are rows [n, outputs], or floats [n]; the default loss is then mse_loss.
 
     `clients` has one entry for each training sample, the name or number of the client that holds it; then the
     experiment's partition is "natural" and its number of clients is theirs, unless it says otherwise. `test_clients`
@@ -133,15 +133,17 @@ class Data:
         features: Sequence[str] = (),
         drop: Sequence[str] = (),
         standardize: bool = True,
+        targets: Literal["classes", "numbers"] = "classes",
     ) -> Data:
         """From a pandas DataFrame with a column `label` and, where it has one, a column `client`.
 
         All other columns but those of `drop` are features, or just `features`; they must be numbers. Classes are the
         different labels in sorted order. `test` is a DataFrame with the same columns. `standardize` shifts and scales
-        each feature to mean 0 and variance 1 over the training set.
+        each feature to mean 0 and variance 1 over the training set. With `targets="numbers"` the label is a number to
+        predict.
         """
         found = cls.__new__(cls)
-        columns = Columns(label, client, tuple(features), tuple(drop))
+        columns = Columns(label, client, tuple(features), tuple(drop), targets == "numbers")
         found._hold(dataset_of(PLACE, *parts_of(PLACE, frame, test, columns)), standardize)
         return found
 
@@ -150,7 +152,7 @@ class Data:
         clients = f", {source.own_clients} clients" if source.own_clients else ""
         return (
             f"Data({source.samples} training samples, {source.test_samples} test samples, shape {source.shape}, "
-            f"{len(source.class_names)} classes{clients})"
+            f"{len(source.class_names)} {'outputs' if source.numbers else 'classes'}{clients})"
         )
 
 
@@ -201,7 +203,12 @@ def _read(samples: Samples) -> tuple[Any, Any]:
         raise DataUnavailable(
             f"{PLACE}: the samples of {type(samples).__name__} differ in shape: {features[0].shape} and others"
         )
-    return np.stack(features), np.array([y.item() if hasattr(y, "item") else y for _, y in items])
+    return np.stack(features), np.array([_label(y) for _, y in items])
+
+
+def _label(given: Any) -> Any:
+    """A number, a text, or an array of several numbers."""
+    return given.item() if hasattr(given, "item") and getattr(given, "ndim", 0) == 0 else given
 
 
 def _array(given: Any) -> np.ndarray:

@@ -23,7 +23,15 @@ def partition(dataset: Dataset, settings: DataSettings, seed: int) -> list[np.nd
     A draw in which some client has fewer than `min_samples` is repeated, DRAWS times at most; then
     PartitionImpossible says what would work.
     """
-    return split_labels(dataset.y_train.cpu().numpy(), settings, seed, dataset.natural_clients)
+    labels = dataset.y_train.cpu().numpy()
+    if dataset.has_numbers:
+        if not settings.partition.takes_numbers:
+            raise PartitionImpossible(
+                f"data.partition: {settings.partition.name} spreads classes over clients, and the data have numbers to "
+                "predict; choose iid, quantity, shards or, for data with clients of their own, natural"
+            )
+        labels = labels[:, 0]
+    return split_labels(labels, settings, seed, dataset.natural_clients)
 
 
 def split_labels(

@@ -66,11 +66,11 @@ class ClientSpread(Line):
     """The model that each client uses after the round, on its own test share: the global model, or its own where the
     algorithm gives it one."""
 
-    mean: float
-    """Mean accuracy over clients, all with the same weight."""
-    worst: float
+    mean: float | None
+    """Mean accuracy over clients, all with the same weight; null, as the next two, where targets are numbers."""
+    worst: float | None
     """Mean accuracy of the worst tenth of the clients."""
-    deviation: float
+    deviation: float | None
     """Standard deviation of the accuracy over clients."""
     mean_loss: float
     """Mean test loss over clients, all with the same weight."""

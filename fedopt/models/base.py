@@ -25,8 +25,9 @@ class ModelFamily(Family, ABC):
     registry: ClassVar[Registry] = MODELS
 
     loss: str | None = None
-    """cross_entropy by default, another one of `fedopt list losses`, or your own function as package.module:function,
-    of logits [B, classes] and class indices [B]. A LightningModule brings its own."""
+    """cross_entropy by default, mse_loss where targets are numbers, another one of `fedopt list losses`, or your own
+    function as package.module:function, of logits [B, classes] and class indices [B]. A LightningModule brings its
+    own."""
     label_smoothing: float | None = Field(None, ge=0, lt=1)
     """Of cross_entropy: the share of a target's weight that is spread over all classes; 0 by default."""
 

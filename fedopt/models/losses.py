@@ -26,6 +26,9 @@ from fedopt.models.behavior import CANNOT_RUN
 from fedopt.models.output_losses import OutputLoss, OutputLossName
 from fedopt.task import Loss
 
+OF_CLASSES = ("cross_entropy", "nll_loss", "multi_margin_loss")
+"""Losses whose targets are class indices alone."""
+
 SAMPLES = 8
 """Samples of the trial batch."""
 
@@ -33,8 +36,27 @@ TOLERANCE = 1e-4
 """Of the comparison of a mean with the mean of its samples' losses; float32 rounds at 1e-7."""
 
 
-def loss_named(name: str, label_smoothing: float = 0.0, class_weights: Sequence[float] = ()) -> Loss:
-    """The loss that an experiment means by `name`; the rest is cross_entropy's."""
+def check_targets(loss: Loss, name: str, y: Tensor) -> None:
+    """InvalidExperiment if the loss is for other targets than y: class indices [n] or numbers [n, outputs]."""
+    if not y.is_floating_point():
+        return
+    if loss is F.cross_entropy or name in OF_CLASSES:
+        raise InvalidExperiment(
+            f"model.loss: {name} takes classes, and the data have numbers to predict; choose mse_loss, l1_loss, kl_div "
+            "or binary_cross_entropy_with_logits"
+        )
+    named = loss.name if isinstance(loss, OutputLoss) else ""
+    if named == "binary_cross_entropy_with_logits" and not bool(((y >= 0) & (y <= 1)).all()):
+        raise InvalidExperiment(f"model.loss: {name} takes labels from 0 to 1, and the data have others")
+    if named == "kl_div" and not (bool((y >= 0).all()) and bool(torch.allclose(y.sum(1), y.new_ones(()), atol=1e-4))):
+        raise InvalidExperiment(f"model.loss: {name} takes distributions: rows of shares that add up to 1")
+
+
+def loss_named(
+    name: str, label_smoothing: float = 0.0, class_weights: Sequence[float] = (), numbers: bool = False
+) -> Loss:
+    """The loss that an experiment means by `name`; smoothing and weights are cross_entropy's. With `numbers`, targets
+    are numbers to predict."""
     if name == "cross_entropy" and not label_smoothing and not class_weights:
         return F.cross_entropy
     if name in get_args(OutputLossName):
@@ -42,15 +64,19 @@ def loss_named(name: str, label_smoothing: float = 0.0, class_weights: Sequence[
     if not LOSSES.is_outside(name):
         return cast(Loss, LOSSES.load(name))
     try:
-        return as_loss(load_outside(name), name)
+        return as_loss(load_outside(name), name, numbers)
     except CannotImport as error:
         raise InvalidExperiment(f"model.loss: {error}") from error
 
 
-def as_loss(given: object, name: str) -> Loss:
-    """A loss in one of the module's forms, with the interface of torch.nn.functional; `name` is for messages."""
+def as_loss(given: object, name: str, numbers: bool = False) -> Loss:
+    """A loss in one of the module's forms, with the interface of torch.nn.functional; `name` is for messages. With
+    `numbers`, targets are numbers to predict."""
     if given is F.cross_entropy:  # the stacked backend knows this one
         return F.cross_entropy
+    known = _of_torch(given) if numbers else None
+    if known is not None:
+        return OutputLoss(known)
     if isinstance(given, type) and issubclass(given, nn.Module):
         raise InvalidExperiment(f"model.loss: {name} is a class; give an object of it, as {given.__name__}()")
     if not callable(given):
@@ -60,8 +86,42 @@ def as_loss(given: object, name: str) -> Loss:
     if isinstance(given, nn.Module) and isinstance(getattr(given, "reduction", None), str):
         return _LossModule(_reducing(given, "mean"), _reducing(given, "none"))
     if _takes_reduction(given):
-        return cast(Loss, given)
+        return _Reduced(cast(Loss, given))
     return _LossFunction(given)
+
+
+def _of_torch(given: object) -> OutputLossName | None:
+    """The name of a loss of torch that every backend knows, without settings of its own."""
+    functions: dict[object, OutputLossName] = {
+        F.mse_loss: "mse_loss",
+        F.l1_loss: "l1_loss",
+        F.binary_cross_entropy_with_logits: "binary_cross_entropy_with_logits",
+    }
+    kinds: dict[type, OutputLossName] = {
+        nn.MSELoss: "mse_loss",
+        nn.L1Loss: "l1_loss",
+        nn.BCEWithLogitsLoss: "binary_cross_entropy_with_logits",
+    }
+    settings = (getattr(given, "weight", None), getattr(given, "pos_weight", None))
+    if isinstance(given, nn.Module):
+        return kinds.get(type(given)) if settings == (None, None) and given.reduction == "mean" else None
+    return functions.get(given) if callable(given) else None
+
+
+def _of_samples(losses: Tensor) -> Tensor:
+    """The loss of each sample, [B], where a function gives that of each output, [B, outputs]."""
+    return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+
+
+@dataclass(frozen=True)
+class _Reduced:
+    """A function with a keyword `reduction`."""
+
+    function: Loss
+
+    def __call__(self, outputs: Tensor, targets: Tensor, /, *, reduction: str = "mean") -> Tensor:
+        found = self.function(outputs, targets, reduction=reduction)
+        return _of_samples(found) if reduction == "none" else found
 
 
 @dataclass(frozen=True)
@@ -70,7 +130,9 @@ class _LossModule:
     none: nn.Module
 
     def __call__(self, outputs: Tensor, targets: Tensor, /, *, reduction: str = "mean") -> Tensor:
-        return cast(Tensor, (self.none if reduction == "none" else self.mean)(outputs, targets))
+        if reduction != "none":
+            return cast(Tensor, self.mean(outputs, targets))
+        return _of_samples(self.none(outputs, targets))
 
 
 def _reducing(module: nn.Module, reduction: str) -> nn.Module:

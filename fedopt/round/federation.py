@@ -80,7 +80,8 @@ class Score:
     client: int
     samples: int
     loss: float
-    accuracy: float
+    accuracy: float | None
+    """None where targets are numbers."""
 
 
 @dataclass(frozen=True)

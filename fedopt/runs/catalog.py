@@ -11,6 +11,7 @@ from fedopt.algorithms.base import Algorithm
 from fedopt.data.label_skew import LabelSpread
 from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift, SecondMomentDrift
 from fedopt.runs.history import RoundRecord
+from fedopt.runs.regression import Regression
 
 NOTATION = (
     "x is the model at the start of the round, y_i a client's after its work, d_i = y_i - x, w_i the client's weight "
@@ -23,6 +24,7 @@ READING = (
 )
 
 PARTS: dict[str, type[BaseModel]] = {
+    "regression": Regression,
     "drift": Drift,
     "gradients": GradientDrift,
     "moments": SecondMomentDrift,

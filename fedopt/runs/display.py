@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fedopt.experiment.experiment import Experiment
 from fedopt.runs.catalog import meaning, scalars, value_of
 from fedopt.runs.history import Final, History
+from fedopt.runs.quality import best_of, quality
 from fedopt.runs.sparkline import sparkline
 
 PERCENT = {
@@ -55,8 +56,8 @@ def _headline(history: History) -> str:
     experiment, summary = history.experiment, history.summary
     rounds = f"{summary.rounds} rounds" if history.finished else f"{summary.rounds} of {experiment.run.rounds} rounds"
     return (
-        f"{caption(experiment)}: {rounds} in {summary.seconds:.1f} s, test accuracy {summary.final.test_accuracy:.2%}, "
-        f"at best {summary.best.test_accuracy:.2%} in round {summary.best.round}{of_own_models(summary.final)}"
+        f"{caption(experiment)}: {rounds} in {summary.seconds:.1f} s, {quality(summary.final)}, "
+        f"at best {best_of(summary.best)} in round {summary.best.round}{of_own_models(summary.final)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Loss and accuracy of models on a test set: of all of it, of each class, of each client's share."""
+"""Loss and accuracy, or errors, of models on a test set: of all of it, of each class, of each client's share."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fedopt.models.output_losses import OutputLoss
 from fedopt.precision import on_gpu
 from fedopt.round.federation import Score
+from fedopt.runs.regression import Regression
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
 
@@ -24,9 +27,27 @@ class Evaluation:
     """Loss and accuracy of one model on one test set."""
 
     loss: float
-    accuracy: float
+    accuracy: float | None
+    """None where targets are numbers to predict. Of several labels a sample, the share of right ones."""
     class_accuracy: tuple[float | None, ...]
-    """None for a class without test samples."""
+    """None for a class without test samples. Of several labels a sample, the accuracy of each."""
+    regression: Regression | None = None
+    """Where targets are numbers to predict."""
+
+
+Kind = Literal["classes", "labels", "numbers"]
+
+
+def kind_of(task: Task, y: Tensor) -> Kind:
+    """What targets y [n] or [n, outputs] are: a class, several labels of 0 or 1, or numbers to predict.
+
+    Distributions over classes count as their most likely class.
+    """
+    if not y.is_floating_point():
+        return "classes"
+    loss = task.loss.name if isinstance(task.loss, OutputLoss) else ""
+    kinds: dict[str, Kind] = {"kl_div": "classes", "binary_cross_entropy_with_logits": "labels"}
+    return kinds.get(loss, "numbers")
 
 
 class Evaluator:
@@ -35,8 +56,11 @@ class Evaluator:
     def __init__(self, task: Task, layout: Layout, x_test: Tensor, y_test: Tensor, classes: int) -> None:
         # A copy: other threads may train the task's module meanwhile.
         self._task, self._layout = Task(copy.deepcopy(task.module).eval(), task.loss), layout
-        self._x, self._y = x_test, y_test
-        self._of_class = torch.bincount(y_test, minlength=classes)
+        self._x, self._y, self.classes = x_test, y_test, classes
+        self._kind = kind_of(task, y_test)
+        self._labels = y_test.argmax(-1) if self._kind == "classes" and y_test.is_floating_point() else y_test
+        if self._kind == "classes":
+            self._of_class = torch.bincount(self._labels, minlength=classes)
         self.threads = 1
         """Batches that are evaluated at the same time. The result is the same to the bit."""
 
@@ -49,12 +73,18 @@ class Evaluator:
         return tuple(self._x.shape[1:])
 
     @property
-    def classes(self) -> int:
-        return len(self._of_class)
+    def predicts_numbers(self) -> bool:
+        return self._kind == "numbers"
 
     def __call__(self, x: Tensor) -> Evaluation:
-        losses, correct = self._outcomes(x)
-        right = torch.bincount(self._y[correct], minlength=len(self._of_class)).tolist()
+        losses, found = self._outcomes(x)
+        if self._kind == "numbers":
+            return Evaluation(_mean(losses), None, (), Regression.of(found, self._y))
+        correct = self._correct(found, self._labels)
+        if self._kind == "labels":
+            of_label = tuple(correct.double().mean(0).tolist())
+            return Evaluation(_mean(losses), correct.double().mean().item(), of_label)
+        right = torch.bincount(self._labels[correct], minlength=len(self._of_class)).tolist()
         return Evaluation(
             loss=_mean(losses),
             accuracy=correct.sum().item() / len(self._y),
@@ -63,13 +93,21 @@ class Evaluator:
 
     def by_owner(self, x: Tensor, owners: np.ndarray, clients: Sequence[int]) -> list[Score]:
         """Evaluates x [P] on the share of each client that has one; `owners` is the client of each test sample."""
-        losses, correct = (tensor.cpu().numpy().astype(np.float64) for tensor in self._outcomes(x))
+        of_samples, found = self._outcomes(x)
+        losses, correct = (
+            tensor.cpu().numpy().astype(np.float64) for tensor in (of_samples, self._shares(found, self._labels))
+        )
         most = max(clients, default=-1) + 1
         samples, loss, right = (
             np.bincount(owners, weights, minlength=most) for weights in (np.ones(len(owners)), losses, correct)
         )
         return [
-            Score(client, int(samples[client]), loss[client] / samples[client], right[client] / samples[client])
+            Score(
+                client,
+                int(samples[client]),
+                loss[client] / samples[client],
+                None if self.predicts_numbers else right[client] / samples[client],
+            )
             for client in clients
             if samples[client]
         ]
@@ -80,13 +118,15 @@ class Evaluator:
         for client in clients:
             rows = torch.from_numpy(np.flatnonzero(owners == client)).to(self._y.device)
             if len(rows):
-                losses, correct = self._outcomes(model_of(client), rows)
-                scores.append(Score(client, len(rows), _mean(losses), correct.sum().item() / len(rows)))
+                losses, found = self._outcomes(model_of(client), rows)
+                right = self._shares(found, self._labels[rows]).sum().item() / len(rows)
+                scores.append(Score(client, len(rows), _mean(losses), None if self.predicts_numbers else right))
         return scores
 
     @torch.no_grad()
     def _outcomes(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The loss of each sample, or of those in `rows`, and whether the model predicts it, [n] each."""
+        """The loss of each sample, or of those in `rows`, [n], and what the model makes of it: the class, [n], or the
+        outputs, [n, outputs]."""
         for name, view in self._layout.split(x).items():
             self._task.module.get_parameter(name).copy_(view)
         with on_gpu("full"):
@@ -102,8 +142,8 @@ class Evaluator:
             own = torch.get_num_threads()
             with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(own,)) as pool:
                 outcomes = list(pool.map(self._of_batch, starts))
-        losses, correct = zip(*outcomes, strict=True)
-        return torch.cat(losses), torch.cat(correct)
+        losses, found = zip(*outcomes, strict=True)
+        return torch.cat(losses), torch.cat(found)
 
     def _of_batch(self, start: int) -> tuple[Tensor, Tensor]:
         return self._of_samples(self._x[start : start + BATCH], self._y[start : start + BATCH])
@@ -111,7 +151,16 @@ class Evaluator:
     @torch.no_grad()
     def _of_samples(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         outputs = self._task.module(x)
-        return self._task.loss(outputs, y, reduction="none"), outputs.argmax(dim=-1) == y
+        return self._task.loss(outputs, y, reduction="none"), outputs.argmax(-1) if self._kind == "classes" else outputs
+
+    def _correct(self, found: Tensor, labels: Tensor) -> Tensor:
+        """Which of the classes [n], or of the labels [n, outputs], are predicted."""
+        return found == labels if self._kind == "classes" else (found > 0) == (labels > 0.5)
+
+    def _shares(self, found: Tensor, labels: Tensor) -> Tensor:
+        """Whether each sample's class is predicted, or which share of its labels, [n]."""
+        correct = self._correct(found, labels)
+        return correct if correct.ndim == 1 else correct.double().mean(1)
 
 
 def _mean(losses: Tensor) -> float:

@@ -17,6 +17,7 @@ from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift
 from fedopt.experiment.experiment import Experiment
 from fedopt.imports import load_attribute
 from fedopt.runs.model_file import read_model
+from fedopt.runs.regression import Regression
 from fedopt.runs.table import Table, Value
 from fedopt.storage.record import Line
 
@@ -39,7 +40,10 @@ class RoundRecord(Line):
     test_loss: float | None
     """Mean loss on the test set; null in rounds without evaluation."""
     test_accuracy: float | None
-    """Accuracy on the test set; null in rounds without evaluation."""
+    """Accuracy on the test set; null in rounds without evaluation, and where targets are numbers. Of several labels a
+    sample, the share of right ones."""
+    regression: Regression | None = None
+    """Errors where targets are numbers; whenever the test set is evaluated."""
     personal_accuracy: float | None = None
     """Accuracy on the test set if each client's share is classified by the client's own model; null unless the
     algorithm gives clients such models, and in rounds without `clients`."""
@@ -68,13 +72,15 @@ class RoundRecord(Line):
     """|x - x_central| / |x_central|, x_central a centralized run on as many samples; with metrics.divergence."""
 
 
-OBJECTS = ("drift", "gradients", "moments", "algorithm", "clients", "classes")
+OBJECTS = ("regression", "drift", "gradients", "moments", "algorithm", "clients", "classes")
 """Fields of a record that are null or hold further measures."""
 
 
 class Final(Line):
-    test_accuracy: float
-    """Accuracy of the final model on the test set."""
+    test_accuracy: float | None = None
+    """Accuracy of the final model on the test set; null where targets are numbers."""
+    regression: Regression | None = None
+    """Errors of the final model on the test set, where targets are numbers."""
     test_loss: float
     """Mean loss of the final model on the test set."""
     personal_accuracy: float | None = None
@@ -82,16 +88,35 @@ class Final(Line):
     algorithm gives clients such models."""
 
     @property
+    def score(self) -> float:
+        """What runs are compared by: accuracy, or R^2 where targets are numbers."""
+        return score_of(self.test_accuracy, self.regression)
+
+    @property
     def of_clients(self) -> float:
-        """Accuracy of the models that the clients use themselves: their own, or the global one."""
-        return self.test_accuracy if self.personal_accuracy is None else self.personal_accuracy
+        """The score of the models that the clients use themselves: their own, or the global one."""
+        return self.score if self.personal_accuracy is None else self.personal_accuracy
 
 
 class Best(Line):
     round: int
-    """The first round of the best test accuracy."""
-    test_accuracy: float
-    """The best accuracy on the test set in any evaluated round."""
+    """The first round of the best test accuracy, or R^2."""
+    test_accuracy: float | None = None
+    """The best accuracy on the test set in any evaluated round; null where targets are numbers."""
+    regression: Regression | None = None
+    """The errors in the round with the best R^2, where targets are numbers."""
+
+    @property
+    def score(self) -> float:
+        return score_of(self.test_accuracy, self.regression)
+
+
+def score_of(accuracy: float | None, regression: Regression | None) -> float:
+    """Accuracy, or R^2 where targets are numbers."""
+    if regression is not None:
+        return regression.r2
+    assert accuracy is not None
+    return accuracy
 
 
 class Summary(Line):
@@ -199,14 +224,19 @@ def summarize(
     weights_sha256: str,
 ) -> Summary:
     """The summary of a run that ended with `final`."""
-    evaluated = {record.round: record.test_accuracy for record in records if record.test_accuracy is not None}
-    evaluated[records[-1].round] = final.test_accuracy
-    best_round = max(evaluated, key=lambda round_: (evaluated[round_], -round_))
+    found = {
+        record.round: Best(round=record.round, test_accuracy=record.test_accuracy, regression=record.regression)
+        for record in records
+        if record.test_accuracy is not None or record.regression is not None
+    }
+    last = records[-1].round
+    found[last] = Best(round=last, test_accuracy=final.test_accuracy, regression=final.regression)
+    best = max(found.values(), key=lambda one: (one.score, -one.round))
     target = experiment.run.target_accuracy
-    reached = [round_ for round_, accuracy in evaluated.items() if target is not None and accuracy >= target]
+    reached = [round_ for round_, one in found.items() if target is not None and one.score >= target]
     return Summary(
         final=final,
-        best=Best(round=best_round, test_accuracy=evaluated[best_round]),
+        best=best,
         rounds=records[-1].round,
         rounds_to_target=reached[0] if reached else None,
         seconds=seconds,

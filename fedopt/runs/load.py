@@ -36,9 +36,10 @@ def load(directory: str | os.PathLike[str], *, model: Model | None = None) -> Hi
 
 def _so_far(run: PastRun) -> Summary:
     for record in reversed(run.records):
-        if record.test_accuracy is not None and record.test_loss is not None:
+        if record.test_loss is not None:
             final = Final(
                 test_accuracy=record.test_accuracy,
+                regression=record.regression,
                 test_loss=record.test_loss,
                 personal_accuracy=record.personal_accuracy,
             )

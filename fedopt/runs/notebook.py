@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 from fedopt.imports import load_attribute
 from fedopt.runs.display import caption
 from fedopt.runs.history import RoundRecord
+from fedopt.runs.quality import quality, score_in
 from fedopt.runs.runner import Observer
 from fedopt.runs.sparkline import COLOR, chart
 from fedopt.runs.view import RunView
@@ -87,7 +88,8 @@ class NotebookProgress:
     def __init__(self) -> None:
         self._canvas = Canvas()
         self._notes: list[str] = []
-        self._accuracies: list[tuple[float, float]] = []
+        self._scores: list[tuple[float, float]] = []
+        self._quality, self._numbers = "", False
         self._round = self._first = 0
         self._rounds, self._began = 1, time.perf_counter()
         self._loss = self._caption = ""
@@ -107,8 +109,10 @@ class NotebookProgress:
         self._round = record.round
         self._notes += [f"round {record.round}: without client {c}: {why}" for c, why in record.left_out.items()]
         self._loss = f"training loss {record.train_loss:.4f}"
-        if record.test_accuracy is not None:
-            self._accuracies.append((record.round, record.test_accuracy))
+        score = score_in(record)
+        if score is not None:
+            self._scores.append((record.round, score))
+            self._quality, self._numbers = quality(record), record.regression is not None
         if self._canvas.is_due:
             passed = time.perf_counter() - self._began
             left = passed / (self._round - self._first) * (self._rounds - self._round)
@@ -120,10 +124,10 @@ class NotebookProgress:
         self._draw(", ".join([f"{rounds} in {passed:.1f} s", *self._results()]))
 
     def _results(self) -> list[str]:
-        accuracy = f"test accuracy {self._accuracies[-1][1]:.2%}" if self._accuracies else ""
-        return [part for part in (accuracy, self._loss) if part]
+        return [part for part in (self._quality, self._loss) if part]
 
     def _draw(self, text: str) -> None:
         text = self._caption + text
-        curve = chart(self._accuracies, self._rounds)
+        label = "test R²" if self._numbers else "test accuracy"
+        curve = chart(self._scores, self._rounds, label, "{:.3g}" if self._numbers else "{:.1%}")
         self._canvas.draw(bar(self._round / self._rounds, text, curve, self._notes), text)

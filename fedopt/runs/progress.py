@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fedopt.logs import is_watched
 from fedopt.runs.history import RoundRecord
+from fedopt.runs.quality import quality
 from fedopt.runs.runner import Observer
 
 PLAIN_LINES = 20
@@ -52,7 +53,7 @@ class LiveProgress:
         self._progress.console.print(sentence, highlight=False, soft_wrap=True, markup=False)
 
     def round_done(self, record: RoundRecord) -> None:
-        self._accuracy = _accuracy(record) or self._accuracy
+        self._accuracy = quality(record) or self._accuracy
         parts = [part for part in (self._accuracy, _loss(record), _speed(record)) if part]
         text, self._bar.bar_width = fit(parts, self._progress.console.width, self._rounds)
         self._progress.update(self._task, completed=record.round, text=text)
@@ -82,7 +83,7 @@ class PlainProgress:
             return
         self._printed, passed = now, now - self._began
         left = passed / (record.round - self._first) * (self._rounds - record.round)
-        parts = [part for part in (_accuracy(record), _loss(record), _speed(record), f"{left:.0f} s left") if part]
+        parts = [part for part in (quality(record), _loss(record), _speed(record), f"{left:.0f} s left") if part]
         self._console.print(f"round {record.round}/{self._rounds}  {', '.join(parts)}", highlight=False, soft_wrap=True)
 
     def ended(self) -> None:
@@ -105,10 +106,6 @@ def fit(parts: Sequence[str], width: int, rounds: int) -> tuple[str, int]:
         if len(text) + SHORTEST_BAR <= room:
             return text, min(LONGEST_BAR, room - len(text))
     return "", max(1, room)
-
-
-def _accuracy(record: RoundRecord) -> str:
-    return "" if record.test_accuracy is None else f"test accuracy {record.test_accuracy:.2%}"
 
 
 def _loss(record: RoundRecord) -> str:

@@ -101,6 +101,7 @@ class Recorder:
             train_loss=work.train_loss,
             test_loss=None if evaluation is None else evaluation.loss,
             test_accuracy=None if evaluation is None else evaluation.accuracy,
+            regression=None if evaluation is None else evaluation.regression,
             personal_accuracy=draft.personal_accuracy,
             update_norm=work.update_norm,
             bytes_down=work.bytes_down,

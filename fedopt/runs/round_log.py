@@ -9,6 +9,7 @@ from statistics import median
 
 from fedopt.logs import SHOWN
 from fedopt.runs.history import RoundRecord
+from fedopt.runs.quality import quality
 
 log = logging.getLogger("fedopt")
 
@@ -42,8 +43,9 @@ class RoundLog:
         for client, reason in record.left_out.items():
             log.warning("round %s: without client %s: %s", record.round, client, reason)
         self._warn_of_a_runaway(record)
-        accuracy = "" if record.test_accuracy is None else f", test accuracy {record.test_accuracy:.2%}"
-        log.debug("round %s: training loss %.4f%s, %.3f s", record.round, record.train_loss, accuracy, record.seconds)
+        found = quality(record)
+        found = f", {found}" if found else ""
+        log.debug("round %s: training loss %.4f%s, %.3f s", record.round, record.train_loss, found, record.seconds)
 
     def _warn_of_a_runaway(self, record: RoundRecord) -> None:
         """Warns of an update that is far longer than usual, and again where one is twice as long as the last such."""

@@ -270,15 +270,15 @@ class Run:
         with self._writing():
             self._directory.write_model(weights, self._about_model())
         last = self._records[-1]
-        if last.test_accuracy is None or last.test_loss is None:  # stopped here, and resumed to no further round
+        if last.test_loss is None:  # stopped here, and resumed to no further round
             evaluation = self._evaluate(self._state.x)
-            accuracy, loss = evaluation.accuracy, evaluation.loss
+            accuracy, loss, regression = evaluation.accuracy, evaluation.loss, evaluation.regression
         else:
-            accuracy, loss = last.test_accuracy, last.test_loss
+            accuracy, loss, regression = last.test_accuracy, last.test_loss, last.regression
         personal = last.personal_accuracy
         if personal is None:
             personal = self._recorder.personal_accuracy(self._state)
-        final = Final(test_accuracy=accuracy, test_loss=loss, personal_accuracy=personal)
+        final = Final(test_accuracy=accuracy, regression=regression, test_loss=loss, personal_accuracy=personal)
         summary = summarize(
             self._experiment,
             self._records,

@@ -10,6 +10,7 @@ from fedopt.data.dataset import Dataset
 from fedopt.data.fingerprint import fingerprint_data
 from fedopt.data.loading import load_dataset
 from fedopt.device import choose_device
+from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
 from fedopt.models.tasks import make_task, task_notes
@@ -53,5 +54,7 @@ def set_up(experiment: Experiment) -> Setup:
     module = module.to(device, dtype)
     task = make_task(experiment.model, module, dataset.x_train, dataset.y_train)
     evaluator = Evaluator(task, Layout.of(task.module), dataset.x_test, dataset.y_test, dataset.classes)
-    notes += task_notes(experiment.model, module)
+    notes += task_notes(experiment.model, module, dataset.has_numbers)
+    if settings.target_accuracy is not None and evaluator.predicts_numbers:
+        raise InvalidExperiment("run.target_accuracy: the data have numbers to predict, which have no accuracy")
     return Setup(dataset, Problem(task, evaluator), data_sha256, tuple(notes))

@@ -27,9 +27,11 @@ def sparkline(points: Points, width: int = 120, height: int = 22) -> str:
     return f'<svg width="{width}" height="{height}" role="img" aria-label="curve over rounds">{line}</svg>'
 
 
-def chart(points: Points, rounds: int, width: int = 420, height: int = 96) -> str:
-    """The curve over all `rounds`, the last of which may be still to come, with its smallest and largest value in
-    percent beside it; "" without a finite value."""
+def chart(
+    points: Points, rounds: int, label: str = "test accuracy", form: str = "{:.1%}", width: int = 420, height: int = 96
+) -> str:
+    """The curve over all `rounds`, the last of which may be still to come, with its smallest and largest value beside
+    it, by default in percent; "" without a finite value."""
     known = finite(points)
     if not known:
         return ""
@@ -38,9 +40,9 @@ def chart(points: Points, rounds: int, width: int = 420, height: int = 96) -> st
     line = _line(known, (1, max(2, rounds)), width - left, height - below)
     text = 'font-size="11" fill="currentColor" fill-opacity="0.7"'
     return (
-        f'<svg width="{width}" height="{height}" role="img" aria-label="test accuracy over rounds">'
-        f'<text x="{left - 6}" y="11" text-anchor="end" {text}>{high:.1%}</text>'
-        f'<text x="{left - 6}" y="{height - below}" text-anchor="end" {text}>{low:.1%}</text>'
+        f'<svg width="{width}" height="{height}" role="img" aria-label="{label} over rounds">'
+        f'<text x="{left - 6}" y="11" text-anchor="end" {text}>{form.format(high)}</text>'
+        f'<text x="{left - 6}" y="{height - below}" text-anchor="end" {text}>{form.format(low)}</text>'
         f'<text x="{left}" y="{height - 3}" {text}>1</text>'
         f'<text x="{width}" y="{height - 3}" text-anchor="end" {text}>round {rounds}</text>'
         f'<path d="M{left} 0V{height - below}H{width}" fill="none" stroke="currentColor" stroke-opacity="0.3"/>'

@@ -29,7 +29,7 @@ class ClientScore(Protocol):
     def loss(self) -> float: ...
 
     @property
-    def accuracy(self) -> float: ...
+    def accuracy(self) -> float | None: ...
 
 
 def spread_over_clients(scores: Sequence[ClientScore], clients: int) -> ClientSpread | None:
@@ -38,12 +38,12 @@ def spread_over_clients(scores: Sequence[ClientScore], clients: int) -> ClientSp
     if not scores:
         return None
     by_client = {score.client: score for score in scores}
-    accuracies = sorted(score.accuracy for score in scores)
+    accuracies = sorted(score.accuracy for score in scores if score.accuracy is not None)
     worst = accuracies[: max(1, round(WORST * len(accuracies)))]
     return ClientSpread(
-        mean=statistics.fmean(accuracies),
-        worst=statistics.fmean(worst),
-        deviation=statistics.pstdev(accuracies),
+        mean=statistics.fmean(accuracies) if accuracies else None,
+        worst=statistics.fmean(worst) if worst else None,
+        deviation=statistics.pstdev(accuracies) if accuracies else None,
         mean_loss=statistics.fmean(score.loss for score in sorted(scores, key=lambda score: score.client)),
         accuracy=[by_client[i].accuracy if i in by_client else None for i in range(clients)],
         loss=[by_client[i].loss if i in by_client else None for i in range(clients)],
@@ -51,9 +51,10 @@ def spread_over_clients(scores: Sequence[ClientScore], clients: int) -> ClientSp
 
 
 def accuracy_over_samples(scores: Sequence[ClientScore]) -> float | None:
-    """Accuracy over all samples of the clients' test shares; None if no client has a score."""
-    samples = sum(score.samples for score in scores)
-    return sum(score.accuracy * score.samples for score in scores) / samples if samples else None
+    """Accuracy over all samples of the clients' test shares; None if no client has a score, or none has an accuracy."""
+    known = [(score.accuracy, score.samples) for score in scores if score.accuracy is not None]
+    samples = sum(count for _, count in known)
+    return sum(accuracy * count for accuracy, count in known) / samples if samples else None
 
 
 def spread_over_classes(now: Accuracies, best: Accuracies) -> ClassSpread | None:

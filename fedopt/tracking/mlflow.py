@@ -115,7 +115,8 @@ class MLflow(Tracker):
         from mlflow.entities import Metric, RunTag
 
         summary = history.summary
-        best = Metric("best/test_accuracy", summary.best.test_accuracy, int(time.time() * 1000), summary.best.round)
+        name = "best/test_accuracy" if summary.best.regression is None else "best/regression.r2"
+        best = Metric(name, summary.best.score, int(time.time() * 1000), summary.best.round)
         about = {"engine": summary.engine, "device": summary.device, **summary.versions}
         with self._turn():
             self._client.log_batch(self._run, [best], tags=[RunTag(key, value) for key, value in about.items()])

@@ -50,8 +50,8 @@ class TensorBoard(Tracker):
         from torch.utils.tensorboard.summary import hparams
 
         final, best = history.summary.final, history.summary.best
-        figures = {"final/test_accuracy": final.test_accuracy, "final/test_loss": final.test_loss}
-        figures["best/test_accuracy"] = best.test_accuracy
+        name = "test_accuracy" if final.regression is None else "regression.r2"
+        figures = {f"final/{name}": final.score, "final/test_loss": final.test_loss, f"best/{name}": best.score}
         for summary in hparams(self._parameters, figures):  # type: ignore[no-untyped-call]
             self._writer.file_writer.add_summary(summary)
         for name, value in figures.items():

@@ -33,6 +33,7 @@ LONG = 30
 
 CURVES = {
     "test_accuracy": ("accuracy", "test accuracy, %"),
+    "regression.r2": ("r2", "test R²"),
     "test_loss": ("loss", "test loss"),
     "drift.ratio": ("drift-ratio", "drift ratio"),
     "drift.cosine": ("drift-cosine", "cosine between updates"),
@@ -228,8 +229,11 @@ def _over_axis(results: Results, axis: str) -> Figure | None:
             if known:
                 names[name] = panel.errorbar(
                     [place + 0.06 * (rank - (len(lines) - 1) / 2) for place, _ in known],
-                    [100 * spread.mean for _, spread in known],
-                    [math.nan if spread.deviation is None else 100 * spread.deviation for _, spread in known],
+                    [compared.scale * spread.mean for _, spread in known],
+                    [
+                        math.nan if spread.deviation is None else compared.scale * spread.deviation
+                        for _, spread in known
+                    ],
                     color=COLORS[rank % len(COLORS)],
                     linestyle=DASHES[rank % len(DASHES)],
                     marker="o",
@@ -240,7 +244,7 @@ def _over_axis(results: Results, axis: str) -> Figure | None:
                 if g.mark and (spread := g.spread(compared.of)):
                     panel.annotate(
                         f"{len(g.finished)}/{len(g.rows)}",
-                        (places.index(g.labels[axis]), 100 * spread.mean),
+                        (places.index(g.labels[axis]), compared.scale * spread.mean),
                         (0, 5),
                         textcoords="offset points",
                         ha="center",
@@ -248,7 +252,7 @@ def _over_axis(results: Results, axis: str) -> Figure | None:
                     )
         panel.set_xticks(range(len(places)), places)
     figure.supxlabel(axis_title(axis), fontsize=9)
-    figure.supylabel(f"{compared.title}, %", fontsize=9)
+    figure.supylabel(f"{compared.title}{compared.unit}", fontsize=9)
     if len(names) > 1:
         _legend(figure, names)
     return figure

@@ -17,7 +17,18 @@ from fedopt.runs.past_runs import PastRun
 from fedopt.runs.sheet import Sheet
 from fedopt.runs.table import Table, Value, as_text
 from simulations.axes import UNKNOWN
-from simulations.comparison import GLOBAL, MEASURE_COLUMNS, OF_CLIENTS, Accuracy, Pair, columns, paired, sheet
+from simulations.comparison import (
+    GLOBAL,
+    MEASURE_COLUMNS,
+    OF_CLIENTS,
+    OF_NUMBERS,
+    Accuracy,
+    Pair,
+    columns,
+    compared_accuracy,
+    paired,
+    sheet,
+)
 from simulations.report import page
 from simulations.report.figures import draw, makers, save
 from simulations.results import (
@@ -140,10 +151,12 @@ def _row(results: Results, group: Group) -> dict[str, Value]:
     """The group's figures, over its finished runs; None for what they have not."""
     found: dict[str, Value] = {axis: _number(label) for axis, label in group.labels.items()}
     found |= {f"{key}{SEARCHED}": _number(group.searched.get(key, "-")) for key in results.searched}
+    compared = compared_accuracy(results)
+    numbers = compared is OF_NUMBERS
     return found | {
-        **_accuracy(group, GLOBAL),
-        **(_accuracy(group, OF_CLIENTS) if results.are_personal else {}),
-        "best_accuracy": _mean(group.spread(lambda row: row.best_accuracy)),
+        **_accuracy(group, OF_NUMBERS if numbers else GLOBAL),
+        **(_accuracy(group, OF_CLIENTS) if compared is OF_CLIENTS else {}),
+        "best_r2" if numbers else "best_accuracy": _mean(group.spread(lambda row: row.best_score)),
         **{name: _mean(group.spread(_mean_over_rounds(name))) for name in MEASURE_COLUMNS},
         "seconds": _mean(group.spread(lambda row: row.seconds)),
         "finished": len(group.finished),

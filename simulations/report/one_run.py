@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PANELS: Mapping[str, Mapping[str, str]] = {
     "accuracy, %": {"test_accuracy": "test", "personal_accuracy": "clients' own models"},
+    "R²": {"regression.r2": "test"},
     "loss": {"test_loss": "test", "train_loss": "training"},
     "drift ratio": {"drift.ratio": "drift ratio"},
 }

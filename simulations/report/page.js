@@ -108,6 +108,8 @@ function drawAccuracy(groups) {
   container.replaceChildren();
   const controls = [switchOf(["by rounds", "by MB sent"], state.byBytes ? 1 : 0, (index) => { state.byBytes = index === 1; })];
   lineFigure(container, groups, "test_accuracy", "Test accuracy", { yTick: percentTick, formatValue: percent, controls });
+  lineFigure(container, groups, "regression.r2", "Test R²", { controls });
+  lineFigure(container, groups, "regression.mse", "Mean squared error", { log: true });
   if (data.personal) lineFigure(container, groups, "personal_accuracy", "Accuracy of the clients' models", { yTick: percentTick, formatValue: percent,
     meaning: "Each client's test share is classified by the model that the client uses: its own, or the global one where the algorithm gives it no other." });
   lineFigure(container, groups, "test_loss", "Test loss", { log: true });
@@ -135,7 +137,7 @@ function drawAxes() {
     const box = figure(`${data.final} against ${axis.title}`, { wide: true, name: `axis ${axis.name}` });
     const keys = series.map((one) => make("span", { class: "axis" }, [make("svg", { viewBox: "0 0 26 8", width: 26, height: 8 },
       make("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: one.color, "stroke-width": 2.5, "stroke-dasharray": one.dash })), one.name]));
-    box.append(points(wideWidth(container), axis.labels, series, { yTick: percentTick, formatValue: percent, xTitle: axis.title, connected: axis.labels.some((label) => /^\d/.test(label)) }), make("div", { class: "legend" }, keys));
+    box.append(points(wideWidth(container), axis.labels, series, { yTick: data.numbers ? formatNumber : percentTick, formatValue: data.numbers ? formatNumber : percent, xTitle: axis.title, connected: axis.labels.some((label) => /^\d/.test(label)) }), make("div", { class: "legend" }, keys));
     container.append(box);
   });
   section.hidden = !container.childElementCount;

@@ -45,6 +45,7 @@ def page(results: Results) -> str:
         "table": table(results),
         "pairs": pairs(results),
         "compared": html.escape(compared_accuracy(results).title),
+        "unit": ", in points" if compared_accuracy(results).scale == 100 else "",
         "common": _common(results),
         "notation": html.escape(NOTATION),
         "data": json.dumps(page_data(results), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
@@ -59,6 +60,7 @@ def page_data(results: Results) -> dict[str, Any]:
     in_use = of_clients(groups)
     return {
         "personal": results.are_personal,
+        "numbers": results.have_numbers,
         "final": compared_accuracy(results).title.capitalize(),
         "axes": [{"name": axis, "title": axis_title(axis), "labels": labels} for axis, labels in results.axes.items()],
         "compare": results.compare,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import plotext
 from rich.text import Text
 
+from fedopt.runs.quality import quality
 from simulations.results import Results, Row
 
 DEFAULT = ("test_accuracy", "train_loss", "drift.ratio", "gradients.zeta2")
@@ -50,8 +51,8 @@ def _status(results: Results) -> str:
     records, rounds = row.run.records, row.run.experiment.run.rounds
     if not records:
         return f"{row.run.path}: no round is done yet"
-    accuracy = next((r.test_accuracy for r in reversed(records) if r.test_accuracy is not None), None)
-    score = "" if accuracy is None else f", accuracy {accuracy:.2%}"
+    found = next((words for record in reversed(records) if (words := quality(record))), "")
+    score = f", {found.removeprefix('test ')}" if found else ""
     recent = records[-20:]
     left = sum(record.seconds for record in recent) / len(recent) * (rounds - records[-1].round)
     how = "ended" if row.run.finished else f"about {left:.0f} s left"

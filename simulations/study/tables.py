@@ -30,7 +30,8 @@ def write_results(out: Path) -> Results:
 def results_csv(results: Results) -> str:
     """A header and a row per run: grid keys, seed, results, last and mean of each measure, the run's directory."""
     stream = io.StringIO()
-    measures = [f"{measure}.{kind}" for measure in MEASURES for kind in ("last", "mean")]
+    shown = [name for name in MEASURES if results.have_numbers or not name.startswith("regression.")]
+    measures = [f"{measure}.{kind}" for measure in shown for kind in ("last", "mean")]
     names = [
         *results.axes,
         *(f"{key}{SEARCHED}" for key in results.searched),
@@ -38,7 +39,7 @@ def results_csv(results: Results) -> str:
         *("target_accuracy", "rounds_to_target", "seconds"),
         *("bytes_up", "bytes_down", *measures, "run"),
     ]
-    writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
+    writer = csv.DictWriter(stream, names, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in results.rows:
         writer.writerow({name: "" if value is None else value for name, value in entries(row).items()})
@@ -104,8 +105,9 @@ def _pairs(results: Results) -> Iterator[str]:
     if pairs:
         yield f"## {axis_title(results.compare).capitalize()}, seed by seed"
         yield ""
-        title = compared_accuracy(results).title
-        yield f"Difference in {title} on the same clients, weights and minibatches, in points."
+        compared = compared_accuracy(results)
+        points = ", in points" if compared.scale == 100 else ""
+        yield f"Difference in {compared.title} on the same clients, weights and minibatches{points}."
         yield ""
         lines = [(pair.where or "all", pair.difference, pair.spread, pair.each, pair.in_favor) for pair in pairs]
         yield Sheet(

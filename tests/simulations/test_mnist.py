@@ -23,7 +23,7 @@ def accuracies(algorithm: str, local: dict[str, object], data: Path, out: Path) 
             local={"batch_size": 32, "steps": 50, **local},
             run={"rounds": 100, "cohort": 10, "seed": seed, "eval_every": 100},
         )
-        found.append(100 * fedopt.run(experiment, out / f"{algorithm}-{seed}").summary.final.test_accuracy)
+        found.append(100 * fedopt.run(experiment, out / f"{algorithm}-{seed}").summary.final.score)
     print(f"{algorithm} {local}: {', '.join(f'{value:.2f}' for value in found)}")
     return found
 

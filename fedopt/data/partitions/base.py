@@ -19,7 +19,7 @@ class TrainingSet:
     """What a partition may read of the training set."""
 
     labels: np.ndarray
-    """Integers, [n]."""
+    """Integers, [n]; the first number to predict where there are no classes."""
     natural_clients: tuple[np.ndarray, ...] | None = None
     """Each client's samples, for data that come with clients of their own."""
 
@@ -28,6 +28,9 @@ class Partition(Family, ABC):
     """Base of all partitions. Its fields are keys of the experiment's [data] section."""
 
     registry: ClassVar[Registry] = PARTITIONS
+
+    takes_numbers: ClassVar[bool] = False
+    """Whether it applies to data whose targets are numbers to predict."""
 
     @property
     def needs_clients(self) -> bool:

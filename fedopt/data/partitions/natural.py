@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from fedopt.data.partitions.base import Partition, TrainingSet
@@ -9,6 +11,8 @@ from fedopt.errors import PartitionImpossible
 
 
 class Natural(Partition):
+    takes_numbers: ClassVar[bool] = True
+
     @property
     def needs_clients(self) -> bool:
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -14,6 +14,8 @@ from fedopt.data.partitions.dirichlet import cut, doublings, proportions
 
 class Quantity(Partition):
     """Sizes from Dirichlet(alpha), labels at random. Small alpha means strong skew."""
+
+    takes_numbers: ClassVar[bool] = True
 
     alpha: float = Field(0.1, gt=0)
     """Skew: small alpha leaves most samples to few clients, large alpha approaches equal sizes."""

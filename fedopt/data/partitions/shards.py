@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from pydantic import Field
 
@@ -11,6 +13,8 @@ from fedopt.errors import PartitionImpossible
 
 class Shards(Partition):
     """Samples sorted by label, cut into clients * shards pieces, `shards` pieces to each client."""
+
+    takes_numbers: ClassVar[bool] = True
 
     shards: int = Field(2, ge=1)
     """Shards of each client."""

@@ -37,7 +37,9 @@ class Memory(Source):
     shape: tuple[int, ...] = Field(strict=False)
     """Of one sample."""
     class_names: tuple[str, ...] = Field(strict=False)
-    """One name a class."""
+    """One name a class, or for each number to predict."""
+    numbers: bool = False
+    """Whether targets are numbers to predict."""
     own_clients: int = Field(0, ge=0)
     """How many clients the data come with; 0 if none."""
 
@@ -57,6 +59,7 @@ class Memory(Source):
             test_samples=len(dataset.y_test),
             shape=dataset.sample_shape,
             class_names=dataset.class_names,
+            numbers=dataset.has_numbers,
             own_clients=len(dataset.natural_clients or ()),
             standardize=standardize,
         )
@@ -74,7 +77,8 @@ class Memory(Source):
     def usual_partition(cls, keys: Mapping[str, Any]) -> str:
         member = keys.get("name")
         own = member.own_clients if isinstance(member, Memory) else keys.get("own_clients")
-        return "natural" if own else "dirichlet"
+        numbers = member.numbers if isinstance(member, Memory) else keys.get("numbers")
+        return "natural" if own else "iid" if numbers else "dirichlet"
 
     def load(self, clients: int, seed: int) -> Dataset:
         dataset = _held.get(self.sha256)

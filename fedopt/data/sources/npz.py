@@ -1,5 +1,5 @@
 """Arrays of one's own: an .npz file with x_train, y_train, x_test, y_test. uint8 images are normalized, other features
-are used as they are.
+are used as they are. Labels are integers or names; numbers to predict are rows [n, outputs], or floats [n].
 
 `client_train` (or `client`) and `client_test` name the client of each sample, for the partition natural.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -40,6 +40,8 @@ class Table(OwnFiles):
     """The columns of features, in this order; by default all that are not the label, the client or in `drop`."""
     drop: tuple[str, ...] = Field((), strict=False)
     """Columns to leave out."""
+    targets: Literal["classes", "numbers"] = "classes"
+    """Whether the label is a class or a number to predict, for which the default partition is iid."""
     standardize: bool = True
     """Whether each feature is shifted and scaled to mean 0 and variance 1 over the training set."""
 
@@ -59,7 +61,8 @@ class Table(OwnFiles):
     def usual_partition(cls, keys: Mapping[str, Any]) -> str:
         member = keys.get("name")
         client = member.client if isinstance(member, Table) else keys.get("client")
-        return "natural" if client else "dirichlet"
+        targets = member.targets if isinstance(member, Table) else keys.get("targets")
+        return "natural" if client else "iid" if targets == "numbers" else "dirichlet"
 
     @property
     def standardizes(self) -> bool:
@@ -67,7 +70,7 @@ class Table(OwnFiles):
 
     def load(self, clients: int, seed: int) -> Dataset:
         place = f"data.path: {self.path.name}"
-        columns = Columns(self.label, self.client, self.features, self.drop)
+        columns = Columns(self.label, self.client, self.features, self.drop, self.targets == "numbers")
         test = None if self.test is None else read_frame(self.test, "data.test")
         return dataset_of(place, *parts_of(place, read_frame(self.path, "data.path"), test, columns))
 

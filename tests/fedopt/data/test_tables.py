@@ -169,4 +169,4 @@ def test_a_run_learns_from_a_table(tmp_path: Path) -> None:
         ),
         tmp_path / "run",
     )
-    assert history.summary.final.test_accuracy > 0.9
+    assert history.summary.final.score > 0.9

@@ -25,6 +25,7 @@ def test_the_scalars_are_those_of_the_issue() -> None:
             "algorithm.gap",
         ),
         *("clients.mean", "clients.worst", "clients.deviation", "clients.mean_loss", "classes.worst"),
+        *("regression.mse", "regression.mae", "regression.r2"),
         *("classes.mean_forgetting", "divergence", "moments.ratio", "moments.cosine"),
     }
     assert expected <= set(names)

@@ -41,7 +41,7 @@ def test_seeds_of_a_setting_are_one_row_with_mean_and_deviation(histories: Histo
     table = fedopt.compare(all_of(histories)).table
     assert [row["algorithm.name"] for row in table] == list(ALGORITHMS)
     for row, own in zip(table, histories.values(), strict=True):
-        finals = [history.summary.final.test_accuracy for history in own]
+        finals = [history.summary.final.score for history in own]
         ratios = [[record.drift.ratio for record in history.records if record.drift] for history in own]
         assert row["test_accuracy"] == pytest.approx(statistics.fmean(finals))
         assert row["test_accuracy_std"] == pytest.approx(statistics.stdev(finals))
@@ -51,7 +51,7 @@ def test_seeds_of_a_setting_are_one_row_with_mean_and_deviation(histories: Histo
 
 def test_differences_are_seed_by_seed(histories: Histories) -> None:
     (row,) = fedopt.compare(all_of(histories)).pairs
-    first, second = ([history.summary.final.test_accuracy for history in histories[name]] for name in ALGORITHMS)
+    first, second = ([history.summary.final.score for history in histories[name]] for name in ALGORITHMS)
     gains = [100 * (b - a) for a, b in zip(first, second, strict=True)]
     assert (row["difference"], row["of"]) == ("scaffold - fedavg", "test_accuracy")
     assert row["mean"] == pytest.approx(statistics.fmean(gains))
@@ -74,7 +74,7 @@ def test_directories_histories_and_labels_say_the_same(histories: Histories) -> 
 def test_there_is_a_row_for_each_run(histories: Histories) -> None:
     frame = fedopt.compare(all_of(histories)).runs.to_pandas()
     assert list(frame["seed"]) == [0, 1, 0, 1]
-    assert list(frame["test_accuracy"]) == [history.summary.final.test_accuracy for history in all_of(histories)]
+    assert list(frame["test_accuracy"]) == [history.summary.final.score for history in all_of(histories)]
     assert not frame.isna().all().any(), "no column is empty"
     assert "algorithm.error.last" in frame, "only SCAFFOLD has it"
     assert not {"personal_accuracy", "rounds_to_target", "divergence.last"} & set(frame)
@@ -82,7 +82,7 @@ def test_there_is_a_row_for_each_run(histories: Histories) -> None:
 
 def test_a_paper_gets_the_printed_table_with_the_best_in_bold(histories: Histories) -> None:
     comparison = fedopt.compare({"A & B": histories["fedavg"], "C": histories["scaffold"]})
-    finals = [[100 * one.summary.final.test_accuracy for one in own] for own in histories.values()]
+    finals = [[100 * one.summary.final.score for one in own] for own in histories.values()]
     texts = [f"{statistics.fmean(own):.2f} ± {statistics.stdev(own):.2f}" for own in finals]
     better = max((0, 1), key=lambda place: statistics.fmean(finals[place]))
     head, rule, *rows = comparison.to_markdown().splitlines()

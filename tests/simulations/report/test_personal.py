@@ -113,7 +113,7 @@ def test_tables_show_it_beside_the_global_one_and_mark_the_best_of_each(results:
     for name, final in finals.items():
         own = final.test_accuracy if name == "fedavg" else final.personal_accuracy
         assert own is not None
-        assert [text for text, _ in table[name][:2]] == [f"{100 * own:.2f}", f"{100 * final.test_accuracy:.2f}"]
+        assert [text for text, _ in table[name][:2]] == [f"{100 * own:.2f}", f"{100 * final.score:.2f}"]
     best = [max(finals, key=lambda name: value(finals[name])) for value in (of_clients, of_server)]
     assert [[name for name in finals if table[name][place][1]] for place in (0, 1)] == [[one] for one in best]
     assert best[0] != "fedavg"
