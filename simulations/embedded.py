@@ -197,7 +197,8 @@ def prepare(experiment: Experiment) -> Prepared:
     )
     names = dataset.names_of(parts)
     if dataset.has_numbers:
-        labels = LabelSpread(classes=list(dataset.class_names), sizes=[len(part) for part in parts], clients=names)
+        sizes = [len(part) for part in parts]
+        labels = LabelSpread(classes=list(dataset.class_names), sizes=sizes, clients=list(names) or None)
     else:
         labels = LabelSkew.of(dataset.y_train.cpu().numpy(), parts, dataset.classes).spread(dataset.class_names, names)
     processes = "1 process" if workers == 1 else f"{workers} processes"
