@@ -15,7 +15,7 @@ from torch import Tensor
 
 from clients.lanes.vector_pool import VectorPool
 from fedopt.errors import BrokenRun
-from fedopt.storage.tensor_file import read_tensors, write_tensors
+from fedopt.storage.tensor_file import client_file, read_tensors, write_tensors
 from fedopt.vectors.exact_sum import ExactSum
 from fedopt.vectors.layout import Vectors
 
@@ -104,12 +104,12 @@ class ClientStates:
             if round_ in versions and (client, round_) not in self._stored:
                 folder.mkdir(parents=True, exist_ok=True)
                 about = {"client": client, "round": round_}
-                write_tensors(folder / _file_name(client, round_), versions[round_], about)
+                write_tensors(folder / client_file(client, round_), versions[round_], about)
                 self._stored.add((client, round_))
 
     def prune(self, folder: Path, accepted: Mapping[int, int]) -> None:
         """Removes files of versions that no longer count, once the checkpoint that says so is in place."""
-        live = {_file_name(client, round_) for client, round_ in accepted.items()}
+        live = {client_file(client, round_) for client, round_ in accepted.items()}
         for file in folder.glob("*"):
             if file.name not in live:  # an old version, or the draft of a write that was killed
                 file.unlink()
@@ -120,12 +120,8 @@ class ClientStates:
         self._versions.clear()
         for client, round_ in accepted.items() if self._initial else ():
             about = {"client": client, "round": round_}
-            self.put(client, round_, read_tensors(folder / _file_name(client, round_), self._initial, about))
+            self.put(client, round_, read_tensors(folder / client_file(client, round_), self._initial, about))
         self._stored = set(accepted.items()) if self._initial else set()
-
-
-def _file_name(client: int, round_: int) -> str:
-    return f"client-{client:06d}-round-{round_:06d}.safetensors"
 
 
 def untouched_share(accepted: Mapping[int, int], share_of: Sequence[float]) -> float:

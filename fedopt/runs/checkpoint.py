@@ -22,7 +22,8 @@ from fedopt.experiment.file import as_sections
 from fedopt.round.federation import Federation
 from fedopt.round.state import ServerState
 from fedopt.storage.files import replace_file
-from fedopt.storage.tensor_file import read_tensors, write_tensors
+from fedopt.storage.tensor_file import client_file, read_tensors, write_tensors
+from fedopt.vectors.layout import Vectors
 
 MAY_CHANGE = {
     "data": {"path", "test", "download"},
@@ -108,6 +109,17 @@ class Checkpoints:
         federation.restore(self._folder / "clients", accepted)
         norms = {name: tuple(medians) for name, medians in manifest.norms.items()}
         return ServerState(manifest.round, vectors.pop("x"), vectors, accepted, norms), manifest.seconds
+
+    def client_state(self, client: int, initial: Vectors) -> Vectors:
+        """The state that this virtual client has at the last checkpoint; `initial` if it has not taken part yet.
+
+        BrokenRun if there is no such file, as in the directory of a deployed federation.
+        """
+        accepted = self._read_manifest().accepted.get(str(client))
+        if accepted is None:
+            return initial
+        file = self._folder / "clients" / client_file(client, accepted)
+        return read_tensors(file, initial, {"client": client, "round": accepted})
 
     def _read_manifest(self) -> Manifest:
         try:

@@ -4,14 +4,38 @@ from __future__ import annotations
 
 from torch import nn
 
+from fedopt.errors import BrokenRun, InvalidExperiment
+from fedopt.experiment.experiment import Experiment
+from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import read_run_experiment
 from fedopt.runs.history import History
-from fedopt.runs.model_file import module_of
+from fedopt.runs.model_file import initial_module, module_of
+from fedopt.vectors.layout import Layout
 
 
-def final_model(history: History) -> nn.Module:
-    """The history's module with its final weights."""
+def final_model(history: History, client: int | None = None) -> nn.Module:
+    """The history's module with its final weights, or with those of a client's own model."""
     experiment = history.experiment
     if ":" in experiment.model.name:  # its code is looked for where the run found it
         experiment = experiment.replace(model=read_run_experiment(history.directory, []).model)
-    return module_of(history.directory, experiment)
+    module = module_of(history.directory, experiment)
+    return module if client is None else _of_client(module, client, history, experiment)
+
+
+def _of_client(module: nn.Module, client: int, history: History, experiment: Experiment) -> nn.Module:
+    algorithm, clients = experiment.algorithm, experiment.data.clients
+    if not algorithm.is_personal:
+        raise InvalidExperiment(
+            f"client={client}: {algorithm.name} gives clients no models of their own; all use the global one, model()"
+        )
+    if not 0 <= client < clients:
+        raise InvalidExperiment(f"client={client}: the run has clients 0 to {clients - 1}")
+    layout = Layout.of(module)
+    start = layout.flatten(initial_module(history.directory, experiment))
+    checkpoints = Checkpoints(history.directory / "checkpoint", history.experiment)
+    try:
+        state = checkpoints.client_state(client, experiment.method.client_state(start))
+    except BrokenRun as error:
+        raise BrokenRun(f"client={client}: its model is not in {history.directory}: {error}") from error
+    module.load_state_dict(layout.split(algorithm.personal(layout.flatten(module), state)), strict=False)
+    return module

@@ -169,13 +169,17 @@ class History:
         """The final model's state_dict, for `module.load_state_dict`."""
         return read_model(self.directory)[0]
 
-    def model(self) -> nn.Module:
+    def model(self, client: int | None = None) -> nn.Module:
         """The plain torch module with the final weights, on the CPU, in eval mode.
+
+        `client` is the number of a client whose own model is wanted, under an algorithm that gives clients models of
+        their own, such as ditto; the clients of a deployed federation keep theirs.
 
         It takes samples as the run's data source prepares them, [B, *sample_shape], and returns logits [B, classes]. A
         model of your own is built by your own code, which is looked for where the run found it.
         """
-        return cast(Callable[[History], nn.Module], load_attribute("fedopt.runs.final_model:final_model"))(self)
+        place = "fedopt.runs.final_model:final_model"
+        return cast(Callable[[History, int | None], nn.Module], load_attribute(place))(self, client)
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame with a row for each round.

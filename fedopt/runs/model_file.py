@@ -54,6 +54,13 @@ def facts_of(run: Path, experiment: Experiment) -> ModelFacts:
     return ModelFacts(round=0, sample_shape=dataset.sample_shape, classes=dataset.classes)
 
 
+def initial_module(run: Path, experiment: Experiment) -> nn.Module:
+    """The experiment's module with the weights that the run began with, on the CPU, in eval mode."""
+    facts = facts_of(run, experiment)
+    module = build_model(experiment.model, facts.sample_shape, facts.classes, experiment.run.seed)
+    return module.to(getattr(torch, experiment.run.dtype)).eval()
+
+
 def module_of(run: Path, experiment: Experiment) -> nn.Module:
     """The experiment's module with the weights of the run, on the CPU, in eval mode."""
     weights, facts = read_model(run)[0], facts_of(run, experiment)

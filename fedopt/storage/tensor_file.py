@@ -14,6 +14,11 @@ from fedopt.storage.files import replace_file
 from fedopt.vectors.layout import Vectors, fingerprint
 
 
+def client_file(client: int, round_: int) -> str:
+    """The name of the file with a client's state after that round."""
+    return f"client-{client:06d}-round-{round_:06d}.safetensors"
+
+
 def write_tensors(file: Path, tensors: Vectors, about: Mapping[str, int | str]) -> None:
     """Replaces `file` atomically. `about` is stored as metadata and checked when the file is read."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
