@@ -48,6 +48,7 @@ def open_run(
             with threads(directory.experiment.run.threads):
                 setup = set_up(directory.experiment)
                 directory.keep_fingerprint(Fingerprint(data=setup.data_sha256))
+                directory.keep_scaling(setup.dataset.scaling)
                 yield directory, setup
         finally:
             directory.close()
@@ -61,6 +62,7 @@ def open_run(
         directory = RunDirectory.create(out, experiment)
         try:
             directory.keep_fingerprint(Fingerprint(data=setup.data_sha256))
+            directory.keep_scaling(setup.dataset.scaling)
             yield directory, setup
         finally:
             directory.close()

@@ -16,6 +16,7 @@ from clients.lanes.backends import check_products
 from clients.lanes.choice import choose_backend
 from clients.lanes.training import Execution, LocalTraining
 from fedopt.data.batches import BatchPlan
+from fedopt.data.dataset import Scaling
 from fedopt.data.evaluation_shares import owners_of_tests
 from fedopt.data.fingerprint import Fingerprint, fingerprint_partition
 from fedopt.data.label_skew import LabelSkew, LabelSpread
@@ -74,6 +75,7 @@ def _begun(experiment: Experiment, out: Path | None, observers: Sequence[AnyObse
         try:
             run = prepared.in_directory(directory, observers)
             run.keep_fingerprint(prepared.fingerprint)
+            directory.keep_scaling(prepared.scaling)
             run.write_partition(prepared.labels)
             yield run
         finally:
@@ -91,6 +93,7 @@ def resume(path: Path, overrides: list[str], observers: Sequence[AnyObserver] = 
         with _prepared(directory.experiment) as prepared:
             continued = prepared.in_directory(directory, observers)
             continued.keep_fingerprint(prepared.fingerprint)
+            directory.keep_scaling(prepared.scaling)
             continued.resume()
             continued.write_partition(prepared.labels)
             return continued.complete()
@@ -133,6 +136,8 @@ class Prepared:
     """One line on how clients are trained, and why."""
     notes: Sequence[str] = ()
     """Sentences about properties of the data."""
+
+    scaling: Scaling | None = None
 
     def in_directory(self, directory: RunDirectory, observers: Sequence[AnyObserver]) -> Run:
         run = Run(directory, self.problem, self.federation, observers, reference=self.reference)
@@ -205,7 +210,9 @@ def prepare(experiment: Experiment) -> Prepared:
     exactness = "" if settings.products == "full" else f"; products in {settings.products}"
     how = f"training in {processes} of up to {federation.lanes} clients; backend: {choice.backend}, {choice.why}"
     fingerprint = Fingerprint(data=setup.data_sha256, partition=fingerprint_partition(parts))
-    return Prepared(setup.problem, federation, labels, fingerprint, reference, how + exactness, setup.notes)
+    return Prepared(
+        setup.problem, federation, labels, fingerprint, reference, how + exactness, setup.notes, dataset.scaling
+    )
 
 
 def _pooled_plan(experiment: Experiment, parts: Sequence[np.ndarray]) -> Callable[[int], BatchPlan]:

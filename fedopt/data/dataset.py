@@ -14,6 +14,19 @@ from fedopt.seeding import Purpose, stream
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """How samples were shifted and scaled: what a model sees is (sample - mean) / deviation."""
+
+    mean: Tensor
+    deviation: Tensor
+    """Both of each feature, or of each channel as [C, 1, 1]."""
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Samples [n, ...] as the model sees them, in the type of the scaling."""
+        return (x.to(self.mean.dtype) - self.mean) / self.deviation
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Images [n, C, H, W] or features [n, F]; integer labels [n], or numbers to predict as floats [n, outputs].
     `load_dataset` normalises uint8 images."""
@@ -31,6 +44,8 @@ class Dataset:
     """The client of each test sample, for such data."""
     client_names: tuple[str, ...] = ()
     """The names of these clients, if they have some."""
+    scaling: Scaling | None = None
+    """How the samples were shifted and scaled; None where they are as they came."""
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -131,14 +146,15 @@ def from_images(
 def normalised(dataset: Dataset) -> Dataset:
     """uint8 images as floats, each channel to mean 0 and variance 1 over the training set."""
     scaling = scaling_of(dataset.x_train)
-    return replace(dataset, x_train=scaled(dataset.x_train, scaling), x_test=scaled(dataset.x_test, scaling))
+    x_train, x_test = scaled(dataset.x_train, scaling), scaled(dataset.x_test, scaling)
+    return replace(dataset, x_train=x_train, x_test=x_test, scaling=Scaling(scaling[0][0], scaling[1][0]))
 
 
 def standardised(dataset: Dataset) -> Dataset:
     """Features [n, ...], each shifted and scaled to mean 0 and variance 1 over the training set."""
     shift, scale = moments_of(dataset.x_train)
     x_train, x_test = (((x.double() - shift) / scale).to(x.dtype) for x in (dataset.x_train, dataset.x_test))
-    return replace(dataset, x_train=x_train, x_test=x_test)
+    return replace(dataset, x_train=x_train, x_test=x_test, scaling=Scaling(shift, scale))
 
 
 def moments_of(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ fingerprint.json     hashes of the data and of their partition
 model.safetensors    the latest global model, under its state_dict names
 summary.json         written when the run has ended
 checkpoint/          what --resume reads
+scaling.safetensors  mean and deviation of each feature or channel, where samples were shifted and scaled
 initial.safetensors  the initial weights of a model that was passed as a Python object
 modules.json         where the modules of the user's own code were found
 tracking.json        with --track: the run's ids in trackers, and the rounds they have
@@ -32,6 +33,7 @@ import safetensors.torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from fedopt.data.dataset import Scaling
 from fedopt.data.fingerprint import Fingerprint
 from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import BrokenRun, DataUnavailable, InvalidExperiment, NotStored
@@ -45,6 +47,7 @@ from fedopt.storage.files import NO_ROOM, replace_file
 from fedopt.storage.tensor_file import write_tensors
 
 INITIAL = "initial.safetensors"
+SCALING = "scaling.safetensors"
 
 
 class RunDirectory:
@@ -115,6 +118,11 @@ class RunDirectory:
 
     def write_partition(self, labels: LabelSpread) -> None:
         replace_file(self.path / "partition.json", (labels.model_dump_json() + "\n").encode())
+
+    def keep_scaling(self, scaling: Scaling | None) -> None:
+        """Writes how the samples were shifted and scaled, if they were."""
+        if scaling is not None:
+            write_tensors(self.path / SCALING, {"mean": scaling.mean, "deviation": scaling.deviation}, {})
 
     def keep_fingerprint(self, found: Fingerprint) -> None:
         """Writes the fingerprint of a new run; raises DataUnavailable if a resumed run had a different one.

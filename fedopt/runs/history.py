@@ -175,11 +175,23 @@ class History:
         `client` is the number of a client whose own model is wanted, under an algorithm that gives clients models of
         their own, such as ditto; the clients of a deployed federation keep theirs.
 
-        It takes samples as the run's data source prepares them, [B, *sample_shape], and returns logits [B, classes]. A
+        It takes samples as `prepare` makes them, [B, *sample_shape], and returns logits [B, classes]. A
         model of your own is built by your own code, which is looked for where the run found it.
         """
         place = "fedopt.runs.final_model:final_model"
         return cast(Callable[[History, int | None], nn.Module], load_attribute(place))(self, client)
+
+    def prepare(self, samples: Any) -> Tensor:
+        """Raw samples as `model()` takes them, [n, *sample_shape] in the run's dtype: shifted and scaled as the
+        training data were.
+
+        `samples` are rows of a table in the order of its features, or images [n, C, H, W], as a DataFrame, an array, a
+        tensor or a list. InvalidExperiment for another shape.
+
+        >>> history.model()(history.prepare(rows)).argmax(1)    # doctest: +SKIP
+        """
+        prepared = cast(Callable[[History, Any], Tensor], load_attribute("fedopt.runs.scaling:prepared"))
+        return prepared(self, samples)
 
     def to_pandas(self) -> Any:
         """A pandas DataFrame with a row for each round.

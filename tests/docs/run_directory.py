@@ -125,6 +125,8 @@ FILES: Mapping[str, str] = {
     "metrics.jsonl": "a line for each round",
     "partition.json": "the samples of each client",
     "fingerprint.json": "hashes of the data and of their partition",
+    "scaling.safetensors": "mean and deviation of each feature or channel, where samples were shifted and scaled; "
+    "`history.prepare` reads it",
     "summary.json": "final and best accuracy, time, versions; there when the run has ended",
     "model.safetensors": "the latest global model under its state_dict names, for `module.load_state_dict`",
     "checkpoint/": "what `--resume` reads",
