@@ -90,9 +90,10 @@ def describe_experiment(experiment: Experiment) -> str:
         work = "a number of steps that it draws"
     elif local.stragglers:
         work += f" ({local.stragglers:.0%} stragglers)"
+    rate = f"lr {local.scaled_lr:g}" + ("" if local.schedule.name == "constant" else f" ({local.schedule.name})")
     return (
         f"{experiment.algorithm.name} on {data.source.name}: {data.clients} clients, {data.partition.title}, "
-        f"{experiment.cohort_size} a round; {experiment.model.name}, {local.optimizer.title} lr {local.lr:g}, {work}, "
+        f"{experiment.cohort_size} a round; {experiment.model.name}, {local.optimizer.title} {rate}, {work}, "
         f"batch {local.batch_size}; seed {experiment.run.seed}"
     )
 

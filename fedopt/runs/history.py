@@ -47,6 +47,10 @@ class RoundRecord(Line):
     personal_accuracy: float | None = None
     """Accuracy on the test set if each client's share is classified by the client's own model; null unless the
     algorithm gives clients such models, and in rounds without `clients`."""
+    lr: float | None = None
+    """The learning rate of the clients' first step, where it changes; null under a constant one."""
+    server_lr: float | None = None
+    """The server's rate, where it changes; null under a constant one."""
     update_norm: float
     """|x+ - x|, the norm of the global model's step."""
     bytes_down: int

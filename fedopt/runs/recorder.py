@@ -24,6 +24,7 @@ from fedopt.runs.evaluation import Evaluation, Evaluator
 from fedopt.runs.history import RoundRecord
 from fedopt.runs.reference import Reference
 from fedopt.runs.spread import accuracy_over_samples, best_so_far, spread_over_classes, spread_over_clients
+from fedopt.schedules.plan import RatePlan
 from fedopt.vectors.layout import Layout
 
 
@@ -55,6 +56,7 @@ class Recorder:
     ) -> None:
         self._run, self._metrics, self._algorithm = experiment.run, experiment.metrics, experiment.algorithm
         self._clients = experiment.data.clients
+        self._rates, self._server_rates = experiment.local.rates, experiment.server.plan(experiment.algorithm.server_lr)
         self._federation, self._evaluate, self._reference = federation, evaluate, reference
         self._layers = {"layers": Layers.of(layout), "model": Layers.whole(layout.size), "off": None}[
             experiment.metrics.drift
@@ -103,6 +105,8 @@ class Recorder:
             test_accuracy=None if evaluation is None else evaluation.accuracy,
             regression=None if evaluation is None else evaluation.regression,
             personal_accuracy=draft.personal_accuracy,
+            lr=_changing(self._rates, work.round, work.factors.local),
+            server_lr=_changing(self._server_rates, work.round, work.factors.server),
             update_norm=work.update_norm,
             bytes_down=work.bytes_down,
             bytes_up=work.bytes_up,
@@ -173,3 +177,8 @@ class Recorder:
             mean = self._federation.mean_state(state.accepted, share_of)
             numbers |= {} if mean is None else self._algorithm.check(state.server, mean)
         return kind(**numbers).model_dump() if numbers else None
+
+
+def _changing(plan: RatePlan, round_: int, factor: float) -> float | None:
+    """The rate of the round's first step; None where all rates are the same."""
+    return None if plan.is_constant else factor * plan.rate(round_)

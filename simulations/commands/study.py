@@ -111,7 +111,8 @@ def print_results(console: Console, results: Results) -> None:
     whose = "clients' models, " if results.are_personal else ""
     for pair in paired(results):
         where = f"{pair.where}: " if pair.where else ""
-        line = f"{where}{pair.difference}, {whose}seed by seed: {pair.each} points ({pair.spread})"
+        points = " points" if pair.accuracy.scale == 100 else ""
+        line = f"{where}{pair.difference}, {whose}seed by seed: {pair.each}{points} ({pair.spread})"
         console.print(line, highlight=False, soft_wrap=True)
 
 

@@ -154,6 +154,7 @@ NAMES_CODE: dict[str, Callable[[str], Any]] = {
     "local.base": lambda code: {"local": {"optimizer": "sam", "base": code}},
     "local.base, unread": lambda code: {"local": {"optimizer": "sgd", "base": code}},
     "local.schedule": lambda code: {"local": {"schedule": code}},
+    "server.schedule": lambda code: {"server": {"schedule": code}},
     "channel.stages": lambda code: {"channel": {"stages": [{"name": code}]}},
     "channel.stages, bare": lambda code: {"channel": {"stages": [code]}},
     "gathering.name": lambda code: {"gathering": {"name": code}},

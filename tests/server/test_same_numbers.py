@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -28,6 +29,39 @@ LOCAL: dict[str, dict[str, Any]] = {
 
 QUICK = [("fedavg", "sgd", 1.0), ("scaffold", "adam", 0.5)]
 """Each algorithm and participation is in one of these; all twelve cases are in `make test-slow`."""
+
+
+RATES: dict[str, Any] = {
+    "local": {"schedule": "plateau", "gamma": 0.5, "patience": 0, "threshold": 0.9, "warmup": 1, "l2": 0.01},
+    "server": {"schedule": "plateau", "gamma": 0.9, "patience": 0, "threshold": 0.9},
+}
+"""Rates that fall with the test loss, which clients do not know."""
+
+
+@pytest.mark.slow
+def test_clients_get_the_factors_of_rates_and_learn_numbers(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((80, 4))
+    y = x @ generator.standard_normal((4, 2))
+    np.savez(tmp_path / "own.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+    settings = fedopt.Experiment(
+        data={"name": "npz", "path": str(tmp_path / "own.npz"), "partition": "iid", "clients": 3},
+        model={"name": "logistic"},
+        algorithm={"name": "fedacg"},
+        run={"rounds": 4, "participation": 1.0, "dtype": "float64", "device": "cpu"},
+        metrics={"clients_every": 2},
+        **RATES,
+    )
+    here, there = fedopt.run(settings, tmp_path / "here"), deployed(settings, tmp_path / "there")
+    assert here.summary.weights_sha256 == there.summary.weights_sha256
+    assert here.summary.final == there.summary.final
+    ours, theirs = here.records[-1].clients, there.records[-1].clients
+    assert ours is not None
+    assert theirs is not None
+    assert theirs.loss == pytest.approx(ours.loss, rel=1e-12)
+    assert theirs.mean is ours.mean is None
+    constant = settings.replace(local={"schedule": "constant", "warmup": 0}, server={"schedule": "constant"})
+    assert fedopt.run(constant, tmp_path / "constant").summary.weights_sha256 != here.summary.weights_sha256
 
 
 def experiment(algorithm: str, optimizer: str, participation: float, dtype: str, **run: Any) -> fedopt.Experiment:

@@ -67,6 +67,8 @@ def test_a_run_on_numbers_reports_its_errors(outputs: int, tmp_path: Path) -> No
     assert {"r2", "loss"} <= set(comparison.figures)
     assert "accuracy" not in comparison.figures
     assert len(history.plot().axes) == 3
+    beside = fedopt.run(experiment(run={"workers": 2}), data=data(targets))
+    assert beside.summary.weights_sha256 == history.summary.weights_sha256
 
 
 def test_errors_are_those_of_scikit_learn() -> None:

@@ -57,6 +57,18 @@ def test_what_is_wrong_is_said(arrays: dict[str, np.ndarray], complaint: str, tm
         read_own_data(tmp_path / "a.npz", NAMES, Folder(path=tmp_path))
 
 
+def test_numbers_to_predict_are_for_experiments_that_predict_numbers(tmp_path: Path) -> None:
+    x, y = np.arange(6.0).reshape(3, 2), np.array([[0.5, 1.0], [2.0, 3.0], [4.0, 5.0]])
+    np.savez(tmp_path / "a.npz", x=x, y=y)
+    samples, targets = read_own_data(tmp_path / "a.npz", NAMES, Folder(path=tmp_path), True)
+    assert np.array_equal(samples, x)
+    assert np.array_equal(targets, y)
+    with pytest.raises(DataUnavailable, match="has numbers to predict as labels; the experiment's are classes"):
+        read_own_data(tmp_path / "a.npz", NAMES, Folder(path=tmp_path))
+    with pytest.raises(DataUnavailable, match="has 2 numbers a sample; the experiment's samples have 1"):
+        read_own_data(tmp_path / "a.npz", NAMES[:1], Folder(path=tmp_path), True)
+
+
 def test_a_table_has_the_experiments_columns_and_classes(tmp_path: Path) -> None:
     source = Table(path=tmp_path, label="kind", features=("b", "a"))
     (tmp_path / "own.csv").write_text("a,note,kind,b\n1,x,dog,10\n3,y,dog,30\n5,z,cat,20\n")

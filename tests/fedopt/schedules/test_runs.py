@@ -59,6 +59,16 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+def test_records_have_the_rates_that_change() -> None:
+    local = {"steps": 2, "lr": 0.1, "schedule": "exponential", "gamma": 0.5}
+    falling = run(local=local, server={"warmup": 1})
+    assert [record.lr for record in falling.records] == [0.1, 0.05, 0.025, 0.0125]
+    assert [record.server_lr for record in falling.records] == [0.5, 1, 1, 1]
+    plateaus = run(local={"schedule": "plateau", "lr": 0.1, "gamma": 0.5, "patience": 0, "threshold": 0.9})
+    assert [record.lr for record in plateaus.records] == [0.1, 0.1, 0.05, 0.025]
+    assert {(record.lr, record.server_lr) for record in run().records} == {(None, None)}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_bits_are_the_same_resumed_on_lanes_and_on_workers(name: str, tmp_path: Path) -> None:
     whole = run(**CASES[name])
