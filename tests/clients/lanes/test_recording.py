@@ -178,6 +178,35 @@ def test_replayed_rounds_are_those_that_are_taken(
     same(taken, replayed)
 
 
+OTHERS: dict[str, dict[str, Any]] = {
+    "dampening": {"momentum": 0.9, "dampening": 0.5},
+    "look-ahead": {"momentum": 0.9, "nesterov": True, "nesterov_form": "look-ahead"},
+    "averaged-gradient": {"optimizer": "averaged-gradient"},
+    "adagrad": {"optimizer": "adagrad", "lr": 0.01},
+    "rmsprop": {"optimizer": "rmsprop", "centered": True, "momentum": 0.5, "eps": 0.01, "lr": 0.003},
+    "adam": {"optimizer": "adam", "amsgrad": True, "bias_correction": False, "lr": 0.003},
+    "nadam": {"optimizer": "nadam", "lr": 0.003},
+    "radam": {"optimizer": "radam", "betas": (0.9, 0.99), "lr": 0.003},
+    "lion": {"optimizer": "lion", "lr": 0.003},
+    "larc": {"optimizer": "larc", "momentum": 0.9},
+    "lars": {"optimizer": "lars", "momentum": 0.9, "trust": 0.05},
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ("radam", "larc") else pytest.mark.slow) for name in OTHERS]
+)
+def test_steps_of_every_optimizer_that_says_so_can_be_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "numpy_blas", lambda: None)  # which torch does not see
+    local = LocalSettings(**{"lr": 0.05, "batch_size": 5, "schedule": Decaying(), **OTHERS[name]})
+    algorithm, record = FedAvg(), Recorder()
+    start = Layout.of(module := model_of("logistic")).flatten(module)
+    taken = rounds(trainer_of("logistic", algorithm, local, "stacked", None), algorithm, start)
+    replayed = rounds(trainer_of("logistic", algorithm, local, "stacked", record), algorithm, start)
+    assert record.replayed > record.recorded >= 2
+    same(taken, replayed)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "decaying momentum", "sam"])
 @pytest.mark.parametrize("backend", ["stacked", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_models_that_recorded_steps_change_in_place_are_those_that_are_taken(

@@ -43,6 +43,8 @@ OPTIMIZERS: dict[str, dict[str, object]] = {
     "sam-4": {"optimizer": "sam", "p": 4.0},
     "sam-inf": {"optimizer": "sam", "p": float("inf")},
     "clip": {"clip": 0.1},
+    "radam": {"optimizer": "radam", "betas": (0.9, 0.99)},
+    "larc": {"optimizer": "larc", "momentum": 0.9},
 }
 
 

@@ -30,6 +30,7 @@ from fedopt.vectors.layout import Layout
 from simulations.benchmarks.plain_loop import batches_of
 from tests.fedopt.optimizers.references import (
     Averaging,
+    Climbing,
     Larc,
     Lookahead,
     LookAheadNesterov,
@@ -37,6 +38,7 @@ from tests.fedopt.optimizers.references import (
     Plain,
     Table,
     adam_without_correction,
+    amsgrad,
     averaged_gradient,
     lars,
     lion,
@@ -55,6 +57,8 @@ MODELS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
 Reference = Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]
 
 CASES: dict[str, tuple[dict[str, Any], Reference | None]] = {
+    "sgd": ({"optimizer": "sgd", "lr": 0.05}, None),
+    "sgd-momentum": ({"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.01, "lr": 0.02}, None),
     "sgd-dampening": ({"optimizer": "sgd", "momentum": 0.9, "dampening": 0.4, "weight_decay": 0.01, "lr": 0.05}, None),
     "nesterov-torch": ({"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "lr": 0.02}, None),
     "nesterov-look-ahead": (
@@ -82,6 +86,12 @@ CASES: dict[str, tuple[dict[str, Any], Reference | None]] = {
     ),
     "rmsprop": ({"optimizer": "rmsprop", "weight_decay": 0.01, "lr": 0.001}, None),
     "rmsprop-centered": ({"optimizer": "rmsprop", "centered": True, "momentum": 0.9, "eps": 1e-2, "lr": 0.001}, None),
+    "adam": ({"optimizer": "adam", "lr": 0.003}, None),
+    "adamw": ({"optimizer": "adamw", "weight_decay": 0.1, "lr": 0.003}, None),
+    "amsgrad": (
+        {"optimizer": "amsgrad", "eps": 0.01, "lr": 0.003},
+        lambda p, lr: Plain(p, lr, amsgrad(0.9, 0.999, 0.01)),
+    ),
     "adam-amsgrad": ({"optimizer": "adam", "amsgrad": True, "weight_decay": 0.01, "lr": 0.003}, None),
     "adam-uncorrected": (
         {"optimizer": "adam", "bias_correction": False, "lr": 0.003},
@@ -92,6 +102,14 @@ CASES: dict[str, tuple[dict[str, Any], Reference | None]] = {
     "lion": (
         {"optimizer": "lion", "weight_decay": 0.1, "lr": 0.001},
         lambda p, lr: Plain(p, lr, lion(0.9, 0.99, 0.1)),
+    ),
+    "sam": (
+        {"optimizer": "sam", "rho": 0.1, "momentum": 0.9, "lr": 0.02},
+        lambda p, lr: Climbing(torch.optim.SGD(p, lr, 0.9), 0.1),
+    ),
+    "asam": (
+        {"optimizer": "asam", "rho": 0.5, "base": "adamw", "weight_decay": 0.1, "lr": 0.003},
+        lambda p, lr: Climbing(torch.optim.AdamW(p, lr, weight_decay=0.1), 0.5, 0.01),
     ),
     "lookahead-momentum": (
         {"optimizer": "lookahead", "sync_period": 3, "slow_step": 0.6, "momentum": 0.9, "lr": 0.02},
@@ -138,7 +156,7 @@ def places(case: str) -> list[tuple[Backend, str]]:
 
 def tolerance(case: str) -> float:
     """1e-12, and 1e-10 where steps divide by the root of a second moment."""
-    return 1e-10 if any(part in case for part in ("adam", "adagrad", "rms")) else 1e-12
+    return 1e-10 if any(part in case for part in ("adam", "adagrad", "rms", "amsgrad", "asam")) else 1e-12
 
 
 def settings(case: str) -> LocalSettings:

@@ -62,6 +62,17 @@ def adam_without_correction(beta1: float, beta2: float, eps: float) -> Rule:
     return rule
 
 
+def amsgrad(beta1: float, beta2: float, eps: float) -> Rule:
+    def rule(theta: Tensor, g: Tensor, state: dict[str, Any], lr: float) -> None:
+        floor = torch.full_like(g, eps**2)
+        state["m"] = beta1 * state.get("m", 0.0) + (1 - beta1) * g
+        state["v"] = beta2 * state.get("v", floor) + (1 - beta2) * g**2
+        state["largest"] = torch.maximum(state.get("largest", floor), state["v"])
+        theta -= lr * state["m"] / state["largest"].sqrt()
+
+    return rule
+
+
 def lars(momentum: float, trust: float, decay: float, *, skip_vectors: bool) -> Rule:
     def rule(w: Tensor, g: Tensor, state: dict[str, Any], lr: float) -> None:
         ratio = 1.0
@@ -142,6 +153,31 @@ class Larc(torch.optim.Optimizer):
                         adaptive = min(adaptive / group["lr"], 1)
                     p.grad += self._decay * p
                     p.grad *= adaptive
+        self._base.step()
+
+
+class Climbing(torch.optim.Optimizer):
+    """SAM around another optimizer, or ASAM with `eta`: its gradient at theta + rho T^2 g / |T g|, with T = 1 or
+    |theta| + eta."""
+
+    def __init__(self, base: torch.optim.Optimizer, rho: float, eta: float | None = None) -> None:
+        super().__init__(base.param_groups[0]["params"], {})
+        self._base, self._rho, self._eta = base, rho, eta
+
+    def step(self, closure: Closure | None = None) -> None:  # type: ignore[override]
+        assert closure is not None
+        closure()
+        thetas = self._base.param_groups[0]["params"]
+        before = [p.detach().clone() for p in thetas]
+        with torch.no_grad():
+            scales = [torch.ones_like(p) if self._eta is None else p.abs() + self._eta for p in thetas]
+            norm = torch.cat([(t * p.grad).flatten() for t, p in zip(scales, thetas, strict=True)]).norm()
+            for t, p in zip(scales, thetas, strict=True):
+                p += self._rho * t**2 * p.grad / norm
+        closure()
+        with torch.no_grad():
+            for p, old in zip(thetas, before, strict=True):
+                p.copy_(old)
         self._base.step()
 
 
