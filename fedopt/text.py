@@ -1,9 +1,14 @@
-"""Makes untrusted text safe to print, log and store."""
+"""Texts for people: untrusted ones made safe to print, log and store, and numbers of things."""
 
 from __future__ import annotations
 
 LONGEST = 500
 """Characters of an untrusted text that are shown."""
+
+
+def count(number: int | str, thing: str, things: str = "") -> str:
+    """ "1 round", "2 rounds"; `things` is for plurals without an s."""
+    return f"{number} {thing if number == 1 else things or f'{thing}s'}"
 
 
 def plain(text: object, longest: int = LONGEST) -> str:

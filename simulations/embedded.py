@@ -34,6 +34,7 @@ from fedopt.runs.reference import Reference
 from fedopt.runs.runner import Run
 from fedopt.runs.setup import Problem, set_up
 from fedopt.runs.view import RunView
+from fedopt.text import count
 from simulations.centralized import CentralPlan, CentralRun
 from simulations.ranks import RankedFederation, Shard, is_first, launched, together
 from simulations.sizing import choose_lanes, choose_recording, choose_workers
@@ -206,9 +207,10 @@ def prepare(experiment: Experiment) -> Prepared:
         labels = LabelSpread(classes=list(dataset.class_names), sizes=sizes, clients=list(names) or None)
     else:
         labels = LabelSkew.of(dataset.y_train.cpu().numpy(), parts, dataset.classes).spread(dataset.class_names, names)
-    processes = "1 process" if workers == 1 else f"{workers} processes"
+    processes = count(workers, "process", "processes")
     exactness = "" if settings.products == "full" else f"; products in {settings.products}"
-    how = f"training in {processes} of up to {federation.lanes} clients; backend: {choice.backend}, {choice.why}"
+    clients = count(federation.lanes, "client")
+    how = f"training in {processes} of up to {clients}; backend: {choice.backend}, {choice.why}"
     fingerprint = Fingerprint(data=setup.data_sha256, partition=fingerprint_partition(parts))
     return Prepared(
         setup.problem, federation, labels, fingerprint, reference, how + exactness, setup.notes, dataset.scaling

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from fedopt.commands.options import ExperimentFile, Overrides, command
 from fedopt.errors import InvalidExperiment
+from fedopt.text import count
 
 if TYPE_CHECKING:
     from fedopt.data.dataset import Dataset
@@ -91,7 +92,7 @@ def _print_table(skew: LabelSkew, dataset: Dataset, clients: tuple[str, ...]) ->
         columns -= 1
     console.print(_table(skew, dataset, clients, columns))
     console.print(
-        f"{len(skew.counts)} clients, {skew.sizes.sum()} samples, sizes {skew.sizes.min()} to "
+        f"{count(len(skew.counts), 'client')}, {skew.sizes.sum()} samples, sizes {skew.sizes.min()} to "
         f"{skew.sizes.max()} (median {np.median(skew.sizes):g}); mean entropy {skew.entropies.mean():.2f} of "
         f"{np.log2(dataset.classes):.2f} bits, mean distance {skew.distances.mean():.2f}"
     )
@@ -111,7 +112,7 @@ def _table(skew: LabelSkew, dataset: Dataset, clients: tuple[str, ...], columns:
         rest = [str(counts[columns:].sum())] if columns < dataset.classes else []
         table.add_row(
             escape(clients[client]) if clients else str(client),
-            *(str(count) if count else "[dim]·[/dim]" for count in counts[:columns]),
+            *(str(n) if n else "[dim]·[/dim]" for n in counts[:columns]),
             *rest,
             str(skew.sizes[client]),
             f"{skew.entropies[client]:.2f}",

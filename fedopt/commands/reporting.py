@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fedopt.commands.options import ProgressStyle
 from fedopt.commands.output import Output
 from fedopt.errors import InvalidExperiment
+from fedopt.text import count
 
 if TYPE_CHECKING:
     from fedopt.experiment.experiment import Experiment
@@ -85,14 +86,14 @@ def conclude(history: History, output: Output, observers: Sequence[Observer], as
 def describe_experiment(experiment: Experiment) -> str:
     """The experiment in one line."""
     data, local = experiment.data, experiment.local
-    work = f"{local.epochs} epoch{'s' * (local.epochs != 1)}" if local.epochs else f"{local.steps} steps"
+    work = count(local.epochs, "epoch") if local.epochs else count(local.steps or 0, "step")
     if experiment.algorithm.draws_steps:
         work = "a number of steps that it draws"
     elif local.stragglers:
         work += f" ({local.stragglers:.0%} stragglers)"
     rate = f"lr {local.scaled_lr:g}" + ("" if local.schedule.name == "constant" else f" ({local.schedule.name})")
     return (
-        f"{experiment.algorithm.name} on {data.source.name}: {data.clients} clients, {data.partition.title}, "
+        f"{experiment.algorithm.name} on {data.source.name}: {count(data.clients, 'client')}, {data.partition.title}, "
         f"{experiment.cohort_size} a round; {experiment.model.name}, {local.optimizer.title} {rate}, {work}, "
         f"batch {local.batch_size}; seed {experiment.run.seed}"
     )
@@ -112,6 +113,6 @@ def describe_result(history: History) -> str:
     reached += of_own_models(summary.final)
     return (
         f"{quality(summary.final)}, best {best_of(summary.best)} in round "
-        f"{summary.best.round}{reached}; {summary.rounds} rounds in {summary.seconds:.1f} s\n"
+        f"{summary.best.round}{reached}; {count(summary.rounds, 'round')} in {summary.seconds:.1f} s\n"
         f"results in {history.directory}"
     )

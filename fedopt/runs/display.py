@@ -10,6 +10,7 @@ from fedopt.runs.catalog import meaning, scalars, value_of
 from fedopt.runs.history import Final, History
 from fedopt.runs.quality import best_of, quality
 from fedopt.runs.sparkline import sparkline
+from fedopt.text import count
 
 PERCENT = {
     *("test_accuracy", "personal_accuracy", "clients.mean", "clients.worst"),
@@ -54,7 +55,9 @@ def caption(experiment: Experiment) -> str:
 
 def _headline(history: History) -> str:
     experiment, summary = history.experiment, history.summary
-    rounds = f"{summary.rounds} rounds" if history.finished else f"{summary.rounds} of {experiment.run.rounds} rounds"
+    rounds = (
+        count(summary.rounds, "round") if history.finished else f"{summary.rounds} of {experiment.run.rounds} rounds"
+    )
     return (
         f"{caption(experiment)}: {rounds} in {summary.seconds:.1f} s, {quality(summary.final)}, "
         f"at best {best_of(summary.best)} in round {summary.best.round}{of_own_models(summary.final)}"

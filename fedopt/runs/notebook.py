@@ -16,6 +16,7 @@ from fedopt.runs.quality import quality, score_in
 from fedopt.runs.runner import Observer
 from fedopt.runs.sparkline import COLOR, chart
 from fedopt.runs.view import RunView
+from fedopt.text import count
 
 INTERVAL = 0.15
 """Seconds between two drawings."""
@@ -119,7 +120,9 @@ class NotebookProgress:
             self._draw(", ".join([f"round {self._round} of {self._rounds}", *self._results(), f"{left:.0f} s left"]))
 
     def ended(self) -> None:
-        rounds = f"{self._round} rounds" if self._round == self._rounds else f"{self._round} of {self._rounds} rounds"
+        rounds = (
+            count(self._round, "round") if self._round == self._rounds else f"{self._round} of {self._rounds} rounds"
+        )
         passed = time.perf_counter() - self._began
         self._draw(", ".join([f"{rounds} in {passed:.1f} s", *self._results()]))
 

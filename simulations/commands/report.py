@@ -14,6 +14,7 @@ from rich.console import Console
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
 from fedopt.storage.files import replace_file
+from fedopt.text import count
 
 if TYPE_CHECKING:
     from simulations.results import Results
@@ -52,7 +53,7 @@ def report(
     print(f"report in {file}")
     if figures is not None:
         written = write_figures(results, figures)
-        print(f"{len(written)} figures in {figures}, as SVG and PDF")
+        print(f"{count(len(written), 'figure')} in {figures}, as SVG and PDF")
 
 
 def write_page(results: Results, file: Path) -> None:

@@ -17,6 +17,7 @@ from fedopt.commands.options import LogFile, Overrides, Progress, ProgressStyle,
 from fedopt.commands.output import set_up_output
 from fedopt.commands.tables import Column, show
 from fedopt.errors import FedoptError, NotStored
+from fedopt.text import count
 
 if TYPE_CHECKING:
     from simulations.results import Results
@@ -105,10 +106,10 @@ def study(
 
 def print_results(console: Console, results: Results) -> None:
     """The table, and the differences seed by seed."""
-    from simulations.comparison import paired
+    from simulations.comparison import OF_CLIENTS, compared_accuracy, paired
 
     print_table(console, results)
-    whose = "clients' models, " if results.are_personal else ""
+    whose = "clients' models, " if compared_accuracy(results) is OF_CLIENTS else ""
     for pair in paired(results):
         where = f"{pair.where}: " if pair.where else ""
         points = " points" if pair.accuracy.scale == 100 else ""
@@ -140,12 +141,12 @@ def _report_failures(outcome: Outcome) -> None:
     diverged = [name for name, reason in outcome.failures.items() if reason.startswith(DIVERGED)]
     if diverged:
         console = Console(stderr=True)
-        console.print(f"{len(diverged)} runs diverged: {', '.join(diverged)}", highlight=False, soft_wrap=True)
+        console.print(f"{count(len(diverged), 'run')} diverged: {', '.join(diverged)}", highlight=False, soft_wrap=True)
     failed = [f"{name}: {outcome.failures[name].splitlines()[0]}" for name in outcome.failures if name not in diverged]
     failed += [f"{name}: no run of its search was finished" for name in outcome.unchosen]
     if failed:
         more = [f"and {len(failed) - 10} more"] if len(failed) > 10 else []
-        heading = f"{len(failed)} runs did not finish (failure.txt in each says why; --retry repeats them):"
+        heading = f"{count(len(failed), 'run')} did not finish (failure.txt in each says why; --retry repeats them):"
         raise SomeFailed("\n".join([heading, *failed[:10], *more]))
 
 
@@ -154,4 +155,4 @@ def _print_runs(plan: Checked) -> None:
     for run in runs:
         print(run.name)
     rounds = sum(run.experiment.run.rounds for run in runs)
-    Console(stderr=True).print(f"{len(runs)} runs, {rounds:,} rounds", highlight=False)
+    Console(stderr=True).print(f"{count(len(runs), 'run')}, {rounds:,} round{'s' * (rounds != 1)}", highlight=False)

@@ -73,7 +73,8 @@ function frame(width, { xs, ys, xTitle, yTick = formatNumber, xTick = formatNumb
       make("text", { x: area.left - 6, y: y(at) + 4, "text-anchor": "end" }, yTick(at)));
   }
   if (xTitle !== null) {
-    for (const at of ticks(...xs, Math.max(3, Math.floor(width / 90)))) {
+    const whole = (at) => xTitle !== "round" || Number.isInteger(at);
+    for (const at of ticks(...xs, Math.max(3, Math.floor(width / 90))).filter(whole)) {
       svg.append(make("text", { x: x(at), y: area.bottom + 16, "text-anchor": "middle" }, xTick(at)));
     }
     svg.append(make("text", { x: area.right, y: height - 4, "text-anchor": "end" }, xTitle));

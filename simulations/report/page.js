@@ -173,7 +173,7 @@ function drawClients(groups) {
   const measured = groups.filter((group) => group.clients.length && !state.hidden.has(group.title));
   if (measured.length) {
     const box = figure("Accuracy of each client", { name: "client accuracies", wide: true,
-      meaning: "The model that each client uses at the end, on its own test share, a dot each, all seeds; the thick bar is the median, a tenth of the clients lie left of the thin one." });
+      meaning: "The model that each client uses at the end, on its own test share, a dot each, all seeds; the thick bar is the median. A tenth of the clients are below the thin bar." });
     box.append(strips(wideWidth(container), measured.map((group) => ({ name: group.name, color: group.color, values: group.clients })), { formatValue: percent, xTick: percentTick, xTitle: "accuracy" }));
     container.append(box);
   }

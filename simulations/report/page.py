@@ -68,7 +68,7 @@ def page_data(results: Results) -> dict[str, Any]:
             _group(group, len(groups) == 1, in_use if results.are_personal else None, compared_accuracy(results))
             for group in groups
         ],
-        "meanings": {measure: meaning(measure) for measure in CURVE_MEASURES},
+        "meanings": {measure: meaning(measure).replace("`", "") for measure in CURVE_MEASURES},
         "partitions": [
             {"title": title, "classes": labels.classes, "counts": labels.counts, "clients": labels.clients}
             for title, labels in partitions(results).items()

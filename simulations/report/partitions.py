@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fedopt.data.label_skew import LabelSpread
 from fedopt.experiment.experiment import Experiment
+from fedopt.text import count
 from simulations.results import Results, describe_value
 
 MOST = 8
@@ -32,4 +33,4 @@ def _title(labels: Mapping[str, str], experiment: Experiment) -> str:
     if of_data:
         return ", ".join(of_data)
     data = experiment.data
-    return f"{data.source.name}, {data.clients} clients, {data.partition.title}"
+    return f"{data.source.name}, {count(data.clients, 'client')}, {data.partition.title}"

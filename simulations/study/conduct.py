@@ -34,7 +34,9 @@ class Watcher(Protocol):
         """What is unusual in the study, before it is run."""
         ...
 
-    def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int) -> None: ...
+    def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int, failed: int) -> None:
+        """`failed` of the `runs_done` failed before, and are not repeated."""
+        ...
 
     def round_done(self, name: str, rounds_done: int) -> None:
         """A run has now done `rounds_done` rounds."""
@@ -142,7 +144,8 @@ def _run_all(
     tasks = {task.name: task for run in runs if (task := _remaining_task(run, out, retry, outcome)) is not None}
     rounds = {run.name: run.experiment.run.rounds for run in runs}
     done = {run.name: 0 if run.name in tasks else rounds[run.name] for run in runs}
-    watcher.begun(what, sum(done.values()), sum(rounds.values()), len(runs) - len(tasks), len(runs))
+    failed = sum(run.name in outcome.failures for run in runs)
+    watcher.begun(what, sum(done.values()), sum(rounds.values()), len(runs) - len(tasks), len(runs), failed)
 
     def on_report(task: Task, report: Report) -> None:
         if isinstance(report, Progress):

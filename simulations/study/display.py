@@ -12,15 +12,16 @@ from rich.progress import BarColumn, Progress, TextColumn
 from fedopt.commands.options import ProgressStyle
 from fedopt.commands.output import Output
 from fedopt.runs.notebook import Canvas, bar
+from fedopt.text import count
 
 
 class Count:
     """Runs and rounds that are done, and the time left."""
 
-    def __init__(self, rounds_done: int, rounds: int, runs_done: int, runs: int) -> None:
+    def __init__(self, rounds_done: int, rounds: int, runs_done: int, runs: int, failed: int) -> None:
         self._began = time.perf_counter()
         self._rounds_before = self.rounds_done = rounds_done
-        self.rounds, self.runs_done, self.runs = rounds, runs_done, runs
+        self.rounds, self.runs_done, self.runs, self.failed = rounds, runs_done, runs, failed
         self._of_run: dict[str, int] = {}
 
     def round_done(self, name: str, rounds_done: int) -> None:
@@ -41,7 +42,19 @@ class Count:
 
     @property
     def text(self) -> str:
-        return f"{self.runs_done}/{self.runs} runs, {self.left}"
+        return f"{self.runs_done}/{self.runs} runs, {f'{self.failed} failed, ' if self.failed else ''}{self.left}"
+
+    def run_done(self, failure: str | None) -> None:
+        self.runs_done += 1
+        self.failed += failure is not None
+
+    @property
+    def outcome(self) -> str:
+        """What is said when all is over."""
+        good = self.runs_done - self.failed
+        return f"{good} of {count(self.runs, 'run')} {'is' if self.runs == 1 else 'are'} done" + (
+            f", {self.failed} failed" if self.failed else ""
+        )
 
 
 class Display:
@@ -62,10 +75,11 @@ class Display:
     def note(self, sentence: str) -> None:
         self._output.note(sentence)
 
-    def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int) -> None:
-        self._what, self._count = what, Count(rounds_done, rounds, runs_done, runs)
+    def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int, failed: int) -> None:
+        self._what, self._count = what, Count(rounds_done, rounds, runs_done, runs, failed)
         if runs_done:
-            self._output.say(f"{what}: {runs_done} of {runs} were done before")
+            lost = f", {failed} of them failed" if failed else ""
+            self._output.say(f"{what}: {runs_done} of {runs} were done before{lost}")
         self._bar.start()
         self._redraw()
 
@@ -74,10 +88,10 @@ class Display:
         self._redraw()
 
     def run_done(self, name: str, failure: str | None) -> None:
-        count = self._count
-        count.runs_done += 1
+        done = self._count
+        done.run_done(failure)
         outcome = "done" if failure is None else f"failed: {failure.splitlines()[0]}"
-        line = f"[{count.runs_done}/{count.runs}] {name}: {outcome}; {count.left}"
+        line = f"[{done.runs_done}/{done.runs}] {name}: {outcome}; {done.left}"
         if failure is not None or self._output.progress is ProgressStyle.PLAIN:
             self._output.say(line)
         self._redraw()
@@ -100,8 +114,8 @@ class NotebookDisplay:
     def note(self, sentence: str) -> None:
         self._notes.append(sentence)
 
-    def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int) -> None:
-        self._what, self._count = what, Count(rounds_done, rounds, runs_done, runs)
+    def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int, failed: int) -> None:
+        self._what, self._count = what, Count(rounds_done, rounds, runs_done, runs, failed)
         self._canvas = Canvas()  # the search has a bar of its own
         self._draw(self._count.text)
 
@@ -111,12 +125,12 @@ class NotebookDisplay:
             self._draw(self._count.text)
 
     def run_done(self, name: str, failure: str | None) -> None:
-        self._count.runs_done += 1
+        self._count.run_done(failure)
         if failure is not None:
             self._notes.append(f"{name} failed: {failure.splitlines()[0]}")
 
     def ended(self) -> None:
-        self._draw(f"{self._count.runs_done} of {self._count.runs} runs are done")
+        self._draw(self._count.outcome)
 
     def _draw(self, text: str) -> None:
         share = self._count.rounds_done / self._count.rounds
@@ -129,7 +143,7 @@ class Silent:
     def note(self, sentence: str) -> None:
         pass
 
-    def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int) -> None:
+    def begun(self, what: str, rounds_done: int, rounds: int, runs_done: int, runs: int, failed: int) -> None:
         pass
 
     def round_done(self, name: str, rounds_done: int) -> None:

@@ -17,7 +17,7 @@ from tests.outside.optimizer import Signum
     ("local", "printed"),
     [
         ({}, "mlp, sgd lr 0.05, 5 epochs"),
-        ({"optimizer": "adam", "lr": 0.001, "steps": 1}, "mlp, adam lr 0.001, 1 steps"),
+        ({"optimizer": "adam", "lr": 0.001, "steps": 1}, "mlp, adam lr 0.001, 1 step"),
         ({"optimizer": "sam", "base": "adam"}, "mlp, sam(adam) lr 0.05"),
         ({"optimizer": Sam(base=Adam(), rho=0.1)}, "mlp, sam(adam) lr 0.05"),
         ({"optimizer": Signum(mean=0.5)}, "mlp, tests.outside.optimizer:Signum lr 0.05"),

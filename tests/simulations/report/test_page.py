@@ -68,7 +68,7 @@ def test_the_page_of_a_study_has_the_figures_of_its_runs(study: Path) -> None:
         name = f"{algorithm}-{'alpha' * (alpha != 'iid')}{alpha}"
         runs = [study / f"{name}-seed{seed}" for seed in (0, 1)]
         records = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in runs]
-        rounds, means, deviations = group["curves"]["drift.ratio"]
+        rounds, means, deviations, _ = group["curves"]["drift.ratio"]
         assert rounds == list(range(1, 13))
         for index in range(12):
             a, b = (seed[index]["drift"]["ratio"] for seed in records)
@@ -105,6 +105,7 @@ def test_every_measure_of_the_runs_is_explained(study: Path) -> None:
     drawn = {measure for group in data["groups"] for measure in group["curves"]}
     assert drawn <= data["meanings"].keys()
     assert {"algorithm.error", "algorithm.distance", "clients.worst", "classes.mean_forgetting"} <= drawn
+    assert not any("`" in meaning for meaning in data["meanings"].values())
 
 
 def test_runs_without_a_study_are_grouped_by_what_they_differ_in(study: Path, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ model = [
     done = command("study", "moods.toml", "--out", "s", "--jobs", "1", cwd=tmp_path)
     assert done.returncode == 1
     assert "moody-seed0: its process ended with status 3" in done.stderr
-    assert "1 runs diverged: wild-seed0" in done.stderr
+    assert "1 run diverged: wild-seed0" in done.stderr
     assert "Traceback" not in done.stderr
     rows = {row["run"]: row["status"] for row in table(tmp_path / "s")}
     assert rows == {
@@ -156,7 +156,7 @@ model = [
     assert again.returncode == 1
     assert "its process ended with status 3" in again.stderr
     retried = command("study", "moods.toml", "--out", "s", "--retry", cwd=tmp_path)
-    assert "3 of 4 were done before" in retried.stderr
+    assert "3 of 4 were done before, 1 of them failed" in retried.stderr
     assert "moody-seed0: model.name: tests.moody:build cannot take samples" in retried.stderr
     assert "this client is in a mood" in (tmp_path / "s" / "moody-seed0" / "failure.txt").read_text()
     (tmp_path / "mood.txt").unlink()
