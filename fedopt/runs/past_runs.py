@@ -30,6 +30,15 @@ SEARCH = "search"
 OF_TRACKERS = {"mlartifacts", "mlruns", "wandb"}
 """Folders in which MLflow and Weights & Biases keep copies of a run's files."""
 
+NO_RUNS_BELOW = {"site-packages", "dist-packages", "node_modules", "__pycache__"}
+"""Folders of installed packages, whose templates are no runs."""
+
+ENVIRONMENT = ("pyvenv.cfg", "conda-meta")
+"""What a Python environment's folder holds."""
+
+MADE_BY_RUNS = {"metrics.jsonl", "summary.json", "partition.json", "fingerprint.json", "checkpoint", FAILURE}
+"""What a run puts beside its experiment.toml."""
+
 
 @dataclass(frozen=True)
 class PastRun:
@@ -107,18 +116,26 @@ def find_runs(places: Sequence[Path]) -> list[Path]:
             raise InvalidExperiment(f"{place} is not a directory")
         below = list(_runs_below(place))
         if not below:
-            raise InvalidExperiment(f"{place} holds no run: there is no experiment.toml in it or below")
+            raise InvalidExperiment(f"{place} holds no run, nor does any folder below it")
         found += [path for path in below if path not in found]
     return found
 
 
 def _runs_below(place: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(place):
+        entries = {*folders, *files}
+        if Path(folder) != place and not entries.isdisjoint(ENVIRONMENT):
+            folders.clear()
+            continue
         # Runs are not nested, a draft is no run yet, and the runs of a study's search are not its results.
-        hidden = set(folders) if "experiment.toml" in files else {SEARCH} if "study.toml" in files else set()
-        hidden |= OF_TRACKERS
+        is_run = "experiment.toml" in files
+        hidden = {SEARCH} if "study.toml" in files else set()
+        hidden |= OF_TRACKERS | NO_RUNS_BELOW
         folders[:] = sorted(name for name in folders if name not in hidden and not name.startswith("."))
-        if "experiment.toml" in files:
+        if is_run and folders and entries.isdisjoint(MADE_BY_RUNS):
+            continue  # a project's experiment, with its runs below
+        if is_run:
+            folders.clear()
             yield Path(folder)
 
 

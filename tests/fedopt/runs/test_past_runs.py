@@ -124,6 +124,27 @@ def test_runs_are_found_below_and_neither_searches_nor_copies_are(finished: Path
     assert found == ["other/search/y", "study/a", "study/b"]
 
 
+def test_experiments_of_projects_and_of_installed_packages_are_no_runs(finished: Path, tmp_path: Path) -> None:
+    package = tmp_path / "env/lib/python3.11/site-packages/fedopt/templates/project"
+    for folder in (tmp_path, package, tmp_path / "conda/share/templates", tmp_path / "usr/dist-packages/fedopt/t"):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(finished / "experiment.toml", folder)
+    (tmp_path / "env" / "pyvenv.cfg").write_text("")
+    (tmp_path / "conda" / "conda-meta").mkdir()
+    for name in ("runs/a", ".hidden/b", "env/runs/c"):
+        shutil.copytree(finished, tmp_path / name)
+    assert find_runs([tmp_path]) == [tmp_path / "runs/a"]
+    shutil.rmtree(tmp_path / "runs")
+    with pytest.raises(InvalidExperiment, match="holds no run, nor does any folder below it"):
+        find_runs([tmp_path])
+
+
+def test_a_run_that_has_just_begun_is_one(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs/new").mkdir(parents=True)
+    shutil.copy(finished / "experiment.toml", tmp_path / "runs/new")
+    assert find_runs([tmp_path]) == [tmp_path / "runs/new"]
+
+
 def test_reading_a_run_imports_no_model_and_nothing_from_the_folder_that_it_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
