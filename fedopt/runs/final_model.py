@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
 from torch import nn
 
+from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import BrokenRun, InvalidExperiment
 from fedopt.experiment.experiment import Experiment
+from fedopt.registry import nearest
 from fedopt.runs.checkpoint import Checkpoints
 from fedopt.runs.directory import read_run_experiment
 from fedopt.runs.history import History
@@ -13,7 +16,7 @@ from fedopt.runs.model_file import initial_module, module_of
 from fedopt.vectors.layout import Layout
 
 
-def final_model(history: History, client: int | None = None) -> nn.Module:
+def final_model(history: History, client: int | str | None = None) -> nn.Module:
     """The history's module with its final weights, or with those of a client's own model."""
     experiment = history.experiment
     if ":" in experiment.model.name:  # its code is looked for where the run found it
@@ -22,8 +25,22 @@ def final_model(history: History, client: int | None = None) -> nn.Module:
     return module if client is None else _of_client(module, client, history, experiment)
 
 
-def _of_client(module: nn.Module, client: int, history: History, experiment: Experiment) -> nn.Module:
+def _number_of(name: str, history: History) -> int:
+    names = history.directory / "partition.json"
+    try:
+        known = LabelSpread.model_validate_json(names.read_bytes()).clients or []
+    except (ValidationError, OSError) as error:
+        raise BrokenRun(f"client={name!r}: {names} cannot be read: {error}") from error
+    if name not in known:
+        told = nearest(name, known) if known else "the run knows its clients by their numbers alone"
+        raise InvalidExperiment(f"client={name!r}: there is no client of this name; {told}")
+    return known.index(name)
+
+
+def _of_client(module: nn.Module, client: int | str, history: History, experiment: Experiment) -> nn.Module:
     algorithm, clients = experiment.algorithm, experiment.data.clients
+    if isinstance(client, str):
+        client = _number_of(client, history)
     if not algorithm.is_personal:
         raise InvalidExperiment(
             f"client={client}: {algorithm.name} gives clients no models of their own; all use the global one, model()"

@@ -173,17 +173,17 @@ class History:
         """The final model's state_dict, for `module.load_state_dict`."""
         return read_model(self.directory)[0]
 
-    def model(self, client: int | None = None) -> nn.Module:
+    def model(self, client: int | str | None = None) -> nn.Module:
         """The plain torch module with the final weights, on the CPU, in eval mode.
 
-        `client` is the number of a client whose own model is wanted, under an algorithm that gives clients models of
-        their own, such as ditto; the clients of a deployed federation keep theirs.
+        `client` is the number, or the name, of a client whose own model is wanted, under an algorithm that gives
+        clients models of their own, such as ditto; the clients of a deployed federation keep theirs.
 
         It takes samples as `prepare` makes them, [B, *sample_shape], and returns logits [B, classes]. A
         model of your own is built by your own code, which is looked for where the run found it.
         """
         place = "fedopt.runs.final_model:final_model"
-        return cast(Callable[[History, int | None], nn.Module], load_attribute(place))(self, client)
+        return cast(Callable[[History, int | str | None], nn.Module], load_attribute(place))(self, client)
 
     def prepare(self, samples: Any) -> Tensor:
         """Raw samples as `model()` takes them, [n, *sample_shape] in the run's dtype: shifted and scaled as the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,6 +38,16 @@ def test_the_clients_models_score_what_the_run_reports(name: str, tmp_path: Path
             chosen = history.model(client)(data.x_test[mine]).argmax(1)
         correct += int((chosen == data.y_test[mine]).sum())
     assert history.summary.final.personal_accuracy == pytest.approx(correct / len(data.y_test), abs=1e-9)
+
+
+def test_a_client_may_be_named(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).random((80, 4)), np.arange(80) % 2
+    data = fedopt.Data(x[:60], y[:60], x[60:], y[60:], clients=["north", "south", "west"] * 20)
+    history = fedopt.run(fedopt.Experiment(algorithm="ditto", run={"rounds": 2}), tmp_path / "run", data=data)
+    by_name, by_number = (history.model(client).state_dict() for client in ("south", 1))
+    assert all(torch.equal(by_name[name], by_number[name]) for name in by_number)
+    with pytest.raises(InvalidExperiment, match=r"^client='sout': there is no client of this name; did you mean south"):
+        history.model("sout")
 
 
 def test_what_is_no_client_s_model_is_refused(tmp_path: Path) -> None:
