@@ -70,6 +70,8 @@ class Data:
         test = None
         if x_test is not None:
             test = Part(_array(x_test), _array(y_test), _names(test_clients), ("x_test", "y_test"))
+        if not class_names:
+            _check_the_first_class([train.y] if test is None else [train.y, test.y])
         self._hold(dataset_of(PLACE, train, test, class_names))
 
     def _hold(self, dataset: Dataset, standardize: bool = False) -> None:
@@ -154,6 +156,17 @@ class Data:
             f"Data({source.samples} training samples, {source.test_samples} test samples, shape {source.shape}, "
             f"{len(source.class_names)} {'outputs' if source.numbers else 'classes'}{clients})"
         )
+
+
+def _check_the_first_class(parts: Sequence[np.ndarray]) -> None:
+    """DataUnavailable for integer labels that count from 1, which would be one class more than there are."""
+    if all(y.ndim == 1 and y.dtype.kind in "iu" and len(y) for y in parts):
+        least, most = min(y.min() for y in parts), max(y.max() for y in parts)
+        if least > 0:
+            raise DataUnavailable(
+                f"{PLACE}: labels are {least} to {most}, and classes count from 0; subtract {least} from them, or "
+                "pass class_names if no sample has one of the classes below"
+            )
 
 
 T = TypeVar("T")

@@ -18,6 +18,7 @@ import torch
 from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import SURVEYED, Algorithm
 from fedopt.algorithms.server_step import ServerStepped
+from fedopt.composite import Composite
 from fedopt.experiment.keys import Key, key_groups
 from fedopt.optimizers.local import LocalSettings
 from fedopt.optimizers.moments import Moments
@@ -110,10 +111,23 @@ class AlgorithmFacts:
 
 def algorithm_facts() -> list[AlgorithmFacts]:
     """Those of every registered algorithm, in the registry's order."""
-    groups = [group for group in key_groups() if group.chosen_by == "algorithm.name"]
-    keys = {name: group.keys for group in groups for name in group.members}
+    groups = key_groups()
+    keys = {name: group.keys for group in groups if group.chosen_by == "algorithm.name" for name in group.members}
+    of_server = {
+        name: group.keys for group in groups if group.chosen_by == "algorithm.server" for name in group.members
+    }
     kinds = {name: cast(type[Algorithm], ALGORITHMS.resolve(name)) for name in ALGORITHMS}
+    for name, kind in kinds.items():
+        server = _default_server(kind)
+        if server != "sgd":  # whose keys its rule reads
+            keys[name] = (*keys.get(name, ()), *of_server.get(server, ()))
     return [AlgorithmFacts(name, ALGORITHMS.entry(name), kind, keys.get(name, ())) for name, kind in kinds.items()]
+
+
+def _default_server(kind: type[Algorithm]) -> str:
+    """The server optimizer that an algorithm has by default; sgd, the plain step, if it has none to choose."""
+    families = kind.families if issubclass(kind, Composite) else ()
+    return next((str(family.default) for family in families if family.key == "server"), "sgd")
 
 
 def traffic(facts: AlgorithmFacts, mark: Callable[[str], str] = str) -> str:

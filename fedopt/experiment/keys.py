@@ -134,7 +134,8 @@ def _own(section: str, kind: type[Section], without: Iterable[str] = ()) -> Iter
         if name in families:
             family = families[name]
             default = _toml(family.default) if isinstance(family.default, str) else ""
-            yield Key(f"{section}.{family.key}", _names(family.registry), default, meaning)
+            wraps = issubclass(kind, Family) and kind.registry is family.registry  # a wrapper wraps no wrapper
+            yield Key(f"{section}.{family.key}", _names(family.registry, but=family.key * wraps), default, meaning)
         else:
             yield Key(f"{section}.{name}", _kind(name, field), _default(field), meaning)
 
@@ -156,10 +157,16 @@ def _meanings(kind: type[Section]) -> dict[str, str]:
     return found
 
 
-def _names(registry: Registry) -> str:
+def _names(registry: Registry, but: str = "") -> str:
+    """The names of the members, without those that have a family key `but` themselves."""
     if not len(registry):
         return '"package.module:Class"'
-    return _either([json.dumps(name) for name in _all_names(registry)])
+    return _either([json.dumps(name) for name in _all_names(registry) if not (but and _has(registry, name, but))])
+
+
+def _has(registry: Registry, name: str, key: str) -> bool:
+    kind = registry.resolve(name)
+    return issubclass(kind, Composite) and any(family.key == key for family in kind.families)
 
 
 def _all_names(registry: Registry) -> list[str]:

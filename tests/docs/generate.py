@@ -155,9 +155,11 @@ def algorithms_page() -> str:
 def optimizers_page() -> str:
     lines = [
         *wrapped(
-            "`local.optimizer` chooses what takes a client's local steps. Every optimizer works under every algorithm: "
-            "where an algorithm corrects gradients, the optimizer gets the corrected ones. `fedopt list optimizers` "
-            "prints the table in a terminal; [Extending](extending.md) shows how to add one."
+            "`local.optimizer` chooses what takes a client's local steps. Where an algorithm corrects gradients, the "
+            "optimizer gets the corrected ones. Some algorithms need a certain optimizer, or none that adapts its "
+            "steps; they refuse another one with the reason. `local.lr` is 0.05 by default, which suits sgd; 0.001 is "
+            "usual with adam and its relatives. `fedopt list optimizers` prints the table in a terminal; "
+            "[Extending](extending.md) shows how to add one."
         ),
         "",
         *_names_table(OPTIMIZERS),

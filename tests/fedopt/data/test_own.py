@@ -239,3 +239,10 @@ def test_a_client_that_loses_its_only_sample_is_explained() -> None:
             complaints.append(str(error))
     assert 0 < len(complaints) < 9
     assert complaints[0].endswith("what would work: data.partition = iid")
+
+
+def test_labels_that_count_from_one_are_refused() -> None:
+    x, y = np.random.default_rng(0).random((20, 3)), np.arange(20) % 2 + 1
+    with pytest.raises(DataUnavailable, match=r"labels are 1 to 2, and classes count from 0; subtract 1 from"):
+        fedopt.Data(x, y)
+    assert fedopt.Data(x, y, class_names=["none", "one", "two"]).source.class_names == ("none", "one", "two")
