@@ -210,7 +210,7 @@ def prepare(experiment: Experiment) -> Prepared:
     processes = count(workers, "process", "processes")
     exactness = "" if settings.products == "full" else f"; products in {settings.products}"
     clients = count(federation.lanes, "client")
-    how = f"training in {processes} of up to {clients}; backend: {choice.backend}, {choice.why}"
+    how = f"training in {processes}, up to {clients} at a time in each; backend: {choice.backend}, {choice.why}"
     fingerprint = Fingerprint(data=setup.data_sha256, partition=fingerprint_partition(parts))
     return Prepared(
         setup.problem, federation, labels, fingerprint, reference, how + exactness, setup.notes, dataset.scaling

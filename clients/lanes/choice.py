@@ -52,7 +52,7 @@ def choose_backend(
 def _automatic(task: Task, x: Tensor, y: Tensor) -> Choice:
     obstacle = why_not_stacked(task, x[:1]) or why_not_faster(task, x[:1]) or _distrust("stacked", task, x, y)
     if obstacle is None:
-        return Choice("stacked", "every layer has a rule of its own")
+        return Choice("stacked", "all layers supported")
     if x.device.type != "cpu":
         against_vmap = "it draws random numbers" if task.draws else _distrust("vmap", task, x, y)
         if against_vmap is None:

@@ -18,7 +18,7 @@ import torch
 from fedopt.algorithms import ALGORITHMS
 from fedopt.algorithms.base import SURVEYED, Algorithm
 from fedopt.algorithms.server_step import ServerStepped
-from fedopt.composite import Composite
+from fedopt.composite import Composite, FamilyField
 from fedopt.experiment.keys import Key, key_groups
 from fedopt.optimizers.local import LocalSettings
 from fedopt.optimizers.moments import Moments
@@ -126,7 +126,7 @@ def algorithm_facts() -> list[AlgorithmFacts]:
 
 def _default_server(kind: type[Algorithm]) -> str:
     """The server optimizer that an algorithm has by default; sgd, the plain step, if it has none to choose."""
-    families = kind.families if issubclass(kind, Composite) else ()
+    families: Sequence[FamilyField] = kind.families if issubclass(kind, Composite) else ()
     return next((str(family.default) for family in families if family.key == "server"), "sgd")
 
 
