@@ -31,7 +31,7 @@ ALGORITHMS = Registry(
         ),
         "finetune": Entry(
             "fedopt.algorithms.finetune:FineTune",
-            "personal: FedAvg; a client uses its own model after its last local work",
+            "personal: FedAvg; each client uses the model that its last local steps ended with",
             "Wang et al. 2019, arXiv:1910.10252",
             "x ← x + server_lr Σ wᵢ (yᵢ − x);  vᵢ ← yᵢ",
         ),
@@ -43,25 +43,25 @@ ALGORITHMS = Registry(
         ),
         "ditto": Entry(
             "fedopt.algorithms.ditto:Ditto",
-            "personal: FedAvg, and beside it a model of each client's own, pulled towards x",
+            "personal: FedAvg, and each client also trains a model of its own that stays near x",
             "Li et al. 2021, arXiv:2012.04221",
             "x as in fedavg;  vᵢ ← vᵢ − lr (gᵢ(vᵢ) + λ (vᵢ − x))",
         ),
         "fedadamw": Entry(
             "fedopt.algorithms.fedadamw:FedAdamW",
-            "local AdamW from block means of v, and along the last round's direction",
+            "local AdamW that starts with the averaged v (one mean per tensor) and adds the last global update",
             "Liu et al. 2025, arXiv:2510.27486",
             "y ← y − lr (AdamW's direction + alpha G),  v from Σ wᵢ block means of vᵢ;  G ← −Σ wᵢ (yᵢ − x) / (K lr)",
         ),
         "fedlada": Entry(
             "fedopt.algorithms.fedlada:FedLADA",
-            "local AMSGrad from averaged v, amended by the last round's direction",
+            "local AMSGrad that starts with the averaged v and mixes in the last global update",
             "Sun et al. 2023, arXiv:2308.00522",
             "y ← y − lr (alpha m / √v_max + (1 − alpha) G),  v from Σ wᵢ v_maxᵢ;  G ← −Σ wᵢ (yᵢ − x) / (K lr)",
         ),
         "fedmuon": Entry(
             "fedopt.algorithms.fedmuon:FedMuon",
-            "control variates correct what local Muon orthogonalizes",
+            "local Muon with control variates, as in SCAFFOLD, before the orthogonalization",
             "Takezawa et al. 2025, arXiv:2509.26337",
             "y ← y − lr r NewtonSchulz(Mᵢ − Cᵢ + C);  Cᵢ⁺ = Mᵢ;  C ← C + Σ pᵢ (Cᵢ⁺ − Cᵢ)",
         ),
@@ -97,49 +97,49 @@ ALGORITHMS = Registry(
         ),
         "fedexp": Entry(
             "fedopt.algorithms.fedexp:FedExP",
-            "FedAvg with a server rate from the spread of the updates",
+            "FedAvg with a server rate that adapts to how much the updates differ",
             "Jhunjhunwala et al. 2023, arXiv:2301.09604",
             "D = Σ wᵢ Dᵢ;  x ← x + max(1, Σ wᵢ |Dᵢ|² / (2 (|D|² + eps))) D",
         ),
         "fedacg": Entry(
             "fedopt.algorithms.fedacg:FedACG",
-            "clients start ahead, where the server's momentum points, and stay near there",
+            "clients start from x plus the server's momentum, with a proximal term",
             "Kim et al. 2024, arXiv:2201.03172",
             "yᵢ from z = x + λ m on fᵢ + beta/2 |y − z|²;  m ← λ m + Σ wᵢ (yᵢ − z);  x ← x + m",
         ),
         "diloco": Entry(
             "fedopt.algorithms.diloco:DiLoCo",
-            "AdamW on clients that keep its moments, Nesterov momentum on the server",
+            "local AdamW that keeps its moments, Nesterov momentum on the server",
             "Douillard et al. 2023, arXiv:2311.08105",
             "v ← 0.9 v + D;  x ← x + 0.7 (D + 0.9 v)",
         ),
         "fednova": Entry(
             "fedopt.algorithms.fednova:FedNova",
-            "updates divided by what their steps weigh, so that more steps count no more",
+            "normalizes each update by its local steps, so that clients with more steps have no more weight",
             "Wang et al. 2020, arXiv:2007.07481",
             "dᵢ = (x − yᵢ) / |aᵢ|;  x ← x − server_lr (Σ wᵢ |aᵢ|) Σ wᵢ dᵢ",
         ),
         "scaffnew": Entry(
             "fedopt.algorithms.scaffnew:Scaffnew",
-            "ProxSkip: a random number of corrected steps, all clients",
+            "ProxSkip: a random number of corrected local steps; all clients take part",
             "Mishchenko et al. 2022, arXiv:2202.09357",
             "local steps on g − hᵢ, as many as it takes until chance p;  x ← Σ pᵢ yᵢ;  hᵢ ← hᵢ + (p / lr) (x − yᵢ)",
         ),
         "mime": Entry(
             "fedopt.algorithms.mime:Mime",
-            "steps with the server's frozen optimizer state and variance-reduced gradients",
+            "local steps with the server's optimizer state, frozen during the round, and variance-reduced gradients",
             "Karimireddy et al. 2021, arXiv:2008.03606",
             "yᵢ ← yᵢ − lr U(g(yᵢ) − g(x) + ∇f(x), s);  s ← V(∇f(x), s);  x ← x + server_lr Σ wᵢ (yᵢ − x)",
         ),
         "mimelite": Entry(
             "fedopt.algorithms.mimelite:MimeLite",
-            "local steps with the server's frozen optimizer state",
+            "local steps with the server's optimizer state, frozen during the round",
             "Karimireddy et al. 2021, arXiv:2008.03606",
             "yᵢ ← yᵢ − lr U(g(yᵢ), s);  s ← V(Σ wᵢ ∇fᵢ(x), s);  x ← x + server_lr Σ wᵢ (yᵢ − x)",
         ),
         "fedlin": Entry(
             "fedopt.algorithms.fedlin:FedLin",
-            "gradients corrected by full gradients at x, for clients with unequal steps",
+            "corrects local gradients by full gradients at x; for clients with different numbers of steps",
             "Mitra et al. 2021, arXiv:2102.07053",
             "local steps on g − ∇fᵢ(x) + ∇f(x);  x ← x + server_lr Σ wᵢ (yᵢ − x)",
         ),
@@ -151,14 +151,14 @@ ALGORITHMS = Registry(
         ),
         "feddyn": Entry(
             "fedopt.algorithms.feddyn:FedDyn",
-            "a proximal term whose linear part aligns the clients' optima with the global one",
+            "a proximal and a linear term make the clients' optima agree with the global one",
             "Acar et al. 2021, arXiv:2111.04263",
             "local steps on g − hᵢ + alpha (yᵢ − x);  hᵢ ← hᵢ − alpha (yᵢ − x);  h ← h − alpha Σ pᵢ (yᵢ − x);  "
             "x ← x + server_lr (Σ wᵢ (yᵢ − x) − h / alpha)",
         ),
         "fedcm": Entry(
             "fedopt.algorithms.fedcm:FedCM",
-            "clients mix the mean direction of the round before into their gradients",
+            "client momentum: the last global update is mixed into local gradients",
             "Xu et al. 2021, arXiv:2106.10874",
             "local steps on alpha g + (1 − alpha) Δ;  x ← x + server_lr Σ wᵢ (yᵢ − x);  "
             "Δ ← −Σ wᵢ (yᵢ − x) / Σ wᵢ rᵢ, with rᵢ the sum of the client's rates",
@@ -177,14 +177,14 @@ ALGORITHMS = Registry(
         ),
         "fedlesam": Entry(
             "fedopt.algorithms.fedlesam:FedLESAM",
-            "sharpness-aware steps along the global model's own move: one gradient a step",
+            "sharpness-aware steps that perturb along the last global update: one gradient a step",
             "Fan et al. 2024, arXiv:2405.18890",
             "local steps on g(yᵢ + rho (xᵢ − x) / |xᵢ − x|), with xᵢ the model the client received last;  "
             "x ← x + server_lr Σ wᵢ (yᵢ − x)",
         ),
         "fedspeed": Entry(
             "fedopt.algorithms.fedspeed:FedSpeed",
-            "a corrected proximal term, and gradients behind an ascent step",
+            "a proximal term with a correction, and gradients mixed with those after an ascent step",
             "Sun et al. 2023, arXiv:2302.10429",
             "local steps on (1 − alpha) g(yᵢ) + alpha g(yᵢ + rho g(yᵢ)) − ĝᵢ + (yᵢ − x) / lam;  "
             "ĝᵢ ← ĝᵢ − (yᵢ − x) / lam;  x ← x + server_lr Σ wᵢ (yᵢ − lam ĝᵢ − x)",

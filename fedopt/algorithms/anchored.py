@@ -2,8 +2,8 @@
 
     local steps on  g(y_i) + whatever the algorithm adds + mu_i (y_i - x),   mu_i = anchor / (lr_1 + ... + lr_K)
 
-A constant push a, such as SCAFFOLD's c - c_i, moves a client by K lr |a| / (1 - momentum) in directions in which its
-own loss does not resist. Against the anchor it moves it by at most |a| / mu_i = K lr |a| / anchor, whatever the
+A constant term a in the gradient, such as SCAFFOLD's c - c_i, moves a client by K lr |a| / (1 - momentum) in directions
+in which its loss is flat. With the anchor it moves it by at most |a| / mu_i = K lr |a| / anchor, whatever the
 momentum, and f_i(y) + <a, y> + mu_i / 2 |y - x|^2 has a minimum even where f_i grows only linearly. With this term
 SCAFFOLD's local problem is that of DANE (Shamir, Srebro, Zhang, "Communication-Efficient Distributed Optimization
 using an Approximate Newton-type Method", ICML 2014, arXiv:1312.7853), whose mu is to be as large as the clients'

@@ -247,12 +247,12 @@ class Algorithm(Family, ABC):
 
 
 def own_loop_refusal(algorithm: Algorithm) -> str:
-    """The sentence for an algorithm that a training loop of the user's own cannot carry."""
+    """The sentence for an algorithm that a training loop of the user's own does not support."""
     if algorithm.pools_data:
         return pooled_refusal(algorithm)
     return (
-        f"{algorithm.name} does more in a step than to correct its gradient, or needs its rates beforehand, which a "
-        "training loop of your own cannot carry; run it with fedopt run, or with fedopt server and fedopt client"
+        f"{algorithm.name} does more in a step than correct its gradient, or needs the rates beforehand, which a "
+        "training loop of your own does not support; run it with fedopt run, or with fedopt server and fedopt client"
     )
 
 

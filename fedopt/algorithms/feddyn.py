@@ -12,8 +12,10 @@ At a fixed point of all clients y_i = x, hence h_i = grad f_i(x) and sum p_i gra
 optimizer takes the steps. The paper has p_i = 1 / N, which is `weighting = "uniform"`; the default weights by samples,
 as for all algorithms here, so that comparisons minimize one objective. The authors' code gives client i the weight
 alpha / (N p_i) and takes plain means, which leads to the same optimum by another path. The paper has no server_lr
-either: at 1 the rule is the paper's, below 1 the whole step of x is damped. Averaging h over the cohort in place of all
-clients, or a wrong sign of h, goes unnoticed where alpha is small.
+either: at 1 the rule is the paper's, below 1 the whole step of x is damped.
+
+Traps: h is a sum over all N clients, not over the cohort. An error in h, such as a wrong sign, is hard to see in
+accuracies where alpha is small.
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@
     server:                            X <- X + server_lr * sum p_i (Y_i - X) / sum p_i
                                        C <- C + sum p_i (C_i+ - C_i)
 
-Orthogonalizing is not linear: the mean of what clients orthogonalize is no orthogonalized mean, and averaging Muon's
-steps alone stops away from the optimum. The controls make clients orthogonalize nearly the same matrix.
+Orthogonalization is not linear: the mean of the clients' orthogonalized matrices is not the orthogonalized mean, so
+plain averaging of Muon's steps ends away from the optimum. With the controls all clients orthogonalize nearly the same
+matrix.
 
 Muon sees gradients g - C_i + C here, and its momentum starts at C: then it is M_i - C_i + C after every step, for M_i
 starts at C_i. AdamW steps the vectors; it starts anew each round, and their control is the mean raw gradient of the

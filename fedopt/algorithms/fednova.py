@@ -15,8 +15,8 @@ FedNova's distance from the optimum shrinks with lr. Weight decay is a part of g
 The factor sum w_i |a_i| is the paper's default. Its experiments with the proximal term take sum w_i lr K_i in place of
 it, which makes larger steps of x; a server_lr above 1 does the same.
 
-Normalized by K where the optimizer has momentum, or averaged with weights that do not add up to 1, the inconsistency
-stays.
+Traps: FedNova still favors some clients where updates are divided by K although the optimizer has momentum, or where
+the weights of the average do not add up to 1.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ All v_i start at the initial x, which never changes: `test_accuracy` is that of 
 accuracies of the v_i on the clients' own test shares are the result.
 
 Traps: A client that has not been selected yet still has the initial model. The v_i travel up as updates, so that their
-drift is measured, and nothing comes of them.
+drift is measured; the server does not use them.
 """
 
 from __future__ import annotations

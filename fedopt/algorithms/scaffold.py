@@ -13,8 +13,9 @@ momentum, Adam, SAM or clipping the displacement is no multiple of a gradient, a
 gradient is still the control that the paper means. The p_i are the same in both lines of the server: with other
 weights in one of them the fixed point minimizes neither objective.
 
-Where a client's own loss does not resist, the correction moves it by K lr |c - c_i| / (1 - momentum). Hundreds of steps
-under momentum carry clients far away, and single ones explode; `anchor` bounds that (see anchored.py).
+Where a client's loss is almost flat, the correction alone moves its model by K lr |c - c_i| / (1 - momentum) in a
+round. After hundreds of steps under momentum, clients end far away, and single updates explode; `anchor` bounds this
+(see anchored.py).
 """
 
 from __future__ import annotations

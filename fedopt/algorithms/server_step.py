@@ -41,7 +41,7 @@ class ServerStepped(Composite, Algorithm):
     """Defaults of keys of the server optimizer under this algorithm, where they are others."""
 
     server: ServerOptimizer = ServerSgd()
-    """What steps the global model along the clients' mean update."""
+    """The server optimizer: how the global model moves along the clients' mean update."""
 
     @model_validator(mode="wrap")
     @classmethod

@@ -31,7 +31,7 @@ class DataSettings(Composite):
     source: Source
     """Which data."""
     validation: float = Field(0.0, ge=0, lt=1)
-    """The share of the training set that is held out and stands in for the test set, to choose by."""
+    """The share of the training set that is held out and stands in for the test set, for choosing hyperparameters."""
     clients: int = Field(20, ge=1)
     """The number of clients, N."""
     partition: Partition

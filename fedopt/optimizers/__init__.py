@@ -19,7 +19,7 @@ OPTIMIZERS = Registry(
         ),
         "asgd": Entry(
             "fedopt.optimizers.asgd:Asgd",
-            "SGD whose client sends the mean of its iterates",
+            "SGD; the client sends the average of its iterates (Polyak-Ruppert)",
             "Polyak, Juditsky 1992, SIAM J. Control Optim. 30(4)",
             "z ← (1 − lambd lr_t) z − lr_t g(z);  θ ← mean of the z;  lr_t = lr / (1 + lambd lr t)^exponent",
         ),
@@ -43,7 +43,7 @@ OPTIMIZERS = Registry(
         ),
         "adamw": Entry(
             "fedopt.optimizers.adamw:AdamW",
-            "Adam with weight decay apart from the gradient",
+            "Adam with decoupled weight decay",
             "Loshchilov, Hutter 2019, arXiv:1711.05101",
             "θ ← θ − lr weight_decay θ;  then Adam's step",
         ),
@@ -61,7 +61,7 @@ OPTIMIZERS = Registry(
         ),
         "radam": Entry(
             "fedopt.optimizers.radam:RAdam",
-            "Adam that waits with its denominator until it has seen enough squares",
+            "Adam with a rectified step size in the first steps",
             "Liu et al. 2020, arXiv:1908.03265",
             "θ ← θ − lr r_t m̂ / (√v̂ + eps) if ρ_t > 5, else θ ← θ − lr m̂",
         ),
@@ -79,31 +79,31 @@ OPTIMIZERS = Registry(
         ),
         "sam": Entry(
             "fedopt.optimizers.sam:Sam",
-            "sharpness-aware: the gradient at a worst point within rho, around any base",
+            "sharpness-aware: takes the gradient at the worst point within rho; wraps any optimizer (base)",
             "Foret et al. 2021, arXiv:2010.01412",
             "the base's step with the gradient at θ + rho g / |g|",
         ),
         "asam": Entry(
             "fedopt.optimizers.asam:Asam",
-            "sam in a ball that grows with the weights, around any base",
+            "SAM with a radius that scales with the weights; wraps any optimizer (base)",
             "Kwon et al. 2021, arXiv:2102.11600",
             "the base's step with the gradient at θ + rho T² g / |T g|,  T = |θ| + eta",
         ),
         "lookahead": Entry(
             "fedopt.optimizers.lookahead:Lookahead",
-            "slow weights that follow the fast ones of a base, every few steps",
+            "slow weights that follow the fast weights of any optimizer (base), every k steps",
             "Zhang et al. 2019, arXiv:1907.08610",
             "after every sync_period steps of the base:  φ ← φ + slow_step (θ − φ);  θ ← φ",
         ),
         "larc": Entry(
             "fedopt.optimizers.larc:Larc",
-            "a rate of each parameter tensor's own, as a bound (clip) or instead (scale), around any base",
+            "a rate for each parameter tensor, from the norms of weights and gradient; wraps any optimizer (base)",
             "You, Gitman, Ginsburg 2017, arXiv:1708.03888",
             "λ = trust |w| / (|g| + weight_decay |w|);  the base's step with min(λ / lr, 1) (g + weight_decay w)",
         ),
         "lars": Entry(
             "fedopt.optimizers.lars:Lars",
-            "momentum with a rate of each parameter tensor's own, as the paper has it",
+            "SGD with momentum and a rate for each parameter tensor, as in the paper",
             "You, Gitman, Ginsburg 2017, arXiv:1708.03888",
             "λ = trust |w| / (|g| + weight_decay |w|);  v ← momentum v + lr λ (g + weight_decay w);  w ← w − v",
         ),
@@ -115,7 +115,7 @@ OPTIMIZERS = Registry(
         ),
         "saga": Entry(
             "fedopt.optimizers.saga:Saga",
-            "sag without bias; for small data",
+            "SAG with unbiased gradients; for small data",
             "Defazio, Bach, Lacoste-Julien 2014, arXiv:1407.0202",
             "θ ← θ − lr (g_j − t_j + Σt / n);  t_j ← g_j",
         ),

@@ -29,7 +29,7 @@ class Memory(Source):
     is_own: ClassVar[bool] = True
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    """Of samples, labels, class names and clients."""
+    """sha256 over samples, labels, class names and clients."""
     samples: int = Field(ge=1)
     """Training samples."""
     test_samples: int = Field(ge=0)
