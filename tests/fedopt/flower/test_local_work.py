@@ -269,9 +269,9 @@ def test_every_algorithm_is_a_strategy_under_its_own_name() -> None:
 
 
 @pytest.mark.parametrize("name", ["Mime", "FedNova", "FedCM", "FedSAM"])
-def test_what_a_loop_of_ones_own_cannot_carry_is_refused(name: str) -> None:
+def test_what_a_loop_of_ones_own_does_not_support_is_refused(name: str) -> None:
     """FedSAM around a loop that takes no step of SAM would be FedAvg under another name."""
-    with pytest.raises(InvalidExperiment, match=f"^{name.lower()} does more in a step than to correct its gradient"):
+    with pytest.raises(InvalidExperiment, match=f"^{name.lower()} does more in a step than correct its gradient"):
         getattr(fedopt.flower, name)(linear())
 
 
