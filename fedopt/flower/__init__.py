@@ -9,7 +9,7 @@
     optimizer = local.attach(torch.optim.SGD(model.parameters(), lr=0.05))
 
 Every algorithm that `fedopt list algorithms` prints is a strategy here, under the name of its class; one that does more
-in a step than to correct its gradient is refused with a sentence. This folder is the one place in fedopt/ that imports
+in a step than correct its gradient is refused with a sentence. This folder is the one place in fedopt/ that imports
 Flower, and nothing else in fedopt/ imports this folder.
 """
 
