@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +43,9 @@ class Columns:
         for key, names in asked.items():
             for name in names:
                 if name is not None and name not in there:
-                    raise DataUnavailable(f"{place} has no column {name!r} ({key}); it has {_listed(there)}")
+                    close = difflib.get_close_matches(name, there, n=1)
+                    meant = f"; did you mean {close[0]!r}? It has" if close else "; it has"
+                    raise DataUnavailable(f"{place} has no column {name!r} ({key}){meant} {_listed(there)}")
         if self.features and self.drop:
             raise DataUnavailable(f"{place}: give features or drop, not both")
 
@@ -139,7 +142,14 @@ def _features(place: str, frame: Frame, names: Sequence[str]) -> np.ndarray:
             f"{place} has missing values in {_listed(incomplete)}; fill them in, leave out these rows, or leave out "
             f"these columns with drop = {_toml(incomplete[:10])}"
         )
-    return np.stack([column.to_numpy(dtype=np.float64) for column in chosen], axis=1)
+    values = np.stack([column.to_numpy(dtype=np.float64) for column in chosen], axis=1)
+    infinite = [name for name, finite in zip(names, np.isfinite(values).all(axis=0), strict=True) if not finite]
+    if infinite:
+        raise DataUnavailable(
+            f"{place} has infinite values in {_listed(infinite)}; replace them, or leave out these columns with "
+            f"drop = {_toml(infinite[:10])}"
+        )
+    return values
 
 
 def _is_numeric(column: Any) -> bool:

@@ -62,6 +62,10 @@ class Data:
         test_clients: Iterable[Any] | None = None,
         class_names: Sequence[str] = (),
     ) -> None:
+        if hasattr(x_train, "iloc") and hasattr(x_train, "columns"):
+            raise DataUnavailable(
+                f"{PLACE}: x_train is a table; give it whole, as in fedopt.Data.from_pandas(table, label=...)"
+            )
         if (x_test is None) != (y_test is None):
             raise DataUnavailable(f"{PLACE}: give x_test and y_test, or neither of them")
         if x_test is None and test_clients is not None:

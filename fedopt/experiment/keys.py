@@ -34,7 +34,7 @@ MEMBERS: Mapping[str, Registry] = {"model": MODELS, "algorithm": ALGORITHMS, "ga
 
 ABOUT = {
     "data": "Which data, and how they are spread over clients.",
-    "model": "The model that is trained.",
+    "model": "The model that is trained; without this section, `mlp` with `hidden = [64]`.",
     "algorithm": "What clients send, and what the server does with it.",
     "local": "How a client trains on its own data.",
     "server": "How the server's rate, algorithm.server_lr, changes over the rounds.",

@@ -246,3 +246,14 @@ def test_labels_that_count_from_one_are_refused() -> None:
     with pytest.raises(DataUnavailable, match=r"labels are 1 to 2, and classes count from 0; subtract 1 from"):
         fedopt.Data(x, y)
     assert fedopt.Data(x, y, class_names=["none", "one", "two"]).source.class_names == ("none", "one", "two")
+
+
+def test_tables_and_their_columns_are_explained() -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"age": [1.0, 2.0, np.inf], "risk": [0, 1, 0]})
+    with pytest.raises(DataUnavailable, match=r"x_train is a table; give it whole, as in fedopt\.Data\.from_pandas"):
+        fedopt.Data(frame, [0, 1, 0])
+    with pytest.raises(DataUnavailable, match=r"has no column 'rsk' \(label\); did you mean 'risk'\? It has age, risk"):
+        fedopt.Data.from_pandas(frame, label="rsk")
+    with pytest.raises(DataUnavailable, match=r"has infinite values in age; replace them, or leave out these columns"):
+        fedopt.Data.from_pandas(frame, label="risk")

@@ -106,7 +106,7 @@ def test_columns_are_chosen_and_whole_numbers_are_labels_whatever_they_start_at(
         (lambda t: t.assign(city=t["city"].where(t["age"] > 40)), {}, "rows without a client in 'city'"),
         (lambda t: t.assign(kind=range(len(t) * 50, len(t) * 51)), {"client": None, "drop": ["city"]}, None),
         (lambda t: t[["kind", "city"]], {}, "has no column of features"),
-        (lambda t: t.assign(age=t["age"] / 0.0), {}, "NaN or infinite values in the features"),
+        (lambda t: t.assign(age=t["age"] / 0.0), {}, "has infinite values in age; replace them"),
         (lambda t: t[:0], {}, "has no rows"),
     ],
 )
