@@ -1,15 +1,18 @@
-"""The Hessian of a client's minibatch loss, by torch.func on the module: the same for every backend."""
+"""The curvature of a client's minibatch loss, on the module itself: the same for every backend."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 
 from torch import Tensor
 from torch.func import functional_call, grad, jacrev
 
 from clients.lanes.batches import LaneBatch
+from clients.lanes.kronecker import KroneckerFactors
 from fedopt.algorithms.base import Algorithm
 from fedopt.errors import InvalidExperiment
+from fedopt.optimizers.base import Optimizer
 from fedopt.task import Task
 from fedopt.vectors.layout import RowLayout, Vectors
 
@@ -23,16 +26,29 @@ class Curvature:
     def __init__(self, task: Task, packing: RowLayout, algorithm: Algorithm, l2: float = 0.0) -> None:
         """`l2` is the factor of the penalty l2 / 2 |y|^2."""
         self._task, self._packing, self._algorithm, self._l2 = task, packing, algorithm, l2
+        self._factors: KroneckerFactors | None = None
 
-    def check(self) -> None:
-        """InvalidExperiment if no Hessian fits the task or the algorithm."""
-        if self._task.draws:
-            raise InvalidExperiment("local.optimizer: a model that draws random numbers has no Hessian here")
-        if self._algorithm.evaluates_elsewhere:
+    def prepare(self, optimizer: Optimizer) -> None:
+        """InvalidExperiment if the curvature that the optimizer asks for does not fit the task or the algorithm."""
+        asks = optimizer.needs_hessian or optimizer.needs_kronecker
+        if asks and self._task.draws:
+            told = f"local.optimizer: {optimizer.name} needs the same loss twice"
+            raise InvalidExperiment(f"{told}, and the model draws random numbers; choose another model or optimizer")
+        if optimizer.needs_kronecker:
+            self._factors = KroneckerFactors(self._task, self._packing.layout)
+        if optimizer.needs_hessian and self._algorithm.evaluates_elsewhere:
             name = self._algorithm.name
             raise InvalidExperiment(
                 f"local.optimizer: steps of {name} follow gradients at several points, of no Hessian"
             )
+
+    def kronecker_inverse(
+        self, theta: Tensor, batch: LaneBatch, lane: int, damping: float
+    ) -> Callable[[Tensor], Tensor]:
+        """v [P] -> (F + damping I)^-1 v, of the loss on the lane's minibatch, for a row theta [Q]."""
+        assert self._factors is not None
+        x, y = next(islice(batch.lanes(), lane, None))
+        return self._factors.inverse(self._packing.unpack(theta), x, y, damping)
 
     def hessian(self, theta: Tensor, batch: LaneBatch, lane: int) -> Tensor:
         """[P, P], of the loss on the lane's minibatch, for a row theta [Q]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,8 +39,7 @@ class LocalSteps:
             told = f"{algorithm.name} moves the weights between the steps, and {local.optimizer.title} within them"
             raise InvalidExperiment(f"local.optimizer: {told}; choose another optimizer")
         self._optimizer = local.optimizer.build(gradients.theta, gradients.packing)
-        if local.optimizer.needs_hessian:
-            curvature.check()
+        curvature.prepare(local.optimizer)
         self._gradient = CorrectedGradient(
             gradients, algorithm, local.clip, sums_gradients(algorithm, local), curvature
         )
@@ -289,6 +288,9 @@ class CorrectedGradient(Gradient):
             return raw
         own = {name: v[lane : lane + 1] if v.ndim == 2 else v for name, v in self._local.items()}
         return curvature.corrected(raw, self.raw[lane], y, own)
+
+    def kronecker_inverse(self, lane: int, damping: float) -> Callable[[Tensor], Tensor]:
+        return self._curvature.kronecker_inverse(self._gradients.theta[lane], self._batch, lane, damping)
 
     def samples(self) -> Samples:
         positions = self._batches.first_positions(self._batch.step)

@@ -125,6 +125,12 @@ OPTIMIZERS = Registry(
             "Levenberg 1944, Quart. Appl. Math. 2(2)",
             "θ ← θ − lr (H + damping I)⁻¹ g",
         ),
+        "kfac": Entry(
+            "fedopt.optimizers.kfac:Kfac",
+            "natural-gradient steps with a Kronecker-factored Fisher matrix, by curvlinops; for small models",
+            "Martens, Grosse 2015, arXiv:1503.05671",
+            "θ ← θ − lr (F + damping I)⁻¹ g",
+        ),
         "lbfgs": Entry(
             "fedopt.optimizers.lbfgs:Lbfgs",
             "limited-memory BFGS on full batches, by torch.optim.LBFGS",

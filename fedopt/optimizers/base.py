@@ -16,7 +16,7 @@ not depend on the lanes beside it, so elementwise operations and norms over sing
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Protocol
 
@@ -61,6 +61,11 @@ class Gradient(Protocol):
         """The derivative of the corrected gradient where this one was evaluated last, [P, P], of one active lane; for
         optimizers that declare `needs_hessian`."""
         raise TypeError(f"{type(self).__name__} has no Hessian")
+
+    def kronecker_inverse(self, lane: int, damping: float) -> Callable[[Tensor], Tensor]:
+        """v [P] -> (F + damping I)^-1 v with the Kronecker-factored Fisher matrix F of the minibatch at theta, of one
+        active lane; for optimizers that declare `needs_kronecker`."""
+        raise TypeError(f"{type(self).__name__} has no factors")
 
     def samples(self) -> Samples:
         """The samples of this step; for optimizers whose `batches` are "single"."""
@@ -138,6 +143,8 @@ class Optimizer(Family, ABC):
     """Minibatches that its steps must be of: any, all of the client's samples, or one sample."""
     needs_hessian: ClassVar[bool] = False
     """Whether its steps ask for the gradient's `hessian`."""
+    needs_kronecker: ClassVar[bool] = False
+    """Whether its steps ask for the gradient's `kronecker_inverse`."""
 
     @abstractmethod
     def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:

@@ -56,4 +56,9 @@ NOTES: Mapping[str, str] = {
         '‖g‖₁) g, and `local.lr` = 1 is the quasi-Newton step. `local.batch_size` must be "full", and the history '
         "starts anew in each round."
     ),
+    "kfac": (
+        "F is a block for each linear layer or convolution, a Kronecker product of two small matrices, of the loss of "
+        "the minibatch at θ; it is computed anew at every step by curvlinops, with the exact expectation over labels "
+        '(`pip install "fedopt[kfac]"`). What an algorithm or a penalty adds is in g, not in F.'
+    ),
 }

@@ -31,6 +31,7 @@ from simulations.benchmarks.plain_loop import batches_of
 from tests.fedopt.optimizers.references import (
     Averaging,
     Climbing,
+    Kfac,
     Larc,
     Lookahead,
     LookAheadNesterov,
@@ -141,12 +142,14 @@ CASES: dict[str, tuple[dict[str, Any], Reference | None]] = {
         {"optimizer": "newton", "damping": 2.0, "batch_size": 20, "epochs": 1, "lr": 0.5},
         lambda p, lr: Newton(p, lr, 2.0),
     ),
+    "kfac": ({"optimizer": "kfac", "damping": 0.3, "batch_size": 10, "lr": 0.2}, None),
     "lbfgs": ({"optimizer": "lbfgs", "history_size": 3, "batch_size": "full", "epochs": 7, "lr": 0.2}, None),
 }
 """Settings of [local], and the reference where it is not the optimizer's own `torch_optimizer`."""
 
-SMALL = ("newton",)
-"""Cases for the smallest model alone: their memory and time grow with the square of the parameters."""
+SMALL = ("newton", "kfac")
+"""Cases for the smallest model alone: newton's memory grows with the square of the parameters, and the reference of
+kfac knows linear layers."""
 
 
 def places(case: str) -> list[tuple[Backend, str]]:
@@ -177,6 +180,8 @@ def alone(module: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Ten
 
         if isinstance(optimizer, Table):
             optimizer.sample = int(batch)
+        if isinstance(optimizer, Kfac):
+            optimizer.x = x[batch]
         optimizer.step(closure)
     if isinstance(optimizer, Averaging):
         optimizer.finish()
@@ -199,12 +204,16 @@ def compare(case: str, backend: Backend, model: str) -> float:
         Broadcast(2, start), [Job(WorkOrder(client, None), part, {}) for client, part in enumerate(parts)]
     )
     errors = []
+    built: torch.optim.Optimizer | None
     for result in results:
         client = result.order.client
         plan = plan_batches(SIZES[client], local, stream(5, Purpose.BATCHES, 2, client))
         own = copy.deepcopy(module)
         parameters = list(own.parameters())
-        built = reference(parameters, local.lr) if reference else local.optimizer.torch_optimizer(parameters, local.lr)
+        if case == "kfac":
+            built = Kfac(own, local.lr, 0.3)  # reads the layers, and not only the parameters
+        else:
+            built = (reference or local.optimizer.torch_optimizer)(parameters, local.lr)
         assert built is not None
         with scalars_in_float64():
             if isinstance(built, Table):

@@ -105,6 +105,45 @@ class Newton(torch.optim.Optimizer):
                 p -= group["lr"] * part.view_as(p)
 
 
+class Kfac(torch.optim.Optimizer):
+    """For an nn.Sequential of linear layers and activations under the cross-entropy: each layer's block is the mean of
+    a a^T times the mean of J^T (diag p - p p^T) J over the samples, with the Jacobian J of the logits in its outputs.
+    The blocks are solved with as dense matrices."""
+
+    def __init__(self, module: nn.Module, lr: float, damping: float) -> None:
+        super().__init__(module.parameters(), {"lr": lr})
+        self._layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+        self._module, self._damping = module, damping
+        self.x = torch.zeros(0)
+        """The samples of the next step."""
+
+    def step(self, closure: Closure | None = None) -> None:  # type: ignore[override]
+        assert closure is not None
+        closure()
+        seen: list[tuple[Tensor, Tensor]] = []
+        handles = [layer.register_forward_hook(lambda _, a, z: seen.append((a[0], z))) for layer in self._layers]
+        logits = self._module(self.x)
+        for handle in handles:
+            handle.remove()
+        p = logits.detach().softmax(1)
+        middle = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+        outputs = [z for _, z in seen]
+        columns = [torch.autograd.grad(logits[:, c].sum(), outputs, retain_graph=True) for c in range(p.shape[1])]
+        with torch.no_grad():
+            for place, (layer, (a, _)) in enumerate(zip(self._layers, seen, strict=True)):
+                jacobian = torch.stack([column[place] for column in columns], dim=1)  # [B, classes, outputs]
+                inner = torch.einsum("bci,bcd,bdj->ij", jacobian, middle, jacobian) / len(a)
+                ones = torch.cat([a, torch.ones(len(a), 1)], dim=1)
+                block = torch.kron(inner.contiguous(), (ones.T @ ones / len(a)).contiguous())
+                assert layer.weight.grad is not None
+                assert layer.bias.grad is not None
+                gradient = torch.cat([layer.weight.grad, layer.bias.grad[:, None]], dim=1)
+                damped = block + self._damping * torch.eye(len(block))
+                step = torch.linalg.solve(damped, gradient.flatten()).view_as(gradient)
+                layer.weight.sub_(self.param_groups[0]["lr"] * step[:, :-1])
+                layer.bias.sub_(self.param_groups[0]["lr"] * step[:, -1])
+
+
 class Table(torch.optim.Optimizer):
     """SAG or SAGA. `sample` is set to the number of the sample that the next step is of, `samples` to how many the
     client has."""

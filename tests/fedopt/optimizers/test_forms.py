@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -242,6 +244,23 @@ def test_newton_under_an_algorithm_with_several_gradients_a_step_is_refused() ->
     local = {"optimizer": "newton", "steps": 1, "batch_size": "full"}
     with pytest.raises(InvalidExperiment, match="steps of fedspeed follow gradients at several points"):
         fedopt.run(fedopt.Experiment(algorithm={"name": "fedspeed"}, local=local, model={"name": "logistic"}))
+
+
+def test_kfac_is_for_linear_layers_and_convolutions_under_the_cross_entropy(monkeypatch: pytest.MonkeyPatch) -> None:
+    local = {"optimizer": "kfac", "steps": 1}
+
+    def sentence(**model: Any) -> str:
+        with pytest.raises(InvalidExperiment) as refused:
+            fedopt.run(fedopt.Experiment(local=local, model=model))
+        return str(refused.value)
+
+    if find_spec("curvlinops") is not None:
+        assert "linear layers and convolutions alone, and " in sentence(name="resnet8")
+        assert "kfac is for the cross-entropy" in sentence(name="logistic", label_smoothing=0.1)
+    monkeypatch.setitem(sys.modules, "curvlinops", None)
+    assert sentence(name="logistic") == (
+        'local.optimizer: kfac needs curvlinops; install it with pip install "fedopt[kfac]"'
+    )
 
 
 def test_a_table_of_gradients_beyond_its_memory_is_refused() -> None:

@@ -18,6 +18,7 @@ from fedopt.optimizers.asam import Asam
 from fedopt.optimizers.asgd import Asgd
 from fedopt.optimizers.averaged_gradient import AveragedGradient
 from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer
+from fedopt.optimizers.kfac import Kfac
 from fedopt.optimizers.larc import Larc
 from fedopt.optimizers.lars import Lars
 from fedopt.optimizers.lbfgs import Lbfgs
@@ -116,7 +117,7 @@ def decaying(steps: int) -> list[float]:
 def test_settings_cover_every_optimizer_that_torch_has() -> None:
     known = {Optimizer.registry.resolve(name) for name in Optimizer.registry}
     transcribed = {Sam, Asam, Amsgrad, Muon, AveragedGradient, Asgd, Lion, Lookahead, Larc, Lars}
-    transcribed |= {Newton, Sag, Saga}
+    transcribed |= {Kfac, Newton, Sag, Saga}
     assert {type(optimizer) for optimizer in SETTINGS.values()} == known - transcribed
 
 
