@@ -55,6 +55,8 @@ def makers(results: Results) -> dict[str, Maker]:
     found: dict[str, Maker] = {
         name: partial(_over_rounds, results, measure, label) for measure, (name, label) in CURVES.items()
     }
+    if results.are_personal:
+        found["accuracy"] = partial(_over_rounds, results, "test_accuracy", "test accuracy of the global model, %")
     found["clients-accuracy"] = partial(_of_clients, results)
     found["accuracy-by-bytes"] = partial(_over_rounds, results, "test_accuracy", "test accuracy, %", by_bytes=True)
     for axis, labels in results.axes.items():

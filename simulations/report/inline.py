@@ -71,6 +71,8 @@ class InlineReport:
     """Implements `fedopt.runs.compare.Comparison`."""
 
     def __init__(self, results: Results, figures: Sequence[str] = FIGURES) -> None:
+        if results.are_personal and figures is FIGURES:
+            figures = ("clients-accuracy", *FIGURES)
         self._results, self._shown = results, figures
         self._makers = makers(results)
         for name in figures:

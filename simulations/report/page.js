@@ -107,7 +107,7 @@ function drawAccuracy(groups) {
   const container = document.querySelector("#accuracy .charts");
   container.replaceChildren();
   const controls = [switchOf(["by rounds", "by MB sent"], state.byBytes ? 1 : 0, (index) => { state.byBytes = index === 1; })];
-  lineFigure(container, groups, "test_accuracy", "Test accuracy", { yTick: percentTick, formatValue: percent, controls });
+  lineFigure(container, groups, "test_accuracy", data.personal ? "Test accuracy of the global model" : "Test accuracy", { yTick: percentTick, formatValue: percent, controls });
   lineFigure(container, groups, "regression.r2", "Test R²", { controls });
   lineFigure(container, groups, "regression.mse", "Mean squared error", { log: true });
   if (data.personal) lineFigure(container, groups, "personal_accuracy", "Accuracy of the clients' models", { yTick: percentTick, formatValue: percent,

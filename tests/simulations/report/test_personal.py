@@ -189,7 +189,10 @@ def test_the_page_draws_the_global_model_where_clients_have_no_other(results: Re
 
 
 def test_curves_of_the_clients_models_have_the_same_rounds_and_markers(folder: Path) -> None:
-    (axes,) = fedopt.compare([folder]).figure("clients-accuracy").axes
+    comparison = fedopt.compare([folder])
+    assert comparison._repr_html_().count("<svg") == 3, "a notebook shows it beside the two of any comparison"
+    assert comparison.figure("accuracy").get_supylabel() == "test accuracy of the global model, %"
+    (axes,) = comparison.figure("clients-accuracy").axes
     assert [list(line.get_xdata()) for line in axes.lines] == [[1, 3]] * 3
     assert {line.get_marker() for line in axes.lines} == {"o"}
 
