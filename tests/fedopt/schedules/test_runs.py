@@ -45,6 +45,26 @@ def test_fedcm_and_fednova_read_the_rates_of_the_steps() -> None:
         assert all(found[name].numpy() == pytest.approx(expected[name].numpy(), rel=1e-9) for name in expected)
 
 
+PLATEAU: dict[str, Any] = {"schedule": "plateau", "gamma": 0.5, "patience": 0, "threshold": 0.9}
+
+
+def test_a_plateau_of_the_server_scales_its_step() -> None:
+    """The losses of the first two rounds are no ten times lower, so that the third round has half the rate."""
+    plain, dropped = run().records, run(server=PLATEAU).records
+    assert [record.update_norm for record in dropped[:2]] == [record.update_norm for record in plain[:2]]
+    assert dropped[2].update_norm == pytest.approx(plain[2].update_norm / 2, rel=1e-12)
+
+
+def test_a_run_that_goes_on_counts_no_evaluation_out_of_turn(tmp_path: Path) -> None:
+    sections = {"local": {"steps": 2, **PLATEAU}}
+    whole = run(**sections, run={"rounds": 7, "eval_every": 2})
+    run(tmp_path / "short", **sections, run={"rounds": 5, "eval_every": 2})  # its last round is evaluated, too
+    longer = fedopt.resume(tmp_path / "short", ["run.rounds=7"])
+    assert longer.records[4].test_loss is not None
+    assert whole.records[4].test_loss is None
+    assert longer.summary.weights_sha256 == whole.summary.weights_sha256
+
+
 CASES: dict[str, dict[str, Any]] = {
     "cosine over all steps": {
         "algorithm": {"name": "scaffold"},
