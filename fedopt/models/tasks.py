@@ -40,4 +40,6 @@ def task_notes(family: ModelFamily, module: nn.Module, numbers: bool = False) ->
     """Sentences about the task that the user may not know."""
     notes = list(lightning_notes(module))
     own, (_, used) = own_loss(module), loss_of(family, module, numbers)
+    if numbers and family.loss is None and own is None:
+        notes.append(f"the targets are numbers to predict, and the loss is {used}")
     return [*notes, f"the loss is {used}"] if own is not None and used == own[0] else notes

@@ -56,7 +56,7 @@ def test_a_plateau_of_the_server_scales_its_step() -> None:
 
 
 def test_a_run_that_goes_on_counts_no_evaluation_out_of_turn(tmp_path: Path) -> None:
-    sections = {"local": {"steps": 2, **PLATEAU}}
+    sections: dict[str, Any] = {"local": {"steps": 2, **PLATEAU}}
     whole = run(**sections, run={"rounds": 7, "eval_every": 2})
     run(tmp_path / "short", **sections, run={"rounds": 5, "eval_every": 2})  # its last round is evaluated, too
     longer = fedopt.resume(tmp_path / "short", ["run.rounds=7"])
