@@ -158,14 +158,18 @@ def _meanings(kind: type[Section]) -> dict[str, str]:
 
 
 def _names(registry: Registry, but: str = "") -> str:
-    """The names of the members, without those that have a family key `but` themselves."""
+    """The names of the members, without those that have a family key `but` themselves or refuse to be wrapped."""
     if not len(registry):
         return '"package.module:Class"'
-    return _either([json.dumps(name) for name in _all_names(registry) if not (but and _has(registry, name, but))])
+    return _either(
+        [json.dumps(name) for name in _all_names(registry) if not (but and _stays_outside(registry, name, but))]
+    )
 
 
-def _has(registry: Registry, name: str, key: str) -> bool:
+def _stays_outside(registry: Registry, name: str, key: str) -> bool:
     kind = registry.resolve(name)
+    if not getattr(kind, "can_be_base", True):
+        return True
     return issubclass(kind, Composite) and any(family.key == key for family in kind.families)
 
 

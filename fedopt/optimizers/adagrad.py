@@ -61,6 +61,6 @@ class AdagradLanes(StatefulLanes):
     def step(self, gradient: Gradient) -> None:
         settings = self._settings
         found = decayed(gradient, self.active, settings.weight_decay)
-        squares = self._own("sum").addcmul_(found, found)
+        squares = self.vector("sum").addcmul_(found, found)
         root = squares.add(settings.initial_accumulator_value).sqrt_().add_(settings.eps)
         subtract(self.active, self.next_rate(), found / root)

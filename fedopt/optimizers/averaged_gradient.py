@@ -54,7 +54,7 @@ class AveragedGradientLanes(StatefulLanes):
     def step(self, gradient: Gradient) -> None:
         new = 1 - self._settings.beta
         gradient.add_to(self._vectors["exp_avg"], self._settings.beta, new)
-        mean = self._own("exp_avg")
+        mean = self.vector("exp_avg")
         if self._settings.weight_decay:
             mean.add_(self.active, alpha=new * self._settings.weight_decay)
         subtract(self.active, self.next_rate(), mean)

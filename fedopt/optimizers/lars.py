@@ -54,5 +54,5 @@ class LarsLanes(StatefulLanes):
         scale_tensors(found, ratios, layout)
         step = found.mul_(self.next_rate())
         if settings.momentum:
-            step = self._own("momentum").mul_(settings.momentum).add_(step)
+            step = self.vector("momentum").mul_(settings.momentum).add_(step)
         self.active.sub_(step)

@@ -50,7 +50,7 @@ class LionLanes(StatefulLanes):
         self._settings = settings
 
     def step(self, gradient: Gradient) -> None:
-        found, mean, (beta1, beta2) = gradient(), self._own("exp_avg"), self._settings.betas
+        found, mean, (beta1, beta2) = gradient(), self.vector("exp_avg"), self._settings.betas
         direction = mean.lerp(found, 1 - beta1).sign_()
         if self._settings.weight_decay:
             direction.add_(self.active, alpha=self._settings.weight_decay)

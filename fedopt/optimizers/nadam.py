@@ -69,11 +69,11 @@ class NAdamLanes(StatefulLanes):
     def step(self, gradient: Gradient) -> None:
         settings, (beta1, beta2) = self._settings, self._settings.betas
         found = decayed(gradient, self.active, settings.weight_decay)
-        in_means, in_squares = self._counted()
-        mean = self._own("exp_avg").lerp_(found, 1 - beta1)
-        squares = self._own("exp_avg_sq").mul_(beta2).addcmul_(found, found, value=1 - beta2)
+        in_means, in_squares = self.counted()
+        mean = self.vector("exp_avg").lerp_(found, 1 - beta1)
+        squares = self.vector("exp_avg_sq").mul_(beta2).addcmul_(found, found, value=1 - beta2)
         mu, mu_next = self._mu(in_means), self._mu(in_means + 1)
-        weight = self._own(MOMENTUM_WEIGHT)
+        weight = self.vector(MOMENTUM_WEIGHT)
         weight.mul_(mu).add_(1 - mu)
         now = weight[:, :1]
         ahead = now * mu_next + (1 - mu_next)

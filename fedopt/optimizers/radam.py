@@ -67,9 +67,9 @@ class RAdamLanes(StatefulLanes):
     def step(self, gradient: Gradient) -> None:
         settings, (beta1, beta2) = self._settings, self._settings.betas
         found = decayed(gradient, self.active, settings.weight_decay)
-        in_means, in_squares = self._counted()
-        mean = self._own("exp_avg").lerp_(found, 1 - beta1)
-        squares = self._own("exp_avg_sq").mul_(beta2).addcmul_(found, found, value=1 - beta2)
+        in_means, in_squares = self.counted()
+        mean = self.vector("exp_avg").lerp_(found, 1 - beta1)
+        squares = self.vector("exp_avg_sq").mul_(beta2).addcmul_(found, found, value=1 - beta2)
         bias2 = one_minus_power(beta2, in_squares)
         longest = 2 / (1 - beta2) - 1
         length = longest - 2 * in_squares[:, :1] * (1 - bias2) / bias2

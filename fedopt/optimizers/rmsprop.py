@@ -70,14 +70,14 @@ class RmsPropLanes(StatefulLanes):
     def step(self, gradient: Gradient) -> None:
         settings, new = self._settings, 1 - self._settings.smoothing
         found = decayed(gradient, self.active, settings.weight_decay)
-        squares = self._own("exp_avg_sq").mul_(settings.smoothing).addcmul_(found, found, value=new)
+        squares = self.vector("exp_avg_sq").mul_(settings.smoothing).addcmul_(found, found, value=new)
         if settings.centered:
-            mean = self._own("exp_avg").lerp_(found, new)
+            mean = self.vector("exp_avg").lerp_(found, new)
             # Where a gradient never changes, rounding could leave less than nothing.
             root = squares.addcmul(mean, mean, value=-1.0).clamp_(min=0.0).sqrt_()
         else:
             root = squares.sqrt()
         direction = found / root.add_(settings.eps)
         if settings.momentum:
-            direction = self._own("momentum").mul_(settings.momentum).add_(direction)
+            direction = self.vector("momentum").mul_(settings.momentum).add_(direction)
         subtract(self.active, self.next_rate(), direction)

@@ -178,7 +178,7 @@ class DampenedLanes(StatefulLanes):
     def step(self, gradient: Gradient) -> None:
         settings = self._settings
         found = decayed(gradient, self.active, settings.weight_decay)
-        is_first = (self._counted()[0][:, :1] == 1).to(found)
+        is_first = (self.counted()[0][:, :1] == 1).to(found)
         fresh = is_first * settings.dampening + (1 - settings.dampening)
-        velocity = self._own("momentum").mul_(settings.momentum).addcmul_(found, fresh)
+        velocity = self.vector("momentum").mul_(settings.momentum).addcmul_(found, fresh)
         subtract(self.active, self.next_rate(), velocity)

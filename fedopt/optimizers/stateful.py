@@ -39,11 +39,11 @@ class StatefulLanes(LaneOptimizer):
         for buffer in (*self._vectors.values(), self._counts, self._before):
             buffer[:lanes].zero_()
 
-    def _own(self, name: str) -> Tensor:
+    def vector(self, name: str) -> Tensor:
         """A vector of the active lanes, [active, Q]."""
         return self._vectors[name][: len(self.active)]
 
-    def _counted(self) -> tuple[Tensor, Tensor]:
+    def counted(self) -> tuple[Tensor, Tensor]:
         """Counts this step. The steps in the first moments and in the second ones, [active, unit] each."""
         counts = self._counts[: len(self.active)]
         counts += 1

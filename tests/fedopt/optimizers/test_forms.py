@@ -19,7 +19,7 @@ from fedopt.optimizers.local import LocalSettings
 from fedopt.schedules import SCHEDULES
 from fedopt.schedules.base import Rates
 from fedopt.vectors.layout import Layout
-from tests.fedopt.optimizers.test_on_lanes import Given, Parabolas
+from tests.fedopt.optimizers.test_on_lanes import Given, Parabolas, PerLane
 
 SIZE, LR = 32, 0.05
 
@@ -173,6 +173,28 @@ def test_a_lane_has_the_same_bits_beside_any_number_of_lanes(name: str, dtype: t
         steps(theta, Parabolas(theta, centers), [LR] * 7, **STATEFUL[name])
         ends.append(theta)
     assert ends[0][:1].equal(ends[1])
+
+
+@pytest.mark.parametrize("name", [*STATEFUL, "nesterov-look-ahead", "larc-scale", "lbfgs"])
+def test_lanes_may_have_rates_of_their_own(name: str) -> None:
+    """As a schedule that depends on the client would give: lane i has 1 / (1 + i) of each rate."""
+    others = {
+        "nesterov-look-ahead": LINEAR["look-ahead"],
+        "larc-scale": {"optimizer": "larc", "mode": "scale", "momentum": 0.9, "weight_decay": 0.1},
+        "lbfgs": {"optimizer": "lbfgs", "batch_size": "full"},
+    }
+    keys = STATEFUL.get(name) or others[name]
+    starts, centers = torch.randn(2, 3, SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    per_step = [LR / (1 + step) for step in range(5)]
+    theta = starts.clone()
+    _, lanes = built(theta, **keys)
+    lanes.begin(3, PerLane(per_step, 3))
+    for _ in per_step:
+        lanes.step(Parabolas(theta, centers))
+    for lane in range(3):
+        alone = starts[lane : lane + 1].clone()
+        steps(alone, Parabolas(alone, centers[lane : lane + 1]), [rate / (1 + lane) for rate in per_step], **keys)
+        assert torch.allclose(theta[lane], alone[0], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", [name for name in STATEFUL if name not in ("asgd", "lookahead")])
