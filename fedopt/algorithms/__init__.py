@@ -31,7 +31,7 @@ ALGORITHMS = Registry(
         ),
         "finetune": Entry(
             "fedopt.algorithms.finetune:FineTune",
-            "personal: FedAvg; each client uses the model that its last local steps ended with",
+            "personal: FedAvg; each client uses the model after its last local steps",
             "Wang et al. 2019, arXiv:1910.10252",
             "x ← x + server_lr Σ wᵢ (yᵢ − x);  vᵢ ← yᵢ",
         ),
@@ -43,19 +43,19 @@ ALGORITHMS = Registry(
         ),
         "ditto": Entry(
             "fedopt.algorithms.ditto:Ditto",
-            "personal: FedAvg, and each client also trains a model of its own that stays near x",
+            "personal: FedAvg, and each client trains a model of its own near x",
             "Li et al. 2021, arXiv:2012.04221",
             "x as in fedavg;  vᵢ ← vᵢ − lr (gᵢ(vᵢ) + λ (vᵢ − x))",
         ),
         "fedadamw": Entry(
             "fedopt.algorithms.fedadamw:FedAdamW",
-            "local AdamW that starts with the averaged v (one mean per tensor) and adds the last global update",
+            "local AdamW with averaged v (a mean per tensor), plus the last global update",
             "Liu et al. 2025, arXiv:2510.27486",
             "y ← y − lr (AdamW's direction + alpha G),  v from Σ wᵢ block means of vᵢ;  G ← −Σ wᵢ (yᵢ − x) / (K lr)",
         ),
         "fedlada": Entry(
             "fedopt.algorithms.fedlada:FedLADA",
-            "local AMSGrad that starts with the averaged v and mixes in the last global update",
+            "local AMSGrad with averaged v, mixed with the last global update",
             "Sun et al. 2023, arXiv:2308.00522",
             "y ← y − lr (alpha m / √v_max + (1 − alpha) G),  v from Σ wᵢ v_maxᵢ;  G ← −Σ wᵢ (yᵢ − x) / (K lr)",
         ),
@@ -115,7 +115,7 @@ ALGORITHMS = Registry(
         ),
         "fednova": Entry(
             "fedopt.algorithms.fednova:FedNova",
-            "normalizes each update by its local steps, so that clients with more steps have no more weight",
+            "normalizes updates by local steps: more steps give a client no more weight",
             "Wang et al. 2020, arXiv:2007.07481",
             "dᵢ = (x − yᵢ) / |aᵢ|;  x ← x − server_lr (Σ wᵢ |aᵢ|) Σ wᵢ dᵢ",
         ),
@@ -127,19 +127,19 @@ ALGORITHMS = Registry(
         ),
         "mime": Entry(
             "fedopt.algorithms.mime:Mime",
-            "local steps with the server's optimizer state, frozen during the round, and variance-reduced gradients",
+            "local steps with the server's frozen optimizer state; reduced variance",
             "Karimireddy et al. 2021, arXiv:2008.03606",
             "yᵢ ← yᵢ − lr U(g(yᵢ) − g(x) + ∇f(x), s);  s ← V(∇f(x), s);  x ← x + server_lr Σ wᵢ (yᵢ − x)",
         ),
         "mimelite": Entry(
             "fedopt.algorithms.mimelite:MimeLite",
-            "local steps with the server's optimizer state, frozen during the round",
+            "local steps with the server's optimizer state, frozen in the round",
             "Karimireddy et al. 2021, arXiv:2008.03606",
             "yᵢ ← yᵢ − lr U(g(yᵢ), s);  s ← V(Σ wᵢ ∇fᵢ(x), s);  x ← x + server_lr Σ wᵢ (yᵢ − x)",
         ),
         "fedlin": Entry(
             "fedopt.algorithms.fedlin:FedLin",
-            "corrects local gradients by full gradients at x; for clients with different numbers of steps",
+            "corrects local gradients by full gradients at x; for unequal numbers of steps",
             "Mitra et al. 2021, arXiv:2102.07053",
             "local steps on g − ∇fᵢ(x) + ∇f(x);  x ← x + server_lr Σ wᵢ (yᵢ − x)",
         ),
@@ -177,14 +177,14 @@ ALGORITHMS = Registry(
         ),
         "fedlesam": Entry(
             "fedopt.algorithms.fedlesam:FedLESAM",
-            "sharpness-aware steps that perturb along the last global update: one gradient a step",
+            "sharpness-aware: perturbs along the last global update; one gradient a step",
             "Fan et al. 2024, arXiv:2405.18890",
             "local steps on g(yᵢ + rho (xᵢ − x) / |xᵢ − x|), with xᵢ the model the client received last;  "
             "x ← x + server_lr Σ wᵢ (yᵢ − x)",
         ),
         "fedspeed": Entry(
             "fedopt.algorithms.fedspeed:FedSpeed",
-            "a proximal term with a correction, and gradients mixed with those after an ascent step",
+            "a corrected proximal term; gradients mixed with those after an ascent step",
             "Sun et al. 2023, arXiv:2302.10429",
             "local steps on (1 − alpha) g(yᵢ) + alpha g(yᵢ + rho g(yᵢ)) − ĝᵢ + (yᵢ − x) / lam;  "
             "ĝᵢ ← ĝᵢ − (yᵢ − x) / lam;  x ← x + server_lr Σ wᵢ (yᵢ − lam ĝᵢ − x)",

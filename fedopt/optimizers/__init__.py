@@ -7,7 +7,7 @@ OPTIMIZERS = Registry(
     {
         "sgd": Entry(
             "fedopt.optimizers.sgd:Sgd",
-            "minibatch SGD; momentum, dampening and nesterov as in torch.optim.SGD, or the course's nesterov",
+            "minibatch SGD; momentum, dampening and Nesterov as in torch.optim.SGD",
             "Sutskever et al. 2013, ICML",
             "v ← momentum v + g + weight_decay θ;  θ ← θ − lr v",
         ),
@@ -79,25 +79,25 @@ OPTIMIZERS = Registry(
         ),
         "sam": Entry(
             "fedopt.optimizers.sam:Sam",
-            "sharpness-aware: takes the gradient at the worst point within rho; wraps any optimizer (base)",
+            "sharpness-aware: the gradient at the worst point within rho; wraps any base",
             "Foret et al. 2021, arXiv:2010.01412",
             "the base's step with the gradient at θ + rho g / |g|",
         ),
         "asam": Entry(
             "fedopt.optimizers.asam:Asam",
-            "SAM with a radius that scales with the weights; wraps any optimizer (base)",
+            "SAM with a radius that scales with the weights; wraps any base",
             "Kwon et al. 2021, arXiv:2102.11600",
             "the base's step with the gradient at θ + rho T² g / |T g|,  T = |θ| + eta",
         ),
         "lookahead": Entry(
             "fedopt.optimizers.lookahead:Lookahead",
-            "slow weights that follow the fast weights of any optimizer (base), every k steps",
+            "slow weights follow the fast weights of any base, every few steps",
             "Zhang et al. 2019, arXiv:1907.08610",
             "after every sync_period steps of the base:  φ ← φ + slow_step (θ − φ);  θ ← φ",
         ),
         "larc": Entry(
             "fedopt.optimizers.larc:Larc",
-            "a rate for each parameter tensor, from the norms of weights and gradient; wraps any optimizer (base)",
+            "a rate per parameter tensor, from norms of weights and gradient; wraps any base",
             "You, Gitman, Ginsburg 2017, arXiv:1708.03888",
             "λ = trust |w| / (|g| + weight_decay |w|);  the base's step with min(λ / lr, 1) (g + weight_decay w)",
         ),
@@ -127,7 +127,7 @@ OPTIMIZERS = Registry(
         ),
         "kfac": Entry(
             "fedopt.optimizers.kfac:Kfac",
-            "natural-gradient steps with a Kronecker-factored Fisher matrix, by curvlinops; for small models",
+            "natural-gradient steps with a Kronecker-factored Fisher; for small models",
             "Martens, Grosse 2015, arXiv:1503.05671",
             "θ ← θ − lr (F + damping I)⁻¹ g",
         ),
