@@ -137,6 +137,9 @@ class Decaying(Schedule):
         return lr * 0.9**round_ / (1 + step)
 
 
+ROUNDING = 1e-5
+"""Adam steps by up to lr where the gradient is almost zero, so its last bits show: 3.6e-6 was seen on one machine."""
+
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {},
     "momentum": {"momentum": 0.9, "weight_decay": 0.01},
@@ -229,9 +232,9 @@ def same(taken: list[Result], replayed: list[Result]) -> None:
         torch.testing.assert_close(other.numbers.loss, one.numbers.loss)
         for name in one.up:
             assert one.up[name].abs().max() > 0
-            torch.testing.assert_close(other.up[name], one.up[name], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(other.up[name], one.up[name], rtol=1e-4, atol=ROUNDING)
         for name in one.state:
-            torch.testing.assert_close(other.state[name], one.state[name], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(other.state[name], one.state[name], rtol=1e-4, atol=ROUNDING)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
