@@ -102,6 +102,16 @@ PARTITIONS = Registry(
             "sizes by Dirichlet(alpha), labels at random",
             "Li et al. 2022, arXiv:2102.02079",
         ),
+        "power-law": Entry(
+            "fedopt.data.partitions.power_law:PowerLaw",
+            "sizes by a power law, `classes` labels a client",
+            "Li et al. 2020, arXiv:1812.06127",
+        ),
+        "similarity": Entry(
+            "fedopt.data.partitions.similarity:Similarity",
+            "a share `similarity` of each client's samples is iid, the rest sorted by label",
+            "Karimireddy et al. 2020, arXiv:1910.06378",
+        ),
         "natural": Entry("fedopt.data.partitions.natural:Natural", "the clients that the data come with"),
     },
     base="fedopt.data.partitions.base:Partition",

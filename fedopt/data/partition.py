@@ -28,7 +28,7 @@ def partition(dataset: Dataset, settings: DataSettings, seed: int) -> list[np.nd
         if not settings.partition.takes_numbers:
             raise PartitionImpossible(
                 f"data.partition: {settings.partition.name} spreads classes over clients, and the data have numbers to "
-                "predict; choose iid, quantity, shards or, for data with clients of their own, natural"
+                "predict; choose iid, quantity, shards, similarity or, for data with clients of their own, natural"
             )
         labels = labels[:, 0]
     return split_labels(labels, settings, seed, dataset.natural_clients)

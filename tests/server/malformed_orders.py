@@ -94,7 +94,7 @@ def evil_hellos(victim: Path) -> Iterator[tuple[str, Fields]]:
             for value in (*HUGE, *ODD):
                 yield f"{section}.{key} = {str(value)[:20]!r}", experiment(**{section: {key: value}})
     for count in HUGE:
-        for partition in ("iid", "dirichlet", "shards", "classes", "quantity", "natural"):
+        for partition in ("iid", "dirichlet", "shards", "classes", "quantity", "power-law", "similarity", "natural"):
             yield f"{str(count)[:12]} {partition} clients", experiment(data={"clients": count, "partition": partition})
         yield f"hidden {str(count)[:12]}", experiment(model={"name": "mlp", "hidden": [count, count]})
         yield f"full epochs {str(count)[:12]}", experiment(local={"steps": count, "batch_size": "full"})

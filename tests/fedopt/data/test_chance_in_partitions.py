@@ -13,12 +13,12 @@ from fedopt.data.partition import split_labels
 from fedopt.data.settings import DataSettings
 
 SORTED = np.repeat(np.arange(2), 400)
-KINDS = ["iid", "dirichlet", "dirichlet-balanced", "shards", "classes", "quantity"]
+KINDS = ["iid", "dirichlet", "dirichlet-balanced", "shards", "classes", "quantity", "power-law", "similarity"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_client_s_samples_of_a_label_are_no_stretch_of_the_data_and_come_in_rising_order(kind: str) -> None:
-    settings = DataSettings(partition=kind, clients=4, alpha=1.0, shards=2, classes=1)
+    settings = DataSettings(partition=kind, clients=4, alpha=1.0, sigma=1.0, similarity=0.0, shards=2, classes=1)
     looked_at = 0
     for part in split_labels(SORTED, settings, seed=0):
         assert (np.diff(part) > 0).all()

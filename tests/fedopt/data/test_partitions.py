@@ -20,7 +20,7 @@ from fedopt.data.settings import DataSettings
 from fedopt.errors import PartitionImpossible
 from fedopt.experiment.file import read_experiment
 
-KINDS = ["iid", "dirichlet", "dirichlet-balanced", "shards", "classes", "quantity"]
+KINDS = ["iid", "dirichlet", "dirichlet-balanced", "shards", "classes", "quantity", "power-law", "similarity"]
 LABELS = np.random.default_rng(0).integers(0, 10, 5000)
 
 
