@@ -57,6 +57,11 @@ SOURCES = Registry(
             "JSON files of LEAF, as FEMNIST and Shakespeare, with clients of their own",
             "Caldas et al. 2018, arXiv:1812.01097",
         ),
+        "shakespeare": Entry(
+            "fedopt.data.sources.shakespeare:Shakespeare",
+            "plays as a text file: the next character, with speakers as clients",
+            "McMahan et al. 2017, arXiv:1602.05629",
+        ),
         "memory": Entry(
             "fedopt.data.sources.memory:Memory",
             "your own arrays in Python: fedopt.run(experiment, data=fedopt.Data(...))",

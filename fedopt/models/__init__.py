@@ -34,6 +34,16 @@ MODELS = Registry(
             "residual network with GroupNorm, 11.2M parameters",
             "He et al. 2016, arXiv:1512.03385; Hsieh et al. 2020, arXiv:1910.00189",
         ),
+        "gru": Entry(
+            "fedopt.models.recurrent:Gru",
+            "character model: embedding of 8, two GRU layers of 256, logits of the next character",
+            "Cho et al. 2014, arXiv:1406.1078",
+        ),
+        "lstm": Entry(
+            "fedopt.models.recurrent:Lstm",
+            "the same with LSTM layers",
+            "McMahan et al. 2017, arXiv:1602.05629",
+        ),
         "object": Entry(
             "fedopt.models.own:OwnModel", "a module or function of Python code: fedopt.run(..., model=...)"
         ),

@@ -69,6 +69,9 @@ class ModelFamily(Family, ABC):
     def build(self, sample_shape: Shape, classes: int) -> nn.Module:
         """A module from samples [B, *sample_shape] to logits [B, classes]. Initialized by torch's defaults."""
 
+    def check_samples(self, x: Tensor, classes: int) -> None:
+        """InvalidExperiment if samples [n, *sample_shape] of these values cannot be read, whatever their shape."""
+
     def initial_state(self) -> dict[str, Tensor] | None:
         """A state_dict that a run has to store, because the settings and the seed do not give it."""
         return None

@@ -71,7 +71,7 @@ KEYS = {
 def evil_hellos(victim: Path) -> Iterator[tuple[str, Fields]]:
     """Name and fields of each; none can be taken part in, but for those whose names say so."""
     for name, value in {"path": str(victim / "x"), "download": True}.items():
-        for source in ("mnist", "cifar10", "svhn", "emnist", "folder", "npz", "table", "leaf"):
+        for source in ("mnist", "cifar10", "svhn", "emnist", "folder", "npz", "table", "leaf", "shakespeare"):
             yield f"data.{name} of {source}", experiment(data={"name": source, name: value})
     for path in ("/etc/passwd", "/etc", "~", "../..", "\x00", "/dev/zero", "x" * 10_000):
         yield f"data.path {path[:12]!r}", experiment(data={"name": "npz", "path": path})

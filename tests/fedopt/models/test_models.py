@@ -30,6 +30,9 @@ def build(section: dict[str, Any], shape: tuple[int, ...] = (1, 28, 28), seed: i
         ({"name": "cnn"}, (3, 32, 32), 62_006),  # LeNet on CIFAR-10
         # its CNN has 1,663,370
         ({"name": "cnn-mcmahan"}, (1, 28, 28), 1_663_370),
+        # per layer four gates (GRU: three) with two biases, as torch has it
+        ({"name": "lstm"}, (80,), 10 * 8 + 4 * 256 * (8 + 256 + 2) + 4 * 256 * (2 * 256 + 2) + 257 * 10),
+        ({"name": "gru", "layers": 1, "hidden": 5}, (80,), 10 * 8 + 3 * 5 * (8 + 5 + 2) + 6 * 10),
         (
             {"name": "resnet18"},
             (3, 32, 32),
