@@ -188,5 +188,5 @@ def test_the_old_signature_of_begin_is_explained() -> None:
         def begin(self, x: Tensor, down: Vectors, state: Vectors) -> Vectors:  # type: ignore[override]
             return {"x": x}
 
-    with pytest.raises(InvalidExperiment, match=r"begin of Old must take \(self, local\); write local.x, local.down and"):
+    with pytest.raises(InvalidExperiment, match=r"begin of Old must take \(self, local\); write local.x, local.down"):
         Old()
