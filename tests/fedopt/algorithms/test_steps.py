@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import safetensors
 import torch
 from torch import Tensor, nn
 
@@ -181,6 +182,18 @@ def test_an_algorithm_objects_to_what_it_cannot_run_with() -> None:
         fedopt.Experiment(algorithm=Opinionated(), local={"optimizer": "sam"}, run=EVERYONE)
     with pytest.raises(InvalidExperiment, match=r"^algorithm.name: opinionated needs all 20 clients$"):
         fedopt.Experiment(algorithm=Opinionated())
+
+
+def test_the_surveyed_gradient_is_no_part_of_a_checkpoint(tmp_path: Path) -> None:
+    fedopt.run(
+        fedopt.Experiment(
+            data={"clients": 4, "alpha": 1.0}, algorithm={"name": "fedlin"}, run={"rounds": 2, "participation": 1.0}
+        ),
+        tmp_path / "run",
+    )
+    (file,) = (tmp_path / "run" / "checkpoint").glob("server-round-*")
+    with safetensors.safe_open(file, framework="pt") as content:
+        assert list(content.keys()) == ["x"]  # FedLin's server keeps nothing beside the model
 
 
 def test_the_old_signature_of_begin_is_explained() -> None:
