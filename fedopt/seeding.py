@@ -36,6 +36,8 @@ class Purpose(IntEnum):
     """Random numbers of a channel stage, on a client or on the server."""
     WORK = 12
     """How much local work a client does in a round."""
+    AUGMENTATION = 13
+    """Crops and flips of a client's images."""
 
 
 def sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:

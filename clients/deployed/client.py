@@ -93,6 +93,7 @@ class FederationClient:
         check_steps(counts.most(len(indices)))
         self._check_round = check_round
         module = build_model(experiment.model, hello.sample_shape, len(hello.class_names), settings.seed)
+        experiment.local.check_samples(hello.sample_shape)
         experiment.model.check_samples(samples, len(hello.class_names))
         samples, targets = samples.to(device, dtype), targets.to(device, dtype if hello.numbers else None)
         test = test[0].to(device, dtype), test[1].to(device, dtype if hello.numbers else None)

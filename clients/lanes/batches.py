@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -12,6 +13,16 @@ import torch
 from torch import Tensor
 
 from fedopt.data.batches import BatchPlan
+from fedopt.optimizers.augmentation import Augmentation
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """Draws for the images of a round's minibatches."""
+
+    augmentation: Augmentation
+    draws: Sequence[np.ndarray]
+    """Of each lane, for every place in its plan: [steps, width, 3]."""
 
 
 def lane_width(samples: int, batch_size: int | Literal["full"]) -> int:
@@ -65,6 +76,7 @@ class LaneBatch:
         self.y, self.weights, self.counts = y, weights, counts
         self._lay_out = one_hot or functools.partial(OneHotTargets(y, [len(y)]).at, 0)
         self._one_hot: Tensor | None = None
+        self._owns_x = False
         self.active, self.width = y.shape[:2]
         self.step = 0
         """The number of the step in its round."""
@@ -94,14 +106,25 @@ class LaneBatch:
             self._one_hot = self._lay_out(classes, dtype)
         return self._one_hot
 
+    def augmented(self, augmentation: Augmentation, drawn: Tensor) -> LaneBatch:
+        """The batch with its images augmented, by the draws of each row [active * width, 3]."""
+        x = augmentation.apply(self._x.index_select(0, self._rows), drawn)
+        rows = torch.arange(len(x), device=x.device)
+        batch = LaneBatch(x, rows, self.y, self.weights, self.counts, self._lay_out)
+        batch._owns_x = True
+        return batch
+
     def own_copy(self, like: Tensor) -> LaneBatch:
         """A batch of the same shape in memory of its own, for `copy_from`; its weights have the dtype of `like`."""
-        copied = LaneBatch(self._x, self._rows.clone(), self.y.clone(), like.new_ones(self.y.shape[:2]), self.counts)
+        x = self._x.clone() if self._owns_x else self._x
+        copied = LaneBatch(x, self._rows.clone(), self.y.clone(), like.new_ones(self.y.shape[:2]), self.counts)
         copied._one_hot = None if self._one_hot is None else self._one_hot.clone()
         return copied
 
     def copy_from(self, other: LaneBatch) -> None:
         """Copies another batch of the same shape into this one's memory, except for `counts`."""
+        if other._owns_x:
+            self._x.copy_(other._x)
         self._rows.copy_(other._rows)
         self.y.copy_(other.y)
         if self._one_hot is not None:
@@ -134,6 +157,7 @@ class LaneBatches:
         plans: Sequence[BatchPlan],
         dtype: torch.dtype,
         width: int | None = None,
+        augmented: Augmented | None = None,
     ) -> None:
         """`indices` are each lane's samples in x and y; `dtype` is that of weights; `width` pads all batches to it."""
         self._x, self._plans = x, plans
@@ -147,6 +171,8 @@ class LaneBatches:
             for plan in plans
         )
         rows = 1 if self._constant else self.steps
+        self._augmentation = None if augmented is None else augmented.augmentation
+        self._draws = () if augmented is None else _laid_out(augmented.draws, self.steps, width, x.device)
         samples = np.zeros((rows, len(plans), width), dtype=np.int64)
         counts = np.zeros((rows, len(plans)), dtype=np.int64)
         for lane, (own, plan) in enumerate(zip(indices, plans, strict=True)):
@@ -173,7 +199,7 @@ class LaneBatches:
         self._last: LaneBatch | None = None
 
     def at(self, step: int) -> LaneBatch:
-        if self._constant and self._last is not None:
+        if self._constant and self._last is not None and self._augmentation is None:
             self._last.step = step
             return self._last
         row = 0 if self._constant else step
@@ -181,9 +207,22 @@ class LaneBatches:
         counts = self._counts[self._ends[row] - y.size(0) : self._ends[row]]
         one_hot = functools.partial(self._one_hot.at, row)
         self._last = LaneBatch(self._x, self._rows[row], y, self._weights[row], counts, one_hot)
+        if self._augmentation is not None:
+            self._last = self._last.augmented(self._augmentation, self._draws[step])
         self._last.step = step
         return self._last
 
     def first_positions(self, step: int) -> list[int]:
         """Where the first sample of each active lane's batch lies in its client's data."""
         return [int(plan.positions[step, 0]) for plan in self._plans if step < plan.steps]
+
+
+def _laid_out(draws: Sequence[np.ndarray], steps: int, width: int, device: torch.device) -> Sequence[Tensor]:
+    """For each step the draws of the active lanes' rows, [active * width, 3]; those of padding are zeros."""
+    table = np.zeros((steps, len(draws), width, 3), dtype=np.int64)
+    active = np.zeros(steps, dtype=np.int64)
+    for lane, drawn in enumerate(draws):
+        table[: len(drawn), lane, : drawn.shape[1]] = drawn
+        active[: len(drawn)] += 1
+    on_device = torch.from_numpy(table).to(device)
+    return [on_device[step, :lanes].reshape(-1, 3) for step, lanes in enumerate(active.tolist())]

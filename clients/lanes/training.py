@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from clients.lanes.backends import Backend, check_products, lane_gradients
-from clients.lanes.batches import LaneBatches, lane_width
+from clients.lanes.batches import Augmented, LaneBatches, lane_width
 from clients.lanes.curvature import Curvature
 from clients.lanes.draws import LaneDraws, Pass
 from clients.lanes.penalty import penalized
@@ -52,7 +52,7 @@ class LocalTraining:
     algorithm: Algorithm
     local: LocalSettings
     seed: int
-    """The run's; minibatches and dropout are keyed by it."""
+    """The run's; minibatches, augmentation and dropout are keyed by it."""
     server: ServerSettings = field(default_factory=ServerSettings)
     """How the server's rate changes, for algorithms whose clients read it."""
 
@@ -151,7 +151,8 @@ class LaneTrainer:
         theta.copy_(x)
         if broadcast.survey:
             return self._surveyed(broadcast, x, jobs)
-        batches = self._batches(jobs, [self._plan(broadcast, job) for job in jobs], width)
+        plans = [self._plan(broadcast, job) for job in jobs]
+        batches = self._batches(jobs, plans, width, self._augmented(broadcast, jobs, plans))
         full_gradient = OnDemand(lambda: self._full_pass(broadcast, x, jobs)[0])
         local = LocalStart(
             x=x,
@@ -268,9 +269,22 @@ class LaneTrainer:
                 found[lane][name] = place[name] if flat is None else flat[lane]
         return found
 
-    def _batches(self, jobs: Sequence[Job], plans: Sequence[BatchPlan], width: int | None) -> LaneBatches:
+    def _batches(
+        self, jobs: Sequence[Job], plans: Sequence[BatchPlan], width: int | None, augmented: Augmented | None = None
+    ) -> LaneBatches:
         indices = [job.indices for job in jobs]
-        return LaneBatches(self._x, self._y, indices, plans, self._gradients.theta.dtype, width)
+        return LaneBatches(self._x, self._y, indices, plans, self._gradients.theta.dtype, width, augmented)
+
+    def _augmented(self, broadcast: Broadcast, jobs: Sequence[Job], plans: Sequence[BatchPlan]) -> Augmented | None:
+        """Of minibatches alone: passes over all of a client's data see its images as they are."""
+        augmentation = self._local.augmentation
+        if augmentation is None:
+            return None
+        draws = []
+        for job, plan in zip(jobs, plans, strict=True):
+            rng = stream(self._seed, Purpose.AUGMENTATION, broadcast.round, job.order.client)
+            draws.append(augmentation.draw(plan.steps, plan.positions.shape[1], rng))
+        return Augmented(augmentation, draws)
 
     def _plan(self, broadcast: Broadcast, job: Job) -> BatchPlan:
         if job.plan is not None:

@@ -12,6 +12,7 @@ from fedopt.composite import Composite, FamilyField
 from fedopt.errors import InvalidExperiment
 from fedopt.optimizers import OPTIMIZERS
 from fedopt.optimizers.amount import Amount, bounds
+from fedopt.optimizers.augmentation import Augmentation
 from fedopt.optimizers.base import Optimizer
 from fedopt.schedules import SCHEDULES
 from fedopt.schedules.base import Schedule
@@ -75,6 +76,12 @@ class LocalSettings(Composite):
     batch_size: int | Literal["full"] = 16
     """Samples of a minibatch; "full" takes all of the client's samples at every step."""
 
+    crop: int = Field(0, ge=0)
+    """Pixels of zeros (the mean color, where images are normalized) around an image, from which a window of the image's
+    size is cut at random each time that a minibatch holds it; 0 for the image as it is."""
+    flip: bool = False
+    """Whether an image in a minibatch is mirrored, left to right, in half of all cases."""
+
     _around: tuple[int, int] | None = PrivateAttr(None)
     """Rounds, and clients of a round, where the experiment is known."""
 
@@ -106,6 +113,9 @@ class LocalSettings(Composite):
         if self.state != "reset" and self.optimizer.starts_anew:
             told = f"{self.optimizer.title} starts anew in every round; set local.state to reset"
             raise wrong("state", f"{told}, or choose another optimizer")
+        if self.augmentation is not None and self.optimizer.batches != "any":
+            key, title = "crop" if self.crop else "flip", self.optimizer.title
+            raise wrong(key, f"{title} compares gradients of the same samples, which augmentation changes each time")
         if self.epochs is None and self.steps is None:
             object.__setattr__(self, "epochs", EPOCHS)
         self._rates_are_known()
@@ -167,6 +177,25 @@ class LocalSettings(Composite):
         amount = self.epochs if self.steps is None else self.steps
         assert amount is not None
         return amount
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What becomes of the images of a minibatch; None if nothing does."""
+        return Augmentation(self.crop, self.flip) if self.crop or self.flip else None
+
+    def check_samples(self, shape: tuple[int, ...]) -> None:
+        """InvalidExperiment if samples of this shape are no images, and are to be augmented."""
+        if self.augmentation is None:
+            return
+        key = "crop" if self.crop else "flip"
+        if len(shape) != 3:
+            raise InvalidExperiment(
+                f"local.{key}: it is for images [C, H, W], and the data have samples of shape {shape}"
+            )
+        if self.crop >= min(shape[1:]):
+            raise InvalidExperiment(
+                f"local.crop: with {self.crop} pixels around an image of {shape[1]} x {shape[2]} a window could miss it"
+            )
 
     @property
     def carries_second_moment(self) -> bool:

@@ -49,6 +49,7 @@ def set_up(experiment: Experiment) -> Setup:
     dataset = load_dataset(experiment.data, settings.seed)
     notes = list(dataset.notes)
     module = build_model(experiment.model, dataset.sample_shape, dataset.classes, settings.seed, notes)
+    experiment.local.check_samples(dataset.sample_shape)
     for samples in (dataset.x_train, dataset.x_test):
         experiment.model.check_samples(samples, dataset.classes)
     data_sha256 = fingerprint_data(dataset)

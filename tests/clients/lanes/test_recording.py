@@ -149,6 +149,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sam on adam": {"optimizer": "sam", "base": "adam", "p": 1.0},
     "clip": {"clip": 0.5},
     "full batches": {"batch_size": "full", "steps": 3},
+    "augmented": {"batch_size": "full", "steps": 3, "crop": 2, "flip": True},
     "decaying": {"schedule": Decaying()},
     "decaying momentum": {"schedule": Decaying(), "momentum": 0.9},
     "decaying nesterov": {"schedule": Decaying(), "momentum": 0.9, "nesterov": True},
