@@ -39,6 +39,10 @@ class ModelFamily(Family, ABC):
     """A .safetensors file with a state_dict to start from; random by default. The last layer may have another shape: it
     then starts at random."""
 
+    freeze: tuple[str, ...] = Field((), strict=False)
+    """Patterns of names of parameters, such as "conv1.*", that stay as they start: they are not trained and do not
+    travel. A pattern that begins with "!" excepts parameters from those before it."""
+
     @model_validator(mode="after")
     def _loss_exists(self) -> ModelFamily:
         if self.label_smoothing is not None and self.loss not in (None, "cross_entropy"):

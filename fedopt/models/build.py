@@ -8,6 +8,7 @@ from torch import nn
 from fedopt.errors import InvalidExperiment
 from fedopt.models.base import ModelFamily, Shape
 from fedopt.models.factory import FactoryModel
+from fedopt.models.freezing import freeze
 from fedopt.models.weights import load_weights
 from fedopt.seeding import Purpose, isolated
 
@@ -27,6 +28,9 @@ def build_model(
         not_loaded = load_weights(module, family.weights, family.title)
         if notes is not None:
             notes += not_loaded
+    frozen = freeze(module, family.freeze, family.title)
+    if notes is not None:
+        notes += frozen
     return module
 
 
