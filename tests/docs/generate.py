@@ -134,6 +134,18 @@ def algorithms_page() -> str:
             "One small setting, which is no ranking: digits over 20 clients with Dirichlet(0.1) labels, half of them a "
             "round, defaults for all other keys, mean over two seeds. `python -m tests.docs.curves` draws it."
         ),
+        "",
+        "## Where to begin",
+        "",
+        *wrapped(
+            "Begin with `fedavg`, and compare `scaffold`, `feddyn` or `fedacg` with it where clients' data differ. "
+            "Where each client is to have a model that is good on its own data, compare `finetune`, `ditto` and "
+            "`fedper` with `local`, which needs no federation. `central` shows what the data allow at best. Where "
+            "clients take different numbers of steps, `fednova` keeps the objective right; `fedadam` and `fedyogi` "
+            "make server rates easier to tune. FedSpeed, Scaffnew and DiLoCo want all clients, or most, in every "
+            "round. [Results](results.md#the-family-on-mnist) has a table of them all in one setting, with their "
+            "costs, and the reasons where one is worse than FedAvg."
+        ),
     ]
     records = algorithm_records()
     for facts in algorithm_facts():
