@@ -21,7 +21,7 @@ pytestmark = pytest.mark.deployment
 
 LOCAL: dict[str, dict[str, Any]] = {
     "sgd": {"optimizer": "sgd", "lr": 0.05},
-    "momentum": {"optimizer": "sgd", "lr": 0.02, "momentum": 0.9},
+    "momentum": {"optimizer": "sgd", "lr": 0.02, "momentum": 0.9, "crop": 1, "flip": True},
     "adam": {"optimizer": "adam", "lr": 0.002},
     "sam": {"optimizer": "sam", "lr": 0.05, "rho": 0.05},
     "drawn": {"optimizer": "sgd", "lr": 0.05, "epochs": "uniform(1, 3)", "stragglers": 0.5},
