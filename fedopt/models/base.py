@@ -39,7 +39,7 @@ class ModelFamily(Family, ABC):
     """A .safetensors file with a state_dict to start from; random by default. The last layer may have another shape: it
     then starts at random."""
 
-    freeze: tuple[str, ...] = Field((), strict=False)
+    freeze: tuple[str, ...] | None = Field(None, strict=False)
     """Patterns of names of parameters, such as "conv1.*", that stay as they start: they are not trained and do not
     travel. A pattern that begins with "!" excepts parameters from those before it."""
 

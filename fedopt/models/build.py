@@ -28,7 +28,7 @@ def build_model(
         not_loaded = load_weights(module, family.weights, family.title)
         if notes is not None:
             notes += not_loaded
-    frozen = freeze(module, family.freeze, family.title)
+    frozen = freeze(module, family.freeze or (), family.title)
     if notes is not None:
         notes += frozen
     return module

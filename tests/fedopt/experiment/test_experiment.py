@@ -229,7 +229,7 @@ def test_keys_that_nothing_reads_are_pointed_out() -> None:
         ({"run": {"epochs": 3}}, "run.epochs: unknown key; did you mean local.epochs?"),
         ({"local": {"learning_rate": 0.1}}, "local.learning_rate: unknown key; did you mean local.lr?"),
         ({"algorithm": {"mu": 0.1}}, "algorithm.mu: unknown key; did you mean algorithm.mu of fednova, fedprox?"),
-        ({"run": {"hidden": [3]}}, "run.hidden: unknown key; did you mean model.hidden of mlp?"),
+        ({"run": {"hidden": [3]}}, "run.hidden: unknown key; did you mean model.hidden of mlp, gru, lstm?"),
         (
             {"algorithm": "fedadamw", "local": {"optimizer": "sgd"}},
             "algorithm.name: fedadamw needs an adaptive optimizer, such as adamw; sgd is not adaptive",
