@@ -25,6 +25,9 @@ MODEL_SHARE = 1 / 16
 DATA_SHARE = 1 / 8
 """The share of memory that generated data, or the minibatches of a round, may take."""
 
+BYTES_OF_DRAWS = 96
+"""Three numbers for an augmented sample, a few times over."""
+
 MOST_STEPS = 10**9
 """The most local steps of a round: hours, even for the smallest models."""
 
@@ -71,9 +74,11 @@ def check_before_training(experiment: Experiment, samples: int, classes: int, st
     local = experiment.local
     if steps > MOST_STEPS:
         raise InvalidExperiment(f"the server asks for more than {MOST_STEPS:,} local steps a round")
-    if local.batch_size != "full":
-        width = min(local.batch_size, samples)
-        _check_size("minibatches of a round", steps * (width * (24 + 8 * classes) + 200), DATA_SHARE)
+    if local.batch_size == "full" and local.augmentation is None:
+        return  # laid out once
+    width = samples if local.batch_size == "full" else min(local.batch_size, samples)
+    of_sample = 24 + 8 * classes + (0 if local.augmentation is None else BYTES_OF_DRAWS)
+    _check_size("minibatches of a round", steps * (width * of_sample + 200), DATA_SHARE)
 
 
 def _model_bytes(experiment: Experiment, hello: Hello) -> int:

@@ -36,7 +36,7 @@ MODELS = Registry(
         ),
         "gru": Entry(
             "fedopt.models.recurrent:Gru",
-            "character model: embedding of 8, two GRU layers of 256, logits of the next character",
+            "next character: an embedding of 8, two GRU layers of 256",
             "Cho et al. 2014, arXiv:1406.1078",
         ),
         "lstm": Entry(

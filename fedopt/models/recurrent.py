@@ -22,7 +22,7 @@ class Recurrent(ModelFamily):
     """Numbers that stand for a character."""
     hidden: int = Field(256, ge=1)
     """Width of a recurrent layer."""
-    layers: int = Field(2, ge=1)
+    layers: int = Field(2, ge=1, le=100)
     """Recurrent layers."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Between recurrent layers."""

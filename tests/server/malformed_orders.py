@@ -59,7 +59,7 @@ ODD: list[Any] = [
 ]
 KEYS = {
     "data": ("name", "clients", "partition", "alpha", "shards", "classes", "min_samples", "validation", "image_size"),
-    "model": ("name", "hidden"),
+    "model": ("name", "hidden", "freeze"),
     "algorithm": ("name", "server_lr", "weighting", "variant"),
     "local": ("optimizer", "lr", "momentum", "batch_size", "epochs", "steps", "rho", "p", "clip", "eps", "betas"),
     "run": ("dtype", "backend", "products", "seed", "rounds", "cohort", "participation", "min_replies"),
@@ -97,6 +97,9 @@ def evil_hellos(victim: Path) -> Iterator[tuple[str, Fields]]:
         for partition in ("iid", "dirichlet", "shards", "classes", "quantity", "power-law", "similarity", "natural"):
             yield f"{str(count)[:12]} {partition} clients", experiment(data={"clients": count, "partition": partition})
         yield f"hidden {str(count)[:12]}", experiment(model={"name": "mlp", "hidden": [count, count]})
+        for key in ("layers", "hidden", "embedding"):
+            yield f"gru {key} {str(count)[:12]}", experiment(model={"name": "gru", key: count})
+        yield f"crop {str(count)[:12]}", experiment(local={"crop": count})
         yield f"full epochs {str(count)[:12]}", experiment(local={"steps": count, "batch_size": "full"})
         epochs = json.loads(str(experiment()["experiment"]))
         epochs["local"] = {"epochs": count}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fedopt
+from clients.deployed.bounds import check_before_training
 from clients.lanes.backends import Backend
 from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
 from fedopt.algorithms.fedavg import FedAvg
@@ -149,3 +150,10 @@ def test_what_cannot_be_augmented_is_refused(tmp_path: Path) -> None:
         fedopt.run(experiment().replace(local={"crop": 8}), tmp_path / "wide")
     with pytest.raises(InvalidExperiment, match=r"flip.* lbfgs compares gradients of the same samples"):
         fedopt.Experiment(local={"optimizer": "lbfgs", "batch_size": "full", "flip": True})
+
+
+def test_a_client_refuses_more_draws_than_fit_into_its_memory() -> None:
+    local = {"batch_size": "full", "steps": 10**8}
+    check_before_training(fedopt.Experiment(local=local), 1000, 10, 10**8)
+    with pytest.raises(InvalidExperiment, match="minibatches of a round would take"):
+        check_before_training(fedopt.Experiment(local={**local, "flip": True}), 1000, 10, 10**8)
