@@ -52,7 +52,7 @@ CASES = (
     Case("shards", "data.partition=shards data.shards=3"),
     Case("classes", "data.partition=classes data.classes=3"),
     Case("quantity", "data.partition=quantity data.alpha=1.0 data.min_samples=5"),
-    Case("power-law", "data.partition=power-law data.sigma=1.0"),
+    Case("power-law", "data.partition=power-law data.classes=3 data.sigma=1.0"),
     Case("similarity", "data.partition=similarity data.similarity=0.2"),
     Case("balanced", "data.partition=dirichlet-balanced data.alpha=0.3"),
     Case("iid-validation", "data.partition=iid data.validation=0.2"),
