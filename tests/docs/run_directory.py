@@ -29,7 +29,7 @@ def run_directory_page() -> str:
         "<!-- checked -->",
         "```text",
         *("checkpoint", "experiment.toml", "fingerprint.json", "metrics.jsonl"),
-        *("model.safetensors", "partition.json", "summary.json"),
+        *("model.safetensors", "partition.json", "scaling.safetensors", "summary.json"),
         "```",
         "",
         "```python",

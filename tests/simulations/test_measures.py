@@ -163,8 +163,10 @@ def test_the_partition_is_told_once(tmp_path: Path) -> None:
     parts = partition(data, history.experiment.data, 0)
     assert told["counts"] == [np.bincount(data.y_train.numpy()[part], minlength=10).tolist() for part in parts]
     assert told["sizes"] == [len(part) for part in parts]
+    assert told["clients"] is None, "digits have no clients with names"
     assert list(told) == [
-        *("classes", "sizes", "counts", "entropy", "effective_classes", "total_variation", "jensen_shannon"),
+        *("classes", "sizes", "clients", "counts", "entropy", "effective_classes", "total_variation"),
+        "jensen_shannon",
     ]
 
 

@@ -27,6 +27,7 @@ from tests.commands import fedopt_here, start, start_warm
 FILES = {
     "experiment.toml",
     "partition.json",
+    "scaling.safetensors",
     "fingerprint.json",
     "metrics.jsonl",
     "model.safetensors",
@@ -58,7 +59,7 @@ def test_what_a_run_leaves_behind(tmp_path: Path) -> None:
     assert [line["round"] for line in lines] == [1, 2, 3, 4]
     assert list(lines[0]) == [
         *("round", "cohort", "left_out", "samples", "local_steps", "train_loss", "test_loss", "test_accuracy"),
-        *("personal_accuracy", "update_norm", "bytes_down", "bytes_up", "seconds"),
+        *("regression", "personal_accuracy", "lr", "server_lr", "update_norm", "bytes_down", "bytes_up", "seconds"),
         *("drift", "gradients", "moments", "algorithm", "clients", "classes", "divergence"),
     ]
     assert [line["test_accuracy"] is not None for line in lines] == [False, False, True, True]
