@@ -28,7 +28,7 @@ MOMENTUM = LocalSettings(lr=LR, steps=STEPS, batch_size="full", momentum=0.9)
 NESTEROV = LocalSettings(lr=LR, steps=STEPS, batch_size="full", momentum=0.9, nesterov=True)
 LOCAL = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV}
 SIZES = (1, 3, 5, 2, 4, 1, 3, 5)
-ALWAYS = {("momentum", 2, "samples"), ("nesterov", 8, "uniform")}
+ALWAYS = {("momentum", 2, "samples")}
 
 OPTIMA = [
     pytest.param(name, cohort, weighting, marks=[] if (name, cohort, weighting) in ALWAYS else [pytest.mark.slow])
