@@ -34,7 +34,13 @@ def experiment(name: str, **run: Any) -> fedopt.Experiment:
         return sized(4)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+PRESETS = {"fedadagrad", "fedyogi", "fedavgm", "fedsam", "mofedsam", "fedsgd"}
+"""They share the code of another algorithm of the list, with other settings."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in PRESETS else []) for name in ALGORITHMS]
+)
 def test_lanes_workers_and_a_stop_change_no_bit(name: str, tmp_path: Path) -> None:
     alone = fedopt.run(experiment(name, workers=1, lanes=1), tmp_path / "alone")
     beside = fedopt.run(experiment(name, workers=1, lanes=4), tmp_path / "beside")

@@ -41,8 +41,7 @@ def sizes(clients: int, kind: str) -> tuple[int, ...]:
 LOCAL = {"sgd": SGD, "momentum": MOMENTUM, "nesterov": NESTEROV}
 
 SLOW = [pytest.mark.slow]
-ALWAYS = {("sgd", 8, cohort, "unequal", "samples") for cohort in (8, 2, 1)}
-ALWAYS |= {("momentum", 8, 2, "unequal", "samples"), ("nesterov", 8, 8, "unequal", "samples")}
+ALWAYS = {("sgd", 8, 1, "unequal", "samples"), ("momentum", 8, 2, "unequal", "samples")}
 ALWAYS |= {("sgd", 8, 2, "unequal", "uniform")}
 
 SETTINGS = [
