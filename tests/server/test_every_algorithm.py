@@ -34,7 +34,7 @@ def experiment(name: str, **run: Any) -> fedopt.Experiment:
         return sized(4)
 
 
-PRESETS = {"fedadagrad", "fedyogi", "fedavgm", "fedsam", "mofedsam", "fedsgd"}
+PRESETS = {"fedadagrad", "fedyogi", "fedavgm", "fedsam", "mofedsam"}
 """They share the code of another algorithm of the list, with other settings."""
 
 
