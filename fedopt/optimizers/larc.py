@@ -13,7 +13,6 @@ of clip is 1; scale takes steps whose length does not shrink, so that it stops n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -21,8 +20,8 @@ from torch import Tensor
 
 from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer
 from fedopt.optimizers.layerwise import scale_tensors, trust_ratios
-from fedopt.optimizers.wrapper import Wrapper
-from fedopt.schedules.base import Rate, Rates
+from fedopt.optimizers.wrapper import Wrapper, WrapperLanes
+from fedopt.schedules.base import Rate
 from fedopt.vectors.layout import RowLayout
 
 
@@ -55,20 +54,11 @@ class Larc(Wrapper):
         return self.base.vectors_touched + 1
 
 
-class LarcLanes(LaneOptimizer):
+class LarcLanes(WrapperLanes):
     def __init__(self, theta: Tensor, base: LaneOptimizer, settings: Larc, layout: RowLayout) -> None:
-        super().__init__(theta)
-        self._base, self._settings, self._layout = base, settings, layout
-        self.recordable = base.recordable
+        super().__init__(theta, base)
+        self._settings, self._layout = settings, layout
         self._rate: Rate = 0.0
-
-    def begin(self, lanes: int, rates: Rates) -> None:
-        super().begin(lanes, rates)
-        self._base.begin(lanes, rates)
-
-    def shrink(self, lanes: int) -> None:
-        super().shrink(lanes)
-        self._base.shrink(lanes)
 
     def step(self, gradient: Gradient) -> None:
         self._rate = self.next_rate()
@@ -88,16 +78,6 @@ class LarcLanes(LaneOptimizer):
     def _over_rate(self, ratio: Tensor) -> Tensor:
         rate = self._rate
         return ratio / (rate.view(-1, *[1] * (ratio.ndim - 1)) if isinstance(rate, Tensor) and rate.ndim else rate)
-
-    @property
-    def moments(self) -> Mapping[str, Tensor]:
-        return self._base.moments
-
-    def load_moments(self, moments: Mapping[str, Tensor]) -> None:
-        self._base.load_moments(moments)
-
-    def load_second_moments(self, moments: Mapping[str, Tensor]) -> None:
-        self._base.load_second_moments(moments)
 
 
 class _Scaled(Gradient):

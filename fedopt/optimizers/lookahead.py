@@ -11,7 +11,7 @@ model. So k should divide the number of local steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedopt.optimizers.base import Gradient, LaneOptimizer
-from fedopt.optimizers.wrapper import Wrapper
+from fedopt.optimizers.wrapper import Wrapper, WrapperLanes
 from fedopt.schedules.base import Rates
 from fedopt.vectors.layout import RowLayout
 
@@ -54,24 +54,18 @@ class Lookahead(Wrapper):
         return moved
 
 
-class LookaheadLanes(LaneOptimizer):
-    recordable = False
-
+class LookaheadLanes(WrapperLanes):
     def __init__(self, theta: Tensor, base: LaneOptimizer, settings: Lookahead) -> None:
-        super().__init__(theta)
-        self._base, self._settings = base, settings
+        super().__init__(theta, base)
+        self._settings = settings
+        self.recordable = False  # the steps that synchronize differ from the others
         self._slow = torch.zeros_like(theta)
         self._taken = 0
 
     def begin(self, lanes: int, rates: Rates) -> None:
         super().begin(lanes, rates)
-        self._base.begin(lanes, rates)
         self._slow[:lanes].copy_(self.active)
         self._taken = 0
-
-    def shrink(self, lanes: int) -> None:
-        super().shrink(lanes)
-        self._base.shrink(lanes)
 
     def step(self, gradient: Gradient) -> None:
         self._base.step(gradient)
@@ -80,13 +74,3 @@ class LookaheadLanes(LaneOptimizer):
             slow = self._slow[: len(self.active)]
             slow.add_(self.active - slow, alpha=self._settings.slow_step)
             self.active.copy_(slow)
-
-    @property
-    def moments(self) -> Mapping[str, Tensor]:
-        return self._base.moments
-
-    def load_moments(self, moments: Mapping[str, Tensor]) -> None:
-        self._base.load_moments(moments)
-
-    def load_second_moments(self, moments: Mapping[str, Tensor]) -> None:
-        self._base.load_second_moments(moments)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,8 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedopt.optimizers.base import Gradient, LaneOptimizer
-from fedopt.optimizers.wrapper import Wrapper
-from fedopt.schedules.base import Rates
+from fedopt.optimizers.wrapper import Wrapper, WrapperLanes
 from fedopt.vectors.layout import RowLayout
 
 
@@ -59,18 +58,12 @@ class Sam(AroundBase):
         return SamLanes(theta, self.base.build(theta, layout), self.rho, self.p)
 
 
-class ClimbingLanes(LaneOptimizer, ABC):
+class ClimbingLanes(WrapperLanes, ABC):
     """Steps from theta with the gradient at a worse point."""
 
     def __init__(self, theta: Tensor, base: LaneOptimizer) -> None:
-        super().__init__(theta)
-        self._base = base
+        super().__init__(theta, base)
         self._saved = torch.empty_like(theta)
-        self.recordable = base.recordable
-
-    def begin(self, lanes: int, rates: Rates) -> None:
-        super().begin(lanes, rates)
-        self._base.begin(lanes, rates)
 
     def step(self, gradient: Gradient) -> None:
         self._base.step(self._climbed(gradient))
@@ -85,20 +78,6 @@ class ClimbingLanes(LaneOptimizer, ABC):
     @abstractmethod
     def _climb(self, gradient: Tensor) -> None:
         """Moves the active lanes of theta to their worse points."""
-
-    def shrink(self, lanes: int) -> None:
-        super().shrink(lanes)
-        self._base.shrink(lanes)
-
-    @property
-    def moments(self) -> Mapping[str, Tensor]:
-        return self._base.moments
-
-    def load_moments(self, moments: Mapping[str, Tensor]) -> None:
-        self._base.load_moments(moments)
-
-    def load_second_moments(self, moments: Mapping[str, Tensor]) -> None:
-        self._base.load_second_moments(moments)
 
 
 class SamLanes(ClimbingLanes):

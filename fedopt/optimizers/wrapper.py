@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
+from torch import Tensor
 
 from fedopt.composite import Composite, FamilyField
 from fedopt.optimizers import OPTIMIZERS
-from fedopt.optimizers.base import Optimizer
+from fedopt.optimizers.base import LaneOptimizer, Optimizer
+from fedopt.schedules.base import Rates
 from fedopt.section import wrong
 
 
@@ -66,3 +69,30 @@ class Wrapper(Composite, Optimizer):
 
     def advice(self) -> list[str]:
         return self.base.advice()
+
+
+class WrapperLanes(LaneOptimizer):
+    """Lanes of a base, whose moments are those of both."""
+
+    def __init__(self, theta: Tensor, base: LaneOptimizer) -> None:
+        super().__init__(theta)
+        self._base = base
+        self.recordable = base.recordable
+
+    def begin(self, lanes: int, rates: Rates) -> None:
+        super().begin(lanes, rates)
+        self._base.begin(lanes, rates)
+
+    def shrink(self, lanes: int) -> None:
+        super().shrink(lanes)
+        self._base.shrink(lanes)
+
+    @property
+    def moments(self) -> Mapping[str, Tensor]:
+        return self._base.moments
+
+    def load_moments(self, moments: Mapping[str, Tensor]) -> None:
+        self._base.load_moments(moments)
+
+    def load_second_moments(self, moments: Mapping[str, Tensor]) -> None:
+        self._base.load_second_moments(moments)
