@@ -28,15 +28,18 @@ class Source(Family, ABC):
     is_own: ClassVar[bool] = False
     """Whether `path` names files of the user's own, so that other files are other data."""
 
+    names_clients: ClassVar[bool] = False
+    """Whether the data always come with clients of their own."""
+
     @property
     def has_clients(self) -> bool:
         """Whether the data come with clients of their own, or may, which the partition natural takes."""
-        return False
+        return self.names_clients
 
     @classmethod
     def usual_partition(cls, keys: Mapping[str, Any]) -> str:
         """The partition of an experiment that names none and has these keys in [data]."""
-        return "dirichlet"
+        return "natural" if cls.names_clients else "dirichlet"
 
     @abstractmethod
     def load(self, clients: int, seed: int) -> Dataset:

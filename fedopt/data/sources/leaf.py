@@ -29,6 +29,7 @@ SPELLED = {"\n": "newline", " ": "space"}
 
 
 class Leaf(OwnFiles):
+    names_clients: ClassVar[bool] = True
     holds: ClassVar[str] = "a folder with train/*.json and test/*.json"
 
     reshape: tuple[Annotated[int, Field(ge=1)], ...] = Field((), strict=False)
@@ -37,14 +38,6 @@ class Leaf(OwnFiles):
     """The characters that samples of text consist of; their places are the numbers in the samples and the labels."""
     users: int | None = Field(None, ge=1)
     """How many users are read, in the order of the files; by default all."""
-
-    @property
-    def has_clients(self) -> bool:
-        return True
-
-    @classmethod
-    def usual_partition(cls, keys: Mapping[str, Any]) -> str:
-        return "natural"
 
     def load(self, clients: int, seed: int) -> Dataset:
         train = read_users(self.path / "train", self.users)

@@ -11,7 +11,7 @@ arXiv:1602.05629; in the form of LEAF, Caldas et al. 2018, arXiv:1812.01097).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,22 +25,15 @@ from fedopt.errors import DataUnavailable
 
 
 class Shakespeare(OwnFiles):
+    names_clients: ClassVar[bool] = True
     holds: ClassVar[str] = "a text file of speeches: NAME and a colon, lines, and an empty line"
 
     length: int = Field(80, ge=1)
     """Characters of a sample, from which the next one is predicted."""
     stride: int = Field(10, ge=1)
-    """Every how manieth character of a speaker is predicted; 1, as LEAF has it, for each."""
+    """Characters from the start of one sample to the start of the next of a speaker; 1 in LEAF."""
     test_share: float = Field(0.2, gt=0, lt=1)
     """The share of each speaker's text that is the test set: the last lines."""
-
-    @property
-    def has_clients(self) -> bool:
-        return True
-
-    @classmethod
-    def usual_partition(cls, keys: Mapping[str, Any]) -> str:
-        return "natural"
 
     def load(self, clients: int, seed: int) -> Dataset:
         """Of the `clients` speakers who say most; the file decides which characters there are."""

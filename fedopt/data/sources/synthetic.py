@@ -8,8 +8,7 @@ Client sizes are 50 + lognormal(4, 2). A tenth of each client's samples forms th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -29,20 +28,13 @@ BYTES_OF_A_CLIENT = 600_000
 
 
 class Synthetic(Source):
+    names_clients: ClassVar[bool] = True
     is_drawn: ClassVar[bool] = True
 
     a: float = Field(1.0, ge=0)
     """How far the clients' models lie apart."""
     b: float = Field(1.0, ge=0)
     """How far the clients' inputs lie apart."""
-
-    @property
-    def has_clients(self) -> bool:
-        return True
-
-    @classmethod
-    def usual_partition(cls, keys: Mapping[str, Any]) -> str:
-        return "natural"
 
     def load(self, clients: int, seed: int) -> Dataset:
         deviations = np.arange(1, FEATURES + 1) ** -0.6  # the covariance is diag(j^-1.2)
