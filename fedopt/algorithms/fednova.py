@@ -12,8 +12,8 @@ lr (K - r (1 - r^K) / (1 - r)) / (1 - r), and (1 - (1 - lr mu)^K) / mu with the 
 steps then weigh no more than others. FedAvg minimizes sum w_i |a_i| f_i in place of sum w_i f_i, however small lr is;
 FedNova's distance from the optimum shrinks with lr. Weight decay is a part of g.
 
-The factor sum w_i |a_i| is the paper's default. Its experiments with the proximal term take sum w_i lr K_i in place of
-it, which makes larger steps of x; a server_lr above 1 does the same.
+The factor sum w_i |a_i| is the paper's default. The paper's experiments with the proximal term use sum w_i lr K_i
+instead. That factor is larger, so x moves further in a round; a server_lr above 1 has the same effect.
 
 Traps: FedNova still favors some clients where updates are divided by K although the optimizer has momentum, or where
 the weights of the average do not add up to 1.

@@ -306,9 +306,10 @@ def _meant(section: str, key: str) -> str | None:
     owners = [name for name, kind in kinds.items() if isinstance(kind, type) and key in _all_keys(kind)]
     if not owners:
         return OTHER_NAMES.get(key)
-    kind = kinds[section if section in owners else owners[0]]
+    owner = section if section in owners else owners[0]
+    kind = kinds[owner]
     of = [name for name in kind.registry if key in flat_keys(kind.registry.resolve(name))] if _is_family(kind) else []
-    return f"{section if section in owners else owners[0]}.{key}" + (f" of {', '.join(of)}" if of else "")
+    return f"{owner}.{key}" + (f" of {', '.join(of)}" if of else "")
 
 
 def _is_family(kind: object) -> TypeGuard[type[Family]]:
@@ -328,9 +329,7 @@ def _local_defaults(given: Any) -> Mapping[str, Any]:
     if not isinstance(given, str | Algorithm):
         return {}
     with suppress(PydanticCustomError):  # a wrong name is reported with all other mistakes
-        kind = resolve(ALGORITHMS, given, "name")
-        assert issubclass(kind, Algorithm)
-        return kind.local_defaults
+        return cast(type[Algorithm], resolve(ALGORITHMS, given, "name")).local_defaults
     return {}
 
 

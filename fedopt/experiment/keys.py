@@ -135,7 +135,9 @@ def _own(section: str, kind: type[Section], without: Iterable[str] = ()) -> Iter
             family = families[name]
             default = _toml(family.default) if isinstance(family.default, str) else ""
             wraps = issubclass(kind, Family) and kind.registry is family.registry  # a wrapper wraps no wrapper
-            yield Key(f"{section}.{family.key}", _names(family.registry, but=family.key * wraps), default, meaning)
+            yield Key(
+                f"{section}.{family.key}", _names(family.registry, but=family.key if wraps else ""), default, meaning
+            )
         else:
             yield Key(f"{section}.{name}", _kind(name, field), _default(field), meaning)
 

@@ -128,6 +128,11 @@ def algorithms_page() -> str:
             )
         ),
         "",
+        *wrapped(
+            "For Mime, MimeLite, FedCM, FedLADA, FedMuon, FedLin, Scaffnew and FedPer the rule comes from abstracts, "
+            "summaries and the code of other libraries. The full papers and the authors' code were not at hand."
+        ),
+        "",
         "![Test accuracy over rounds of the algorithms on digits](images/algorithms.svg)",
         "",
         *wrapped(

@@ -72,7 +72,7 @@ def test_samples_are_those_of_a_plain_loop_over_the_speaker_s_text(stride: int, 
     )
     assert read(dataset, dataset.x_train, dataset.y_train) == train
     assert read(dataset, dataset.x_test, dataset.y_test) == test
-    assert len(dataset.class_names) == len(set(PLAY))  # of the whole file, whoever is read
+    assert len(dataset.class_names) == len(set(PLAY))  # of the whole file, also of speakers that are left out
 
 
 def test_the_last_line_is_tested_however_long_it_is(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_over_all_steps_rounds_go_on_where_the_last_one_ended() -> None:
     local = LocalSettings(lr=LR, schedule="cosine", schedule_over="all-steps", steps=4, horizon=COUNTS)
     found = [local.rates.rate(round_, step) for round_ in (1, 2, 3) for step in range(4)]
     assert found == pytest.approx(by_torch(SCHEDULERS["cosine"]), rel=1e-12)
-    assert local.rates.rate(9, 0) == found[-1] > 0  # whoever goes on keeps the last rate
+    assert local.rates.rate(9, 0) == found[-1] > 0  # a run that goes on keeps the last rate
 
 
 def test_a_schedule_from_outside_starts_behind_the_warmup() -> None:

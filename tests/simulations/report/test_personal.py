@@ -134,7 +134,7 @@ def of_clients(final: Any) -> float:
 def test_methods_are_compared_by_the_models_that_clients_use(
     results: Results, histories: Histories, folder: Path
 ) -> None:
-    """Under local training the global model is nobody's."""
+    """Under local training no client uses the global model."""
     finals = {name: of_clients(history.summary.final) for name, history in histories.items()}
     gains = {f"{name} - fedavg": 100 * (finals[name] - finals["fedavg"]) for name in ("finetune", "local")}
     of_global = of_server(histories["local"].summary.final) - of_server(histories["fedavg"].summary.final)
