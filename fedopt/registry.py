@@ -20,8 +20,12 @@ PLUGINS = "fedopt.plugins"
 """The group of entry points by which an installed package adds names: FAMILY.NAME = "package.module:Class"."""
 
 
+MANY = 20
+"""More names than this are not listed behind one that was probably meant."""
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
-    """A clause for an error message about a misspelled name: the closest valid name, then all of them.
+    """A clause for an error message about a misspelled name: the closest valid name, then all if they are not many.
 
     >>> nearest("scafold", ["fedavg", "scaffold"])
     'did you mean scaffold? (one of fedavg, scaffold)'
@@ -32,6 +36,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
     swapped = [other for other in known if sorted(other) == sorted(name)]
     close = swapped or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     listing = f"one of {', '.join(known)}"
+    if close and len(known) > MANY:
+        return f"did you mean {close[0]}?"
     return f"did you mean {close[0]}? ({listing})" if close else f"it must be {listing}"
 
 

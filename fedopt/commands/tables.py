@@ -49,5 +49,5 @@ def show(console: Console, columns: Sequence[Column], bold: Sequence[bool], else
         table.add_row(*row, style="bold" if is_bold else "")
     console.print(table)
     if left_out:
-        what = f"no room for: {', '.join(left_out)}{f'; see {elsewhere}' if elsewhere else ''}"
+        what = f"columns that do not fit: {', '.join(left_out)}{f'; see {elsewhere}' if elsewhere else ''}"
         console.print(what, highlight=False, soft_wrap=True, markup=False)

@@ -74,7 +74,7 @@ def test_a_study_s_table_fits_80_columns(tmp_path: Path) -> None:
     rows = {tuple(line.split()[:2]) for line in output[head + 1 : head + 9]}
     assert rows == {(name, optimizer) for name in ("fedavg", "scaffold") for optimizer in ("sgd", "adam")}
     assert max(map(len, output[head : head + 9])) <= 80
-    assert output[head + 9].startswith("no room for: ")
+    assert output[head + 9].startswith("columns that do not fit: ")
     assert output[head + 9].endswith("seconds per run; see summary.md")
 
 
