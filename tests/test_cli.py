@@ -37,6 +37,7 @@ def test_help_lists_every_subcommand() -> None:
     [
         (["rum"], "did you mean run?"),
         (["run", "--sett", "a.b=1"], "No such option"),
+        (["run", "--rounds", "5"], "No such option '--rounds'. Did you mean '--set run.rounds=...'?"),
         (["run", "gone.toml"], "there is no experiment file gone.toml"),
         (["run", "--set", "data.alpha=0"], "data.alpha: must be greater than 0"),
         (["run", "--set", "data.name=mnist"], "is not there; point data.path at"),

@@ -57,6 +57,15 @@ def _root(
     """
 
 
+def _name_the_key(error: click.NoSuchOption) -> None:
+    """Where the unknown option is called like a key of an experiment, `--rounds`, proposes `--set run.rounds=...`."""
+    from fedopt.experiment.experiment import meant_key  # here, because it loads torch
+
+    key = meant_key("", error.option_name.lstrip("-").replace("-", "_"))
+    if key is not None:
+        error.possibilities = [f"--set {key.partition(' ')[0]}=..."]
+
+
 def main() -> None:
     """Runs the command. A user's mistake ends in one sentence and its exit status, not in a traceback."""
     replace_unencodable_characters()
@@ -66,6 +75,10 @@ def main() -> None:
         for sentence in str(error).splitlines():
             print(f"fedopt: {sentence}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except click.NoSuchOption as error:
+        _name_the_key(error)
+        error.show()
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

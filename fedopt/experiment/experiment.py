@@ -151,7 +151,7 @@ class Experiment(Section):
         try:
             super().__init__(**sections)
         except ValidationError as error:
-            raise InvalidExperiment(explain(error, _meant)) from error
+            raise InvalidExperiment(explain(error, meant_key)) from error
 
     def __repr__(self) -> str:
         """The keys that were given."""
@@ -300,7 +300,7 @@ OTHER_NAMES = {
 """What other libraries call some keys."""
 
 
-def _meant(section: str, key: str) -> str | None:
+def meant_key(section: str, key: str) -> str | None:
     """The key of another section that an unknown key of this one names, or the one that other libraries call so."""
     kinds = {name: field.annotation for name, field in Experiment.model_fields.items()}
     owners = [name for name, kind in kinds.items() if isinstance(kind, type) and key in _all_keys(kind)]
