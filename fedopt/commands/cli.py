@@ -57,13 +57,14 @@ def _root(
     """
 
 
-def _name_the_key(error: click.NoSuchOption) -> None:
+def _with_the_key(error: click.NoSuchOption) -> click.NoSuchOption:
     """Where the unknown option is called like a key of an experiment, `--rounds`, proposes `--set run.rounds=...`."""
     from fedopt.experiment.experiment import meant_key  # here, because it loads torch
 
     key = meant_key("", error.option_name.lstrip("-").replace("-", "_"))
-    if key is not None:
-        error.possibilities = [f"--set {key.partition(' ')[0]}=..."]
+    if key is None:
+        return error
+    return click.NoSuchOption(error.option_name, possibilities=[f"--set {key.partition(' ')[0]}=..."], ctx=error.ctx)
 
 
 def main() -> None:
@@ -76,8 +77,7 @@ def main() -> None:
             print(f"fedopt: {sentence}", file=sys.stderr)
         sys.exit(error.exit_status)
     except click.NoSuchOption as error:
-        _name_the_key(error)
-        error.show()
+        _with_the_key(error).show()
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
