@@ -64,7 +64,8 @@ def _with_the_key(error: click.NoSuchOption) -> click.NoSuchOption:
     key = meant_key("", error.option_name.lstrip("-").replace("-", "_"))
     if key is None:
         return error
-    return click.NoSuchOption(error.option_name, possibilities=[f"--set {key.partition(' ')[0]}=..."], ctx=error.ctx)
+    name, proposed = error.option_name, f"--set {key.partition(' ')[0]}=..."
+    return click.NoSuchOption(name, f"No such option {name!r}. Did you mean {proposed!r}?", ctx=error.ctx)
 
 
 def main() -> None:
