@@ -11,13 +11,16 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fedopt.drift.records import GradientDrift, ratio
+from fedopt.drift.layers import Layers
+from fedopt.drift.records import GradientDrift, LayerScale, ratio
 
 GRADIENT = "gradient at x"
 """The name under which clients send grad f_i(x) beside the algorithm's own vectors, in rounds that measure it."""
 
 
-def measure_gradients(squares: Mapping[int, float], shares: Mapping[int, float], g: Tensor, d: Tensor) -> GradientDrift:
+def measure_gradients(
+    squares: Mapping[int, float], shares: Mapping[int, float], g: Tensor, d: Tensor, x: Tensor, layers: Layers
+) -> GradientDrift:
     """The measures, from |g_i|^2 and p_i of each client that sent g_i, and the means g and d, [P] in float64."""
     clients = sorted(squares)
     total = sum(shares[client] for client in clients)
@@ -29,10 +32,8 @@ def measure_gradients(squares: Mapping[int, float], shares: Mapping[int, float],
         zeta2=max(0.0, second - square),
         b2=ratio(second, square),
         alignment=-torch.dot(d, g).item() / lengths if lengths > 0 else None,
+        layers={
+            name: LayerScale(gradient=gradient, weights=weights, ratio=gradient / weights if weights > 0 else None)
+            for name, gradient, weights in zip(layers.names, layers.norms(g), layers.norms(x), strict=True)
+        },
     )
-
-
-def square_norm(vector: Tensor) -> float:
-    """|v|^2 in float64, of a copy: the last bit of a dot product may depend on the alignment of its operands."""
-    wide = vector.detach().to("cpu" if vector.device.type == "mps" else vector.device, torch.float64, copy=True)
-    return torch.dot(wide, wide).item()

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
+from fedopt.drift.norms import square_norm
 from fedopt.vectors.layout import Layout
 
 MOST_LAYERS = 16
@@ -40,6 +44,16 @@ class Layers:
             else:
                 pieces.append((layer, size))
         return cls(names, tuple(pieces))
+
+    def norms(self, vector: Tensor) -> list[float]:
+        """The norm of each layer's part of a vector [P], in the order of `names`."""
+        if not self.names:
+            return []
+        squares = [0.0] * len(self.names)
+        parts = torch.split(vector, [size for _, size in self.pieces])
+        for (layer, _), part in zip(self.pieces, parts, strict=True):
+            squares[layer] += square_norm(part)
+        return [square**0.5 for square in squares]
 
 
 def _prefix(name: str, depth: int) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fedopt.algorithms.base import DISPLACEMENT
-from fedopt.drift.gradients import GRADIENT, measure_gradients, square_norm
+from fedopt.drift.gradients import GRADIENT, measure_gradients
 from fedopt.drift.layers import Layers
+from fedopt.drift.norms import square_norm
 from fedopt.drift.records import Drift, GradientDrift, SecondMomentDrift
 from fedopt.drift.updates import UpdateSums
 from fedopt.optimizers.moments import SECOND_MOMENTS
@@ -43,7 +44,7 @@ class RoundMeasures:
 
     def __init__(self, plan: MeasurePlan, x: Tensor) -> None:
         self._updates = UpdateSums(plan.layers, x) if plan.layers is not None else None
-        self._x = x
+        self._x, self._layers = x, plan.layers or Layers.whole(x.numel())
         self._moments: UpdateSums | None = None
         self._moment = ""
         self._gradients = plan.gradients
@@ -71,7 +72,7 @@ class RoundMeasures:
         return Measured(
             drift=self._updates.measure(d) if self._updates is not None and d is not None else None,
             gradients=(
-                measure_gradients(self._squares, self._shares, totals.precise_mean(GRADIENT), d)
+                measure_gradients(self._squares, self._shares, totals.precise_mean(GRADIENT), d, self._x, self._layers)
                 if self._gradients and d is not None
                 else None
             ),

@@ -40,6 +40,18 @@ class Drift(UpdateDrift):
     """The number of the client whose update that is; the lowest of several."""
 
 
+class LayerScale(Line):
+    """The gradient of one layer's parameters beside these parameters, at the model at the start of the round."""
+
+    gradient: float
+    """|g|, the norm of the gradient of the round's objective."""
+    weights: float
+    """|x|, the norm of the parameters."""
+    ratio: float | None
+    """|g| / |x|: a step of SGD at rate lr moves the layer by lr times this, in units of its norm. LARS and LARC give
+    each tensor a rate of its own where these ratios lie orders of magnitude apart."""
+
+
 class GradientDrift(Line):
     """How much the clients' objectives differ, from full gradients g_i = grad f_i(x), with g = sum w_i g_i."""
 
@@ -51,6 +63,9 @@ class GradientDrift(Line):
     """sum w_i |g_i|^2 / |g|^2, the local dissimilarity B^2 of FedProx; 1 when all clients have the same objective."""
     alignment: float | None
     """cos(d, -g): 1 when the mean update follows the negative gradient of the round's objective."""
+    layers: dict[str, LayerScale] = Field(default_factory=dict)
+    """For the parameters of each layer: `gradient` |g| and `weights` |x|, the norms, and `ratio` |g| / |x|, how far a
+    step at rate 1 moves the layer in units of its norm; where metrics.drift is "layers"."""
 
 
 class SecondMomentDrift(Line):

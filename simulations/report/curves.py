@@ -7,7 +7,9 @@ import statistics
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from fedopt.drift.records import Drift, GradientDrift
 from fedopt.runs.catalog import scalars
+from fedopt.runs.history import RoundRecord
 from simulations.results import Group, Row
 
 CURVE_MEASURES = ("test_accuracy", "personal_accuracy", "test_loss", "train_loss", *scalars())
@@ -67,12 +69,27 @@ def of_clients(groups: Sequence[Group]) -> Callable[[Group], Curve]:
     return of
 
 
-def layer_curves(group: Group, measure: str = "ratio") -> dict[str, Curve]:
-    """A measure of the updates, layer by layer."""
-    layers = dict.fromkeys(
-        layer for row in group.drawn for record in row.run.records[:1] if record.drift for layer in record.drift.layers
-    )
-    return {layer: over_seeds([_of_layer(row, layer, measure) for row in group.drawn]) for layer in layers}
+def layer_curves(group: Group) -> dict[str, Curve]:
+    """The drift ratio of the updates, layer by layer."""
+    return _by_layer(group, lambda record: record.drift)
+
+
+def layer_scales(group: Group) -> dict[str, Curve]:
+    """The norm of the gradient by that of the weights, layer by layer."""
+    return _by_layer(group, lambda record: record.gradients)
+
+
+def _by_layer(group: Group, part: Callable[[RoundRecord], Drift | GradientDrift | None]) -> dict[str, Curve]:
+    """For each layer, the `ratio` in this part of the records."""
+    found: dict[str, list[list[tuple[int, float]]]] = {}
+    for place, row in enumerate(group.drawn):
+        for record in row.run.records:
+            measured = part(record)
+            for layer, measures in ({} if measured is None else measured.layers).items():
+                series = found.setdefault(layer, [[] for _ in group.drawn])
+                if measures.ratio is not None:
+                    series[place].append((record.round, measures.ratio))
+    return {layer: over_seeds(series) for layer, series in found.items()}
 
 
 def megabytes(group: Group) -> dict[int, float]:
@@ -97,15 +114,6 @@ def over_seeds(series: Sequence[Sequence[tuple[int, float]]]) -> Curve:
         tuple(statistics.fmean(by_round[round_]) for round_ in rounds),
         tuple(statistics.stdev(by_round[r]) if len(by_round[r]) > 1 else None for r in rounds),
     )
-
-
-def _of_layer(row: Row, layer: str, measure: str) -> list[tuple[int, float]]:
-    values = (
-        (record.round, getattr(record.drift.layers[layer], measure))
-        for record in row.run.records
-        if record.drift is not None and layer in record.drift.layers
-    )
-    return [(round_, value) for round_, value in values if value is not None]
 
 
 def client_accuracies(group: Group) -> list[float]:

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import InvalidExperiment
 from simulations.comparison import compared_accuracy, contexts
-from simulations.report.curves import Curve, client_accuracies, curve, megabytes, of_clients
+from simulations.report.curves import Curve, client_accuracies, curve, layer_scales, megabytes, of_clients
 from simulations.report.partitions import partitions
 from simulations.report.style import COLORS, DASHES, STYLE
 from simulations.results import Group, Results, axis_title, describe_value, name_value
@@ -58,6 +58,7 @@ def makers(results: Results) -> dict[str, Maker]:
     if results.are_personal:
         found["accuracy"] = partial(_over_rounds, results, "test_accuracy", "test accuracy of the global model, %")
     found["clients-accuracy"] = partial(_of_clients, results)
+    found["layer-scale"] = partial(_layer_scales, results)
     found["accuracy-by-bytes"] = partial(_over_rounds, results, "test_accuracy", "test accuracy, %", by_bytes=True)
     for axis, labels in results.axes.items():
         if len(labels) > 2 and axis != results.compare:
@@ -167,6 +168,27 @@ def _over_rounds(
     figure.supylabel(label, fontsize=9)
     if len(names) > 1:
         _legend(figure, names)
+    return figure
+
+
+def _layer_scales(results: Results) -> Figure | None:
+    """The gradient-to-weight ratios of the layers, a panel for each group."""
+    from matplotlib.ticker import MaxNLocator
+
+    measured = [(group, found) for group in results.groups if len(found := layer_scales(group)) > 1][:MOST_PANELS]
+    if not measured:
+        return None
+    figure, panels = _panels(len(measured))
+    names: dict[str, object] = {}
+    for panel, (group, layers) in zip(panels, measured, strict=True):
+        panel.set_title(f"{group.title}{group.mark}", fontsize=9)
+        for rank, (layer, scale) in enumerate(layers.items()):
+            names[f"layer {layer}"] = _draw(panel, scale, rank, 1, scale.rounds)
+        panel.set_yscale("log")
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.supxlabel("round", fontsize=9)
+    figure.supylabel("gradient / weights", fontsize=9)
+    _legend(figure, names)
     return figure
 
 

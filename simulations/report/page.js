@@ -3,7 +3,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const MOST = 8; // the most curves that can be distinguished
-const state = { shown: data.axes.map(() => new Set()), hidden: new Set(), byBytes: false, partition: 0, layersOf: 0 };
+const state = { shown: data.axes.map(() => new Set()), hidden: new Set(), byBytes: false, partition: 0, layersOf: { drift: 0, scale: 0 } };
 const compareIndex = data.axes.findIndex((axis) => axis.name === data.compare);
 const wheel = (label) => `hsl(${(label * 137.5) % 360} 58% ${label % 2 ? 46 : 60}%)`;
 const classColor = (label) => (data.classes.length <= 8 ? `var(--c${label})` : wheel(label));
@@ -150,20 +150,28 @@ const DRIFT = [
   ["divergence", "Divergence from a centralised run", true],
 ];
 
+const LAYERS = [
+  ["drift", "Drift ratio by layer", "layers", "The drift ratio of each layer's parameters alone."],
+  ["scale", "Gradient-to-weight ratio by layer", "layer-scale", "The norm of the gradient of the round's objective by the norm of the weights, for each layer's parameters: how far a step of SGD at rate 1 moves the layer in units of its norm."],
+];
+
+function layerFigure(container, groups, kind, title, name, meaning) {
+  const withLayers = groups.filter((group) => Object.keys(group.layers[kind]).length > 1);
+  if (!withLayers.length) return;
+  const index = Math.min(state.layersOf[kind], withLayers.length - 1);
+  const series = Object.entries(withLayers[index].layers[kind]).map(([layer, [xs, ys]], rank) => ({ name: `layer ${layer}`, color: rank < MOST ? `var(--c${rank})` : wheel(rank), dash: DASHES[Math.floor(rank / MOST) % DASHES.length], xs, ys }));
+  const controls = withLayers.length > 1 ? [switchOf(withLayers.map((group) => group.name), index, (chosen) => { state.layersOf[kind] = chosen; })] : [];
+  const box = figure(title, { controls, name, meaning });
+  const keys = series.map((one) => make("span", { class: "axis" }, [make("svg", { viewBox: "0 0 26 8", width: 26, height: 8 }, make("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: one.color, "stroke-width": 2.5, "stroke-dasharray": one.dash })), one.name]));
+  box.append(lines(widthOf(container), series, { xTitle: "round", log: true }), make("div", { class: "legend" }, keys));
+  container.append(box);
+}
+
 function drawDrift(groups) {
   const container = document.querySelector("#drift .charts");
   container.replaceChildren();
   for (const [measure, title, log] of DRIFT) lineFigure(container, groups, measure, title, { log, meaning: data.meanings[measure] });
-  const withLayers = groups.filter((group) => Object.keys(group.layers).length > 1);
-  if (withLayers.length) {
-    const chosen = withLayers[Math.min(state.layersOf, withLayers.length - 1)];
-    const series = Object.entries(chosen.layers).map(([name, [xs, ys]], rank) => ({ name: `layer ${name}`, color: rank < MOST ? `var(--c${rank})` : wheel(rank), dash: DASHES[Math.floor(rank / MOST) % DASHES.length], xs, ys }));
-    const controls = withLayers.length > 1 ? [switchOf(withLayers.map((group) => group.name), Math.min(state.layersOf, withLayers.length - 1), (index) => { state.layersOf = index; })] : [];
-    const box = figure("Drift ratio by layer", { controls, name: "layers", meaning: "The drift ratio of each layer's parameters alone." });
-    const keys = series.map((one) => make("span", { class: "axis" }, [make("svg", { viewBox: "0 0 26 8", width: 26, height: 8 }, make("line", { x1: 0, x2: 26, y1: 4, y2: 4, stroke: one.color, "stroke-width": 2.5, "stroke-dasharray": one.dash })), one.name]));
-    box.append(lines(widthOf(container), series, { xTitle: "round", log: true }), make("div", { class: "legend" }, keys));
-    container.append(box);
-  }
+  for (const [kind, title, name, meaning] of LAYERS) layerFigure(container, groups, kind, title, name, meaning);
   document.getElementById("drift").hidden = !container.childElementCount;
 }
 

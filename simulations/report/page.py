@@ -21,6 +21,7 @@ from simulations.report.curves import (
     client_accuracies,
     curve,
     layer_curves,
+    layer_scales,
     megabytes,
     of_clients,
 )
@@ -82,7 +83,6 @@ def _group(group: Group, alone: bool, in_use: Callable[[Group], Curve] | None, c
     curves = {measure: found for measure in CURVE_MEASURES if not (found := curve(group, measure)).empty}
     if in_use is not None and not (found := in_use(group)).empty:
         curves["personal_accuracy"] = found
-    layers = layer_curves(group)
     return {
         "title": group.title if not alone or len(group.labels) else "this run",
         "labels": list(group.labels.values()),
@@ -98,7 +98,10 @@ def _group(group: Group, alone: bool, in_use: Callable[[Group], Curve] | None, c
             ]
             for measure, found in curves.items()
         },
-        "layers": {name: [found.rounds, [*map(_short, found.mean)]] for name, found in layers.items()},
+        "layers": {
+            kind: {name: [found.rounds, [*map(_short, found.mean)]] for name, found in by_layer(group).items()}
+            for kind, by_layer in {"drift": layer_curves, "scale": layer_scales}.items()
+        },
         "clients": [*map(_short, client_accuracies(group))],
         "classes": [*map(_known, class_accuracies(group))],
     }

@@ -63,6 +63,24 @@ def test_zeta_b_and_the_alignment_are_those_of_the_quadratics(weighting: str) ->
     assert drift.dispersion == pytest.approx(p @ np.sum((moves - d) ** 2, axis=1), rel=1e-10)
 
 
+def test_the_scale_of_a_layer_is_its_gradient_by_its_weights() -> None:
+    problem, algorithm = Quadratics.random(4), FedAvg()
+    state, federation = problem.federation(algorithm, LOCAL)
+    plan = MeasurePlan(Layers(("first", "second", "empty"), ((0, 1), (1, 1), (0, 1))), gradients=True)
+    _, work = play_round(state, algorithm, federation, Terms.all_of(4), plan=plan)
+
+    x = problem.start
+    g = problem.weights("samples") @ (np.einsum("nij,j->ni", problem.matrices, x) - problem.vectors)
+    found = work.measured.gradients
+    assert found is not None
+    first, second = found.layers["first"], found.layers["second"]
+    assert first.gradient == pytest.approx(np.linalg.norm(g[[0, 2]]), rel=1e-12)
+    assert first.weights == pytest.approx(np.linalg.norm(x[[0, 2]]), rel=1e-12)
+    assert first.ratio == pytest.approx(np.linalg.norm(g[[0, 2]]) / np.linalg.norm(x[[0, 2]]), rel=1e-12)
+    assert second.ratio == pytest.approx(abs(g[1] / x[1]), rel=1e-12)
+    assert found.layers["empty"].ratio is None, "no weights to compare with"
+
+
 def test_clients_with_one_objective_have_no_dissimilarity() -> None:
     one = Quadratics.random(1)
     same = replace(one, matrices=one.matrices.repeat(4, 0), vectors=one.vectors.repeat(4, 0), sizes=(2,) * 4)

@@ -124,7 +124,9 @@ def test_a_single_run_has_its_page(study: Path, tmp_path: Path) -> None:
     data = data_of((run / "report.html").read_text())
     assert len(data["groups"]) == 1
     assert data["axes"] == []
-    assert set(data["groups"][0]["layers"]) == {"1", "3"}
+    layers = data["groups"][0]["layers"]
+    assert set(layers["drift"]) == set(layers["scale"]) == {"1", "3"}
+    assert layers["scale"]["1"][0] == data["groups"][0]["curves"]["gradients.norm"][0], "the rounds with gradients"
 
 
 def test_problems_are_named_on_the_page_and_the_rest_is_shown(study: Path, tmp_path: Path) -> None:
