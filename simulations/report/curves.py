@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fedopt.drift.records import Drift, GradientDrift
 from fedopt.runs.catalog import scalars
 from fedopt.runs.history import RoundRecord
-from simulations.results import Group, Row
+from simulations.results import Group
 
 CURVE_MEASURES = ("test_accuracy", "personal_accuracy", "test_loss", "train_loss", *scalars())
 """The measures that have a curve."""
