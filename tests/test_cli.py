@@ -13,17 +13,22 @@ QUICK = ["--set", "run.rounds=3"]
 
 
 SUBCOMMANDS = ["run", "server", "client", "federation", "keys", "study", "report", "watch"]
-SUBCOMMANDS += ["partition", "export", "bench", "list"]
+SUBCOMMANDS += ["partition", "demo", "export", "bench", "list"]
 
 
 @pytest.mark.parametrize(
-    "subcommand", [*SUBCOMMANDS, "bench engine", "bench scale", "bench store", "bench drift", "bench federation"]
+    "subcommand",
+    [
+        *SUBCOMMANDS,
+        *("bench engine", "bench scale", "bench store", "bench drift", "bench federation"),
+        *("demo amsgrad", "demo lookahead", "demo weight-decay"),
+    ],
 )
 def test_help_teaches(subcommand: str, tmp_path: Path) -> None:
     done = fedopt_here(*subcommand.split(), "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "Usage" in done.stdout
-    assert "Example" in done.stdout or subcommand == "bench"
+    assert "Example" in done.stdout or subcommand in ("bench", "demo")
 
 
 def test_help_lists_every_subcommand() -> None:
@@ -52,6 +57,12 @@ def test_help_lists_every_subcommand() -> None:
         (["run", "--progress", "loud"], "'loud' is not one of"),
         (["run", "--set", "run.min_replies=9"], "9 updates, but a round has 4 clients; lower it"),
         (["bench", "enginee"], "did you mean engine?"),
+        (["demo", "amsgrat"], "did you mean amsgrad?"),
+        (["demo", "amsgrad", "--large", "2"], "falls towards -1 only for C above 2"),
+        (["demo", "lookahead", "--lr", "1"], "give a rate above 0 and below 1"),
+        (["demo", "lookahead", "--slow-step", "nan"], "give a step above 0 and at most 1"),
+        (["demo", "weight-decay", "--decay", "-1"], "give a weight decay from 0 to 1"),
+        (["demo", "lookahead", "--steps", "2", "--out", "/proc/x"], "--out /proc/x cannot be written"),
         (["client"], "Missing option"),
         (["federation", "--clients", "0"], "0 is not in the range"),
         (["server", "--resume", "gone"], "there is no run"),

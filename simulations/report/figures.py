@@ -77,7 +77,7 @@ def draw(maker: Maker) -> Figure | None:
         return maker()
 
 
-def save(figure: Figure, file: Path | IO[str], ending: str) -> None:
+def save(figure: Figure, file: Path | IO[str] | IO[bytes], ending: str) -> None:
     """Writes the figure as `ending`: svg, pdf or png. The same figure gives the same bytes."""
     import matplotlib
 

@@ -1,0 +1,1 @@
+"""What optimizers and algorithms do, as numbers and figures."""

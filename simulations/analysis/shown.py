@@ -1,0 +1,73 @@
+"""What a demonstration found: sentences, a table of numbers and a figure, and the files that hold them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedopt.errors import InvalidExperiment
+from fedopt.storage.files import replace_file
+from simulations.report.figures import draw, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Value = float | int | str | None
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """The result of one `fedopt demo` command."""
+
+    name: str
+    title: str
+    findings: Sequence[str]
+    """What the numbers show, a sentence each."""
+    settings: Mapping[str, Value]
+    """What it was run with."""
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Value]]
+    """The table, a row for each curve and step."""
+    figure: Callable[[], Figure]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes NAME.json, NAME.csv, NAME.svg and NAME.pdf, and returns the files. InvalidExperiment if it cannot."""
+        drawn = draw(self.figure)
+        assert drawn is not None
+        contents = {"json": self._json(), "csv": self._csv()}
+        for ending in ("svg", "pdf"):
+            stream = io.BytesIO()
+            save(drawn, stream, ending)
+            contents[ending] = stream.getvalue()
+        files: list[Path] = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for ending, content in contents.items():
+                files.append(folder / f"{self.name}.{ending}")
+                replace_file(files[-1], content)
+        except OSError as error:
+            raise InvalidExperiment(f"--out {folder} cannot be written: {error.strerror}") from error
+        return files
+
+    def summary(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "title": self.title,
+            "settings": dict(self.settings),
+            "findings": list(self.findings),
+        }
+
+    def _json(self) -> bytes:
+        return json.dumps(self.summary(), indent=2, ensure_ascii=False).encode() + b"\n"
+
+    def _csv(self) -> bytes:
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(self.rows)
+        return stream.getvalue().encode()

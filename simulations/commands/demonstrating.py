@@ -1,0 +1,29 @@
+"""What the `fedopt demo` commands share: two options, and how a result is printed and written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from simulations.analysis.shown import Demonstration
+
+DemoOut = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the figure and the numbers.")]
+DemoJson = Annotated[bool, typer.Option("--json", help="Print the findings as JSON on standard output.")]
+
+FOLDER = Path("runs/demo")
+
+
+def present(found: Demonstration, out: Path, as_json: bool) -> None:
+    """Writes the files and prints the findings."""
+    files = found.write(out)
+    if as_json:
+        print(json.dumps(found.summary(), ensure_ascii=False))
+        return
+    print(found.title)
+    for sentence in found.findings:
+        print(f"  {sentence}")
+    print(f"figure and numbers in {out}: {', '.join(file.name for file in files)}")

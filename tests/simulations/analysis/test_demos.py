@@ -1,0 +1,93 @@
+"""The demonstrations show what the papers prove: expected values come from their theorems."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from simulations.analysis.demos import amsgrad, lookahead, weight_decay
+from simulations.analysis.shown import Demonstration
+from tests.commands import fedopt
+
+
+def column(found: Demonstration, curve: str, name: str) -> list[float]:
+    place = list(found.columns).index(name)
+    return [float(str(row[place])) for row in found.rows if row[0] == curve and row[place] is not None]
+
+
+def test_adam_is_at_the_worst_point_after_every_three_steps_as_theorem_1_says() -> None:
+    found = amsgrad.demonstrate(300, 4.0)
+    adam, ams = (column(found, f"{name}, β₂ = {1 / 17:.3g}", "x") for name in ("adam", "amsgrad"))
+    assert adam[2::3] == pytest.approx([1.0] * 100, abs=1e-12)
+    assert ams[-1] < -0.9
+    # Algorithm 2 of the paper, with beta_1 = 0
+    x, v, largest, rate, losses = 1.0, 0.0, 0.0, 0.9 * math.sqrt(16 / 17), 0.0
+    for t in range(1, 301):
+        slope = 4.0 if t % 3 == 1 else -1.0
+        losses += slope * (x + 1)
+        v = v / 17 + 16 / 17 * slope**2
+        largest = max(largest, v)
+        x = min(1.0, max(-1.0, x - rate / math.sqrt(t) * slope / math.sqrt(largest)))
+        assert ams[t - 1] == pytest.approx(x, abs=1e-9)
+    regret = column(found, f"amsgrad, β₂ = {1 / 17:.3g}", "mean regret")
+    assert regret[-1] == pytest.approx(losses / 300, abs=1e-9)
+
+
+def test_lookahead_s_noise_is_that_of_proposition_2() -> None:
+    rate, period, b, steps = 0.4, 5, 0.5, 3000
+    a = 1 / np.arange(1, lookahead.ENTRIES + 1)
+    decay = 1 - rate * a
+    of_sgd = rate**2 * a / (1 - decay**2)
+    shrunk = b**2 * (1 - decay ** (2 * period))
+    of_lookahead = shrunk / (shrunk + 2 * b * (1 - b) * (1 - decay**period)) * of_sgd
+    curvatures = torch.from_numpy(a)
+    assert lookahead.of_sgd(curvatures, rate, steps)[-1].item() == pytest.approx(0.5 * a @ of_sgd, rel=1e-9)
+    slow = lookahead.of_lookahead(curvatures, rate, period, b, steps)
+    assert slow[-1].item() == pytest.approx(0.5 * a @ of_lookahead, rel=1e-9)
+
+
+def test_the_noisy_quadratic_s_runs_have_the_loss_that_the_theory_gives() -> None:
+    found = lookahead.demonstrate(60, 0.5, 5, 0.5, 1500, seed=1)
+    for name in ("sgd, lr 0.5", "sgd, lr 0.25", "lookahead, lr 0.5"):
+        measured, exact = column(found, name, "excess loss"), column(found, name, "in theory")
+        places = range(0, 61, 5) if name.startswith("lookahead") else range(61)
+        # the loss of a run has a standard deviation below its mean: 1500 runs, 5 standard errors
+        assert [measured[place] for place in places] == pytest.approx(exact, rel=5 / math.sqrt(1500))
+
+
+@pytest.mark.parametrize("decay", [0.05, 0.5])
+def test_adamw_rests_at_the_root_of_its_equation(decay: float) -> None:
+    noises = torch.tensor(weight_decay.NOISES, dtype=torch.float64)
+    for s, w in zip(weight_decay.NOISES, weight_decay.rest_of_adamw(noises, decay).tolist(), strict=True):
+        # (1 - w)^2 = decay^2 w^2 ((w - 1)^2 + s^2), a polynomial in w
+        square = np.polymul([1, -1], [1, -1])
+        roots = np.roots(np.polysub(np.polymul(decay**2 * np.array([1, 0, 0]), np.polyadd(square, [s**2])), square))
+        between = [root.real for root in roots if abs(root.imag) < 1e-9 and 0 <= root.real <= 1]
+        assert min(abs(root - w) for root in between) < 1e-9
+
+
+def test_weights_rest_where_the_theory_says() -> None:
+    found = weight_decay.demonstrate(1500, 0.01, 0.1, 100, seed=0)
+    for name in ("adam with L2", "adamw", "sgd with L2"):
+        measured, exact = column(found, name, "mean weight"), column(found, name, "in theory")
+        assert measured[:6] == pytest.approx(exact[:6], abs=0.02), "where the noise is at most 2"
+    assert column(found, "adamw", "mean weight")[-1] < 0.6 < column(found, "adam with L2", "mean weight")[-1]
+
+
+def test_the_command_writes_numbers_and_figures(tmp_path: Path) -> None:
+    done = fedopt("demo", "lookahead", "--steps", "7", "--runs", "3", "--json", "--out", tmp_path / "new" / "demo")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "new" / "demo"
+    assert sorted(file.name for file in folder.iterdir()) == [f"lookahead.{e}" for e in ("csv", "json", "pdf", "svg")]
+    assert json.loads(done.stdout) == json.loads((folder / "lookahead.json").read_text())
+    rows = list(csv.DictReader(io.StringIO((folder / "lookahead.csv").read_text())))
+    assert len(rows) == 3 * 8
+    assert [row["step"] for row in rows if row["optimizer"].startswith("look") and row["in theory"]] == ["0", "5"]
+    assert b"<svg" in (folder / "lookahead.svg").read_bytes()
