@@ -161,9 +161,7 @@ def prepare(experiment: Experiment) -> Prepared:
     trained = [np.sort(np.concatenate(parts))] if pooled else parts
     cohort = 1 if pooled else experiment.cohort_size
 
-    choice = choose_backend(
-        settings.backend, task, dataset.x_train, dataset.y_train, experiment.local.optimizer.decays_weights
-    )
+    choice = choose_backend(settings.backend, task, dataset.x_train, dataset.y_train, experiment.local.decays_weights)
     check_products(settings.products, choice.backend, dataset.x_train)
     workers = 1 if pooled else choose_workers(settings.workers, experiment, dataset.x_train.device)
     lanes = settings.lanes

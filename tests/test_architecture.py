@@ -52,6 +52,7 @@ LAYERS = [
         "imports",
         "errors",
         "logs",
+        "patterns",
         "flower_version",
         "seeding",
         "device",

@@ -35,6 +35,7 @@ from fedopt.experiment.file import override
 from fedopt.imports import allowing
 from fedopt.models.build import build_model
 from fedopt.models.tasks import make_task
+from fedopt.optimizers.groups import check_groups
 from fedopt.round.federation import Numbers, Score
 from fedopt.runs.evaluation import Evaluator
 from fedopt.vectors.layout import Layout, largest_magnitude
@@ -93,6 +94,7 @@ class FederationClient:
         check_steps(counts.most(len(indices)))
         self._check_round = check_round
         module = build_model(experiment.model, hello.sample_shape, len(hello.class_names), settings.seed)
+        check_groups(experiment.local.groups, module)
         experiment.local.check_samples(hello.sample_shape)
         experiment.model.check_samples(samples, len(hello.class_names))
         samples, targets = samples.to(device, dtype), targets.to(device, dtype if hello.numbers else None)
@@ -109,7 +111,7 @@ class FederationClient:
         self._down = set(method.names_down(self.like))
         initial = method.client_state(self.like)
         self._state = DurableState(config.state, hello.federation, config.client, initial)
-        decays = experiment.local.optimizer.decays_weights
+        decays = experiment.local.decays_weights
         backend = choose_backend(settings.backend, task, samples, targets, decays).backend
         training = LocalTraining(task, method.algorithm, experiment.local, settings.seed, experiment.server)
         trainer = LaneTrainer(training, (samples, targets), Execution(backend, 1, settings.products))

@@ -17,8 +17,9 @@ from fedopt.algorithms.base import Algorithm
 from fedopt.algorithms.shapes import check_rows, refuse_corrected
 from fedopt.errors import InvalidExperiment
 from fedopt.optimizers.base import Gradient, Samples, subtract
+from fedopt.optimizers.groups import grouped
 from fedopt.optimizers.local import LocalSettings
-from fedopt.schedules.base import Rate, Rates
+from fedopt.schedules.base import Rate, Rates, RowRates
 from fedopt.vectors.layout import Vectors
 
 
@@ -38,7 +39,9 @@ class LocalSteps:
         if algorithm.pushes and local.optimizer.moves_first:
             told = f"{algorithm.name} moves the weights between the steps, and {local.optimizer.title} within them"
             raise InvalidExperiment(f"local.optimizer: {told}; choose another optimizer")
-        self._optimizer = local.optimizer.build(gradients.theta, gradients.packing)
+        groups = grouped(local.optimizer, local.groups, gradients.packing, gradients.theta)
+        self._optimizer = groups.optimizer.build(gradients.theta, gradients.packing)
+        self._factors = groups.factors
         curvature.prepare(local.optimizer)
         self._gradient = CorrectedGradient(
             gradients, algorithm, local.clip, sums_gradients(algorithm, local), curvature
@@ -71,7 +74,7 @@ class LocalSteps:
         scaled = rates
         if scale != 1.0:
             scaled = Rates([scale * rate for rate in per_step], self._gradients.theta.dtype, self._scaled_rate)
-        self._optimizer.begin(lanes, scaled)
+        self._optimizer.begin(lanes, scaled if self._factors is None else RowRates(scaled, self._factors))
         if start.moments and self._local.carries_second_moment:
             self._optimizer.load_second_moments(start.moments)
         elif start.moments:
@@ -123,7 +126,8 @@ class LocalSteps:
         return [factor * self._plan.rate(round_, step) for step in range(steps)]
 
     def _step(self, batch: LaneBatch) -> None:
-        self._gradient.set_batch(batch, self._rate_now)
+        rate = self._rate_now if self._factors is None else self._factors * self._rate_now
+        self._gradient.set_batch(batch, rate)
         if self._displacement is not None:
             assert self._origin is not None
             active = batch.active
@@ -135,7 +139,7 @@ class LocalSteps:
             return
         self._optimizer.step(self._gradient)
         if self._push is not None:
-            subtract(self._gradients.theta[: batch.active], self._rate_now, self._push)
+            subtract(self._gradients.theta[: batch.active], rate, self._push)
         if self._sums is not None:
             sums = self._sums[: batch.active]
             if self._plan.is_constant:

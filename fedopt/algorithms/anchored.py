@@ -38,6 +38,10 @@ class Anchored(ServerStepped):
         return self.anchor > 0
 
     @property
+    def needs_one_rate(self) -> bool:
+        return self.anchor > 0 or super().needs_one_rate
+
+    @property
     def fits_own_loops(self) -> bool:
         return self.anchor == 0 and super().fits_own_loops
 

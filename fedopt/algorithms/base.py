@@ -142,6 +142,12 @@ class Algorithm(Family, ABC):
         return False
 
     @property
+    def needs_one_rate(self) -> bool:
+        """Whether it computes with the learning rates of the steps, or takes a displacement for a gradient, so that all
+        parameters must have the same rate."""
+        return self.reads_schedule
+
+    @property
     def corrects_gradients(self) -> bool:
         """Whether a gradient is corrected by more than the `shift`. Where it is not, SGD steps without a buffer."""
         return type(self).correct is not Algorithm.correct or self.evaluates_elsewhere

@@ -29,6 +29,10 @@ class FedLin(Algorithm):
 
     surveys: ClassVar[bool] = True
 
+    @property
+    def needs_one_rate(self) -> bool:
+        return self.rates == "by-steps"
+
     def objection(self, local: LocalSettings, terms: Participation) -> str | None:
         if self.rates == "by-steps" and not local.is_plain_descent:
             return (

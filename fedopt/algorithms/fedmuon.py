@@ -52,6 +52,10 @@ class FedMuon(Algorithm):
         return None
 
     @property
+    def needs_one_rate(self) -> bool:
+        return False  # it reads the optimizer's momentum, and no rates
+
+    @property
     def needs_mean_gradient(self) -> bool:
         return True
 

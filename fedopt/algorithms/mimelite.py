@@ -48,6 +48,10 @@ class MimeLite(Algorithm):
 
     sends_up: ClassVar[tuple[str, ...]] = ("dx", "g")
 
+    @property
+    def needs_one_rate(self) -> bool:
+        return True  # clients take the plain steps of the server's optimizer
+
     def objection(self, local: LocalSettings, terms: Participation) -> str | None:
         if not local.is_plain_descent:
             return (

@@ -21,10 +21,11 @@ def overshooting(weight: float, called: str, local: LocalSettings) -> str | None
         return None
     r = optimizer.momentum
     most = 2 * (1 + r) / (1 + 2 * r if optimizer.nesterov else max(1 - optimizer.dampening, TINY))
-    lr = local.scaled_lr
+    lr = local.largest_lr
     if lr * weight < most:
         return None
+    rate = "local.lr" if local.has_one_rate else "local.lr, with the largest lr_factor of local.groups,"
     return (
-        f"the local steps overshoot the proximal term and grow without end: local.lr times {called} is "
+        f"the local steps overshoot the proximal term and grow without end: {rate} times {called} is "
         f"{lr * weight:g}, and must be below {most:g}; lower one of them"
     )

@@ -236,6 +236,9 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _suits_the_algorithm(self) -> Self:
+        if self.algorithm.needs_one_rate and not self.local.has_one_rate:
+            told = f"{self.algorithm.name} computes with one learning rate of all parameters"
+            raise wrong("local.groups", f"{told}; leave lr_factor out of the groups, or choose another algorithm")
         objection = self.algorithm.objection(self.local, Participation(self.data.clients, self.cohort_size))
         if objection is not None:
             raise wrong("algorithm.name", objection)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Sequence
 
 from torch import nn
 
 from fedopt.errors import InvalidExperiment
-from fedopt.registry import nearest
-
-NOT = "!"
-"""Begins a pattern that excepts parameters."""
+from fedopt.patterns import matched
 
 
 def freeze(module: nn.Module, patterns: Sequence[str], name: str) -> list[str]:
@@ -22,15 +18,7 @@ def freeze(module: nn.Module, patterns: Sequence[str], name: str) -> list[str]:
     if not patterns:
         return []
     parameters = dict(module.named_parameters())
-    frozen: set[str] = set()
-    for pattern in patterns:
-        meant = pattern.removeprefix(NOT)
-        fitting = fnmatch.filter(parameters, meant)
-        if not fitting:
-            raise InvalidExperiment(
-                f"model.freeze: no parameter of {name} is named {meant!r}; {nearest(meant, tuple(parameters))}"
-            )
-        frozen = frozen.difference(fitting) if pattern.startswith(NOT) else frozen.union(fitting)
+    frozen = matched(patterns, parameters, f"model.freeze: no parameter of {name}")
     for parameter in frozen:
         parameters[parameter].requires_grad_(False)
     trained = [parameter for parameter in parameters.values() if parameter.requires_grad]

@@ -20,7 +20,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, subtract
+from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, is_row, subtract
+from fedopt.optimizers.stateful import ROW_UNIT
 from fedopt.schedules.base import Rate, Rates
 from fedopt.vectors.layout import RowLayout
 
@@ -146,8 +147,9 @@ class AdamLanes(LaneOptimizer):
             subtract(self.active, rate, means / squares.sqrt().add_(self._settings.eps))
             return
         # 1 - beta^t without a difference: float32 has too few digits for beta^t near 1.
+        wide = ROW_UNIT // means.element_size() if is_row(rate) else 1
         bias1, bias2 = (
-            -torch.expm1(steps.to(means)[:, None] * _log(beta))
+            -torch.expm1(steps.to(means)[:, None].expand(-1, wide) * _log(beta))[:, :1]
             for steps, beta in ((counts, beta1), (counts + self._before[: len(counts)], beta2))
         )
         subtract(self.active, rate, means / bias1 / (squares / bias2).sqrt_().add_(self._settings.eps))
@@ -178,13 +180,13 @@ class FusedAdamLanes(AdamLanes):
         self._by_row = self._always_by_row or len(set(self._counts[: self.lanes].tolist())) > 1
 
     def _update(self, gradient: Tensor, means: Tensor, squares: Tensor, counts: Tensor, rate: Rate) -> None:
-        if self._two_counts:  # the kernel takes one for both moments
+        if self._two_counts or is_row(rate):  # the kernel takes one count for both moments, and one rate a call
             super()._update(gradient, means, squares, counts, rate)
             return
         tensors = [self.active, gradient, means, squares]
         if self._largest is not None:
             tensors.append(self._largest[: len(self.active)])
-        if isinstance(rate, Tensor) and rate.dim():  # the kernel takes one rate a call
+        if isinstance(rate, Tensor) and rate.dim():
             for row, own in enumerate(rate.flatten()):
                 self._call([[tensor[row]] for tensor in tensors], [counts[row]], own)
         elif self._by_row:

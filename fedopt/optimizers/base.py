@@ -18,7 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol, TypeGuard
 
 import torch
 from pydantic import Field
@@ -166,6 +166,18 @@ class Optimizer(Family, ABC):
         return False
 
     @property
+    def takes_groups(self) -> bool:
+        """Whether the entries of theta may have rates of their own (`local.groups`): `next_rate` is then a row [1, Q].
+        They may unless a step is the solution for all parameters together, as Newton's."""
+        return True
+
+    @property
+    def takes_group_decay(self) -> bool:
+        """Whether the optimizer may be built with a weight_decay of 0, and parameters decay around it, each at its own:
+        in the gradient, or apart from it if `is_decoupled`."""
+        return "weight_decay" in type(self).model_fields
+
+    @property
     def starts_anew(self) -> bool:
         """Whether it has a state that cannot outlive a round: `local.state` must then be reset."""
         return False
@@ -209,6 +221,11 @@ class Optimizer(Family, ABC):
     def advice(self) -> list[str]:
         """Sentences about settings that are probably not what the user wants."""
         return []
+
+
+def is_row(rate: Rate) -> TypeGuard[Tensor]:
+    """Whether the entries of a lane have rates of their own, [1, Q]; lanes may also have one each, [lanes, 1]."""
+    return isinstance(rate, Tensor) and rate.ndim > 0 and rate.shape[-1] > 1
 
 
 def subtract(target: Tensor, rate: Rate, direction: Tensor) -> None:

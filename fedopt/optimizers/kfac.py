@@ -31,6 +31,10 @@ class Kfac(Optimizer):
     can_be_base: ClassVar[bool] = False
     needs_kronecker: ClassVar[bool] = True
 
+    @property
+    def takes_groups(self) -> bool:
+        return False
+
     def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
         return KfacLanes(theta, self, layout)
 

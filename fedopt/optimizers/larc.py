@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer
+from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer, is_row
 from fedopt.optimizers.layerwise import scale_tensors, trust_ratios
 from fedopt.optimizers.wrapper import Wrapper, WrapperLanes
 from fedopt.schedules.base import Rate
@@ -50,6 +50,10 @@ class Larc(Wrapper):
         return 0.0 if self.base.is_decoupled else getattr(self.base, "weight_decay", 0.0)
 
     @property
+    def takes_group_decay(self) -> bool:
+        return self.base.is_decoupled and self.base.takes_group_decay  # other decay enters the layer-wise rate
+
+    @property
     def vectors_touched(self) -> int:
         return self.base.vectors_touched + 1
 
@@ -70,14 +74,21 @@ class LarcLanes(WrapperLanes):
         found = gradient()
         ratios = trust_ratios(self.active, found, layout, settings.trust, decay, settings.skip_vectors)
         if settings.mode == "clip":
-            ratios = {name: self._over_rate(ratio).clamp_(max=1.0) for name, ratio in ratios.items()}
+            rates = layout.views(self._rate) if is_row(self._rate) else {}
+            ratios = {
+                name: (ratio / _alike(rates.get(name, self._rate), ratio)).clamp_(max=1.0)
+                for name, ratio in ratios.items()
+            }
         found = found.add(self.active, alpha=decay)
         scale_tensors(found, ratios, layout)
         return found
 
-    def _over_rate(self, ratio: Tensor) -> Tensor:
-        rate = self._rate
-        return ratio / (rate.view(-1, *[1] * (ratio.ndim - 1)) if isinstance(rate, Tensor) and rate.ndim else rate)
+
+def _alike(rate: Rate, ratio: Tensor) -> Rate:
+    """A parameter's rate, or each lane's, with as many dimensions as the parameter's ratio [active, 1, ...]."""
+    if not isinstance(rate, Tensor) or rate.ndim == 0:
+        return rate
+    return rate.reshape(len(rate), -1)[:, 0].view(-1, *[1] * (ratio.ndim - 1))
 
 
 class _Scaled(Gradient):

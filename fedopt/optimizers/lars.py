@@ -37,6 +37,10 @@ class Lars(Optimizer):
         return self.weight_decay > 0
 
     @property
+    def takes_group_decay(self) -> bool:
+        return False  # it enters the layer-wise rate
+
+    @property
     def moment_names(self) -> tuple[str, ...]:
         return ("momentum",) if self.momentum else ()
 

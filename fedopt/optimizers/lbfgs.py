@@ -33,6 +33,10 @@ class Lbfgs(Optimizer):
         return LbfgsLanes(theta, self)
 
     @property
+    def takes_groups(self) -> bool:
+        return False
+
+    @property
     def starts_anew(self) -> bool:
         return True
 

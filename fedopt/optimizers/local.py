@@ -14,6 +14,7 @@ from fedopt.optimizers import OPTIMIZERS
 from fedopt.optimizers.amount import Amount, bounds
 from fedopt.optimizers.augmentation import Augmentation
 from fedopt.optimizers.base import Optimizer
+from fedopt.optimizers.groups import ParameterGroup, changes_decay, changes_rates
 from fedopt.schedules import SCHEDULES
 from fedopt.schedules.base import Schedule
 from fedopt.schedules.constant import Constant
@@ -60,6 +61,10 @@ class LocalSettings(Composite):
     l2: float = Field(0.0, ge=0)
     """The factor of |y|^2 / 2 in every client's loss. It is a part of the gradient that algorithms and optimizers see,
     and weight_decay is the optimizer's. Records show losses without it."""
+    groups: tuple[ParameterGroup, ...] = Field((), strict=False)
+    """Parameters with a rate or a weight decay of their own, each group a table of parameters (patterns of their names,
+    as in model.freeze), lr_factor (what every learning rate is multiplied by for them; 1 by default) and weight_decay
+    (theirs in place of the optimizer's). No parameter may be in two groups; others are as without groups."""
     state: State = "reset"
     """What becomes of the optimizer's moments between rounds: they start at zero every time (reset), each client keeps
     its own (keep), or the server averages them (average). It may average the second moment v alone, while the first
@@ -105,6 +110,12 @@ class LocalSettings(Composite):
                 "state",
                 f"{self.state} needs an optimizer with a second moment, such as adamw; {self.optimizer.title} has none",
             )
+        if self.groups and not self.optimizer.takes_groups:
+            told = f"the steps of {self.optimizer.title} solve for all parameters together"
+            raise wrong("groups", f"{told}; leave groups out, or choose another optimizer")
+        if changes_decay(self.groups) and not self.optimizer.takes_group_decay:
+            told = f"{self.optimizer.title} has no weight_decay that may differ between parameters"
+            raise wrong("groups", f"{told}; leave weight_decay out of the groups")
         if self.optimizer.batches == "full" and self.batch_size != "full":
             told = f"{self.optimizer.title} compares the gradients of successive steps, so they must be of all samples"
             raise wrong("batch_size", f'{told}; set it to "full"')
@@ -204,8 +215,23 @@ class LocalSettings(Composite):
 
     @property
     def is_plain_descent(self) -> bool:
-        """Whether a step is y <- y - lr g(y) and nothing else."""
-        return self.optimizer.is_plain_descent and self.clip is None
+        """Whether a step is y <- y - lr g(y), with one lr for all parameters, and nothing else."""
+        return self.optimizer.is_plain_descent and self.clip is None and not self.groups
+
+    @property
+    def has_one_rate(self) -> bool:
+        """Whether all parameters have the same learning rate."""
+        return not changes_rates(self.groups)
+
+    @property
+    def largest_lr(self) -> float:
+        """`scaled_lr`, or that of a group whose rate is larger."""
+        return self.scaled_lr * max([1.0, *(group.lr_factor for group in self.groups)])
+
+    @property
+    def decays_weights(self) -> bool:
+        """Whether some weight changes in a step in which its gradient is zero."""
+        return self.optimizer.decays_weights or any(group.weight_decay for group in self.groups)
 
     def notes(self, section: str) -> list[str]:
         """One sentence for each key that was given but that this optimizer does not read, and the optimizer's own."""
@@ -219,4 +245,10 @@ class LocalSettings(Composite):
         if usual is not None and "lr" not in self.model_fields_set and self.lr > FAR * usual:
             title = self.optimizer.title
             without.append(f"{section}.lr is {self.lr:g}, which suits sgd; {usual:g} is usual with {title}")
-        return self.optimizer.advice() + without + super().notes(section)
+        return self._advice() + without + super().notes(section)
+
+    def _advice(self) -> list[str]:
+        """The optimizer's, as if all parameters had the largest weight decay of a group."""
+        decays = [group.weight_decay for group in self.groups if group.weight_decay]
+        optimizer = self.optimizer
+        return (optimizer.model_copy(update={"weight_decay": max(decays)}) if decays else optimizer).advice()

@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedopt.optimizers.adamw import AdamW
-from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, subtract
+from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, is_row, subtract
 from fedopt.schedules.base import Rate, Rates
 from fedopt.vectors.layout import RowLayout
 
@@ -71,6 +71,10 @@ class Muon(Optimizer):
         return self.weight_decay > 0
 
     @property
+    def takes_group_decay(self) -> bool:
+        return False  # AdamW's entries decay at another rate than matrices
+
+    @property
     def moment_names(self) -> tuple[str, ...]:
         return "momentum", "exp_avg_sq", "step"
 
@@ -99,7 +103,7 @@ class MuonLanes(LaneOptimizer):
     def begin(self, lanes: int, rates: Rates) -> None:
         super().begin(lanes, rates)
         self._momentum[:lanes].zero_()
-        self._adamw.begin(lanes, _Times(rates, self._settings.adamw_rate))
+        self._adamw.begin(lanes, _OfAdamW(rates, self._settings.adamw_rate, self._places))
 
     def shrink(self, lanes: int) -> None:
         super().shrink(lanes)
@@ -161,16 +165,16 @@ def _factor(settings: Muon, rows: int, columns: int) -> float:
     return math.sqrt(ratio if settings.scale == "spectral_unclamped" else max(1.0, ratio))
 
 
-class _Times(Rates):
-    """Rates times a factor."""
+class _OfAdamW(Rates):
+    """Rates times a factor, of the entries at `places` where entries have rates of their own."""
 
-    def __init__(self, rates: Rates, factor: float) -> None:
+    def __init__(self, rates: Rates, factor: float, places: Tensor) -> None:
         super().__init__((), torch.float64)
-        self._rates, self._factor = rates, factor
+        self._rates, self._factor, self._places = rates, factor, places
 
     def at(self, step: int) -> Rate:
         rate: Rate = self._rates.at(step) * self._factor
-        return rate
+        return rate[:, self._places] if is_row(rate) else rate
 
 
 class _Given(Gradient):

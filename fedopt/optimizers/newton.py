@@ -30,6 +30,10 @@ class Newton(Optimizer):
     can_be_base: ClassVar[bool] = False
     needs_hessian: ClassVar[bool] = True
 
+    @property
+    def takes_groups(self) -> bool:
+        return False
+
     def build(self, theta: Tensor, layout: RowLayout) -> LaneOptimizer:
         size, each = layout.layout.size, theta.element_size()
         if size > self.most_parameters:

@@ -48,6 +48,14 @@ class Wrapper(Composite, Optimizer):
         return self.base.moves_first
 
     @property
+    def takes_groups(self) -> bool:
+        return self.base.takes_groups
+
+    @property
+    def takes_group_decay(self) -> bool:
+        return self.base.takes_group_decay
+
+    @property
     def starts_anew(self) -> bool:
         return self.base.starts_anew
 

@@ -14,6 +14,7 @@ from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
 from fedopt.models.tasks import make_task, task_notes
+from fedopt.optimizers.groups import check_groups
 from fedopt.runs.evaluation import Evaluator
 from fedopt.task import Task
 from fedopt.vectors.layout import Layout
@@ -49,6 +50,7 @@ def set_up(experiment: Experiment) -> Setup:
     dataset = load_dataset(experiment.data, settings.seed)
     notes = list(dataset.notes)
     module = build_model(experiment.model, dataset.sample_shape, dataset.classes, settings.seed, notes)
+    check_groups(experiment.local.groups, module)
     experiment.local.check_samples(dataset.sample_shape)
     for samples in (dataset.x_train, dataset.x_test):
         experiment.model.check_samples(samples, dataset.classes)

@@ -62,3 +62,15 @@ class Rates:
     def total(self, steps: int) -> float:
         """The sum of the first rates, each rounded to the vectors' dtype as the steps round it; the sum is exact."""
         return math.fsum(self._used[:steps])
+
+
+class RowRates(Rates):
+    """The rates of others times a factor for each entry of a row: `at` returns [1, Q], made anew at each call."""
+
+    def __init__(self, rates: Rates, factors: Tensor) -> None:
+        """`factors` are [1, Q]."""
+        super().__init__((), factors.dtype)
+        self._rates, self._factors = rates, factors
+
+    def at(self, step: int) -> Tensor:
+        return self._factors * self._rates.at(step)

@@ -189,6 +189,11 @@ def optimizers_page() -> str:
             "Adam's count of steps travels with v: v is divided by 1 − β₂^t with the steps t of all rounds, m by "
             "1 − β₁^k with the steps k of this one."
         ),
+        "",
+        *wrapped(
+            "`local.groups` gives parameters a rate and a weight decay of their own, by patterns of their names: see "
+            "[Models](models.md#parameter-groups)."
+        ),
     ]
     keys = {name: group for group in key_groups() if group.chosen_by == "local.optimizer" for name in group.members}
     for name in OPTIMIZERS:

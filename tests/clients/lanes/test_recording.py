@@ -137,6 +137,8 @@ class Decaying(Schedule):
         return lr * 0.9**round_ / (1 + step)
 
 
+GROUPS = [{"parameters": ["*.bias"], "lr_factor": 0.5, "weight_decay": 0.1}]
+
 ROUNDING = 1e-5
 """Adam steps by up to lr where the gradient is almost zero, so its last bits show: 3.6e-6 was seen on one machine."""
 
@@ -150,11 +152,13 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "clip": {"clip": 0.5},
     "full batches": {"batch_size": "full", "steps": 3},
     "augmented": {"batch_size": "full", "steps": 3, "crop": 2, "flip": True},
+    "groups": {"momentum": 0.9, "groups": GROUPS},
     "decaying": {"schedule": Decaying()},
     "decaying momentum": {"schedule": Decaying(), "momentum": 0.9},
     "decaying nesterov": {"schedule": Decaying(), "momentum": 0.9, "nesterov": True},
     "decaying adam": {"schedule": Decaying(), "optimizer": "adam", "lr": 0.003},
     "decaying sam": {"schedule": Decaying(), "optimizer": "sam"},
+    "decaying groups": {"schedule": Decaying(), "optimizer": "adamw", "lr": 0.003, "groups": GROUPS},
 }
 
 

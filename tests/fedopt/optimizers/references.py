@@ -173,23 +173,26 @@ class Table(torch.optim.Optimizer):
         self._table[self.sample] = [p.grad.clone() for p in group["params"]]
 
 
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Any]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
 class Larc(torch.optim.Optimizer):
     """Gives another optimizer scaled gradients, as apex does."""
 
     def __init__(self, base: torch.optim.Optimizer, trust: float, decay: float, *, clip: bool) -> None:
-        super().__init__(base.param_groups[0]["params"], {})
+        super().__init__(_parameters(base), {})
         self._base, self._trust, self._decay, self._clip = base, trust, decay, clip
 
     def step(self, closure: Closure | None = None) -> None:  # type: ignore[override]
         assert closure is not None
         closure()
-        group = self._base.param_groups[0]
         with torch.no_grad():
-            for p in group["params"]:
+            for p, lr in ((p, group["lr"]) for group in self._base.param_groups for p in group["params"]):
                 if p.norm() != 0 and p.grad.norm() != 0:
                     adaptive = self._trust * p.norm() / (p.grad.norm() + p.norm() * self._decay)
                     if self._clip:
-                        adaptive = min(adaptive / group["lr"], 1)
+                        adaptive = min(adaptive / lr, 1)
                     p.grad += self._decay * p
                     p.grad *= adaptive
         self._base.step()
@@ -200,13 +203,13 @@ class Climbing(torch.optim.Optimizer):
     |theta| + eta."""
 
     def __init__(self, base: torch.optim.Optimizer, rho: float, eta: float | None = None) -> None:
-        super().__init__(base.param_groups[0]["params"], {})
+        super().__init__(_parameters(base), {})
         self._base, self._rho, self._eta = base, rho, eta
 
     def step(self, closure: Closure | None = None) -> None:  # type: ignore[override]
         assert closure is not None
         closure()
-        thetas = self._base.param_groups[0]["params"]
+        thetas = _parameters(self._base)
         before = [p.detach().clone() for p in thetas]
         with torch.no_grad():
             scales = [torch.ones_like(p) if self._eta is None else p.abs() + self._eta for p in thetas]
@@ -224,16 +227,16 @@ class Lookahead(torch.optim.Optimizer):
     """The paper's: slow weights phi follow the fast ones after k steps of another optimizer."""
 
     def __init__(self, base: torch.optim.Optimizer, k: int, alpha: float) -> None:
-        super().__init__(base.param_groups[0]["params"], {})
+        super().__init__(_parameters(base), {})
         self._base, self._k, self._alpha, self._steps = base, k, alpha, 0
-        self._phi = [p.detach().clone() for p in base.param_groups[0]["params"]]
+        self._phi = [p.detach().clone() for p in _parameters(base)]
 
     def step(self, closure: Closure | None = None) -> None:  # type: ignore[override]
         self._base.step(closure)
         self._steps += 1
         if self._steps % self._k == 0:
             with torch.no_grad():
-                for p, phi in zip(self._base.param_groups[0]["params"], self._phi, strict=True):
+                for p, phi in zip(_parameters(self._base), self._phi, strict=True):
                     phi.copy_(phi + self._alpha * (p - phi))
                     p.copy_(phi)
 
