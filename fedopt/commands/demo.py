@@ -7,6 +7,7 @@ from fedopt.commands.lazy import Entry, lazy_group
 app = lazy_group(
     "demo",
     {
+        "paths": Entry("simulations.commands.demo_paths:app", "All optimizers on losses of two weights."),
         "amsgrad": Entry("simulations.commands.demo_amsgrad:app", "Where Adam does not converge and AMSGrad does."),
         "lookahead": Entry("simulations.commands.demo_lookahead:app", "Lookahead on a noisy quadratic."),
         "weight-decay": Entry("simulations.commands.demo_weight_decay:app", "L2 against decoupled decay under Adam."),

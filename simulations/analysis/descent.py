@@ -33,6 +33,22 @@ def descend(
     `project` is applied after every step. `hessian` gives [P, P] at a point [P], for optimizers that ask for it. A
     layer-wise optimizer sees the vector as one parameter.
     """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the vectors are small: threads would wait for each other
+    try:
+        return _descend(optimizer, start, gradient, rates, project, hessian)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _descend(
+    optimizer: Optimizer,
+    start: Tensor,
+    gradient: GradientOf,
+    rates: Sequence[float],
+    project: Projection | None,
+    hessian: Callable[[Tensor], Tensor] | None,
+) -> Tensor:
     packing = Packing(Layout(("w",), (start.shape[1:],)), start)
     theta = packing.pack(start).clone()
     lanes = optimizer.build(theta, packing)

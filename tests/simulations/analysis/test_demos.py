@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from simulations.analysis.demos import amsgrad, lookahead, weight_decay
+from simulations.analysis.demos import amsgrad, lookahead, paths, weight_decay
 from simulations.analysis.shown import Demonstration
+from simulations.analysis.surfaces import SURFACES
 from tests.commands import fedopt
 
 
@@ -79,6 +80,41 @@ def test_weights_rest_where_the_theory_says() -> None:
         measured, exact = column(found, name, "mean weight"), column(found, name, "in theory")
         assert measured[:6] == pytest.approx(exact[:6], abs=0.02), "where the noise is at most 2"
     assert column(found, "adamw", "mean weight")[-1] < 0.6 < column(found, "adam with L2", "mean weight")[-1]
+
+
+@pytest.mark.parametrize("name", SURFACES)
+def test_the_stars_of_a_surface_are_minima(name: str) -> None:
+    surface = SURFACES[name]
+    for minimum in surface.minima:
+        point = torch.tensor([minimum], dtype=torch.float64)
+        assert torch.linalg.vector_norm(surface.gradient(point)).item() < 0.1, "to the digits of a picture"
+        hessian = surface.hessian(point[0])
+        torch.testing.assert_close(hessian, torch.func.hessian(surface.at)(point[0]))
+        assert torch.linalg.eigvalsh(hessian)[0].item() > -1e-9
+
+
+def test_paths_over_a_quadratic_are_those_of_the_closed_form() -> None:
+    found = paths.demonstrate("quadratic", 40, 0)
+    start, curvatures = np.array([-4.0, 1.0]), np.array([1.0, 25.0])
+    for label, rate in {"too small, 0.004": 0.004, "right, 0.04": 0.04, "much too large, 0.1": 0.1}.items():
+        rows = [row for row in found.rows if row[:2] == ("step size", label)]
+        expected = [start * (1 - rate * curvatures) ** step for step in range(41)]
+        assert np.array([row[3:5] for row in rows], dtype=float) == pytest.approx(np.array(expected), rel=1e-9)
+        assert [row[5] for row in rows] == pytest.approx([0.5 * (curvatures * w**2).sum() for w in expected], rel=1e-9)
+    ends = {row[1]: row for row in found.rows if row[2] == 40}
+    assert ends["newton"][3:] == pytest.approx((0, 0, 0), abs=1e-9)
+    assert ends["lbfgs"][5] == pytest.approx(0, abs=1e-12)
+
+
+def test_sam_prefers_flat_minima() -> None:
+    product, two = (paths.demonstrate(name, None, 0) for name in ("product", "two-minima"))
+    ends = {row[1]: row for row in product.rows if row[2] == SURFACES["product"].steps}
+    w1, w2 = ends["sam"][3:5]
+    assert (float(w1 or 0), float(w2 or 0)) == pytest.approx((1, 1), abs=0.1), "the flattest of the minima"
+    assert float(ends["gradient descent"][4] or 0) > 3, "it stays beside its start"
+    ends = {row[1]: row for row in two.rows if row[2] == SURFACES["two-minima"].steps}
+    assert ends["gradient descent"][3] == pytest.approx(-0.96, abs=0.05)
+    assert ends["sam"][3] == pytest.approx(0.95, abs=0.05)
 
 
 def test_the_command_writes_numbers_and_figures(tmp_path: Path) -> None:
