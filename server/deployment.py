@@ -75,6 +75,11 @@ def _refuse_pooled_data(experiment: Experiment) -> None:
 
 def _refuse_weights_that_do_not_travel(experiment: Experiment, setup: Setup) -> None:
     """Clients build the model without the file and get what is trained from the server, and nothing else."""
+    if experiment.model.weights is not None and experiment.model.batchnorm == "local":
+        raise InvalidExperiment(
+            "model.weights: each client starts with the BatchNorm that it builds, which is not that of the file; build "
+            'the model with it on every machine, by a function of your own as model.name, or choose "average"'
+        )
     name = untrained(setup.problem.task.module)
     if experiment.model.weights is not None and name is not None:
         raise InvalidExperiment(

@@ -17,6 +17,7 @@ from fedopt.algorithms.fedavg import FedAvg
 from fedopt.data.batches import BatchPlan, plan_samples, samples_seen
 from fedopt.data.step_counts import StepCounts
 from fedopt.precision import Products
+from fedopt.round.batchnorm import BatchNorms
 from fedopt.round.federation import Broadcast, WorkOrder
 from fedopt.round.loop import RoundWork
 from fedopt.seeding import Purpose, stream
@@ -66,10 +67,12 @@ class CentralRun:
         """`sizes` are the sample counts n_i of the federation's clients, `counts` their numbers of steps."""
         self._everything = np.arange(len(data[1]))
         self._plan = CentralPlan(len(self._everything), sizes, counts)
-        self._x = Layout.of(task.module).flatten(task.module)
+        self._x = Layout.with_statistics(task.module).flatten(task.module)
+        self._norms = BatchNorms.of("average", task.module, FedAvg())
         backend = choose_backend("auto", task, data[0], data[1]).backend
         # Its moments start at zero in every round, as a client's do by default.
-        training = LocalTraining(task, FedAvg(), counts.local.model_copy(update={"state": "reset"}), counts.seed)
+        local = counts.local.model_copy(update={"state": "reset"})
+        training = LocalTraining(task, FedAvg(), local, counts.seed, batchnorm="average")
         self._trainer = LaneTrainer(training, data, Execution(backend, 1, products))
         self._saved_round: int | None = None
 
@@ -77,9 +80,11 @@ class CentralRun:
         trained = [client for client in work.cohort if client not in work.left_out]
         job = Job(WorkOrder(0, None), self._everything, {}, plan=self._plan(work.round, trained))
         (result,) = self._trainer.train(Broadcast(work.round, self._x, factors=work.factors), [job])
-        self._x = self._x + result.up[DISPLACEMENT]
-        length = torch.linalg.vector_norm(self._x).item()
-        return torch.linalg.vector_norm(x - self._x).item() / length if length > 0 else None
+        dx, norms = result.up[DISPLACEMENT], self._norms
+        moved = norms.trained(self._x) + norms.trained(dx)
+        self._x = norms.widened(moved, norms.statistics(dx)) if norms else moved
+        length = torch.linalg.vector_norm(moved).item()
+        return torch.linalg.vector_norm(norms.trained(x) - moved).item() / length if length > 0 else None
 
     def save(self, folder: Path, round_: int) -> None:
         folder.mkdir(exist_ok=True)

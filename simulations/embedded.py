@@ -24,6 +24,7 @@ from fedopt.data.partition import partition
 from fedopt.data.step_counts import StepCounts
 from fedopt.device import threads
 from fedopt.experiment.experiment import Experiment
+from fedopt.models.batchnorm import check_batches
 from fedopt.round.federation import Score
 from fedopt.round.selection import select_cohort
 from fedopt.runs.checkpoint import Checkpoints
@@ -170,6 +171,8 @@ def prepare(experiment: Experiment) -> Prepared:
         lanes = choose_lanes(task, experiment, dataset.x_train[:1], longest, workers)
     evaluator.threads = workers  # idle while the model is evaluated
     data = (dataset.x_train, dataset.y_train)
+    counts = StepCounts.of(experiment.algorithm, experiment.local, settings.seed)
+    check_batches(task.module, dataset.x_train[:1], [len(part) for part in trained], counts)
 
     def evaluate(x: Tensor, personal: PersonalModels | None) -> Sequence[Score]:
         clients = range(len(parts))
@@ -179,7 +182,9 @@ def prepare(experiment: Experiment) -> Prepared:
 
     record = choose_recording(settings.cuda_graphs, dataset.x_train.device, choice.backend, task.draws)
     federation = VirtualFederation(
-        LocalTraining(task, experiment.algorithm, experiment.local, settings.seed, experiment.server),
+        LocalTraining(
+            task, experiment.algorithm, experiment.local, settings.seed, experiment.server, experiment.model.batchnorm
+        ),
         data,
         trained,
         Execution(choice.backend, min(lanes, cohort), settings.products, record),
@@ -191,7 +196,7 @@ def prepare(experiment: Experiment) -> Prepared:
     reference = (
         CentralRun(
             task,
-            StepCounts.of(experiment.algorithm, experiment.local, settings.seed),
+            counts,
             data,
             federation.samples,
             products=settings.products,

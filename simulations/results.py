@@ -97,8 +97,8 @@ class Row:
 
     @property
     def is_personal(self) -> bool:
-        """Whether the algorithm gives clients models of their own."""
-        return self.run.experiment.algorithm.is_personal
+        """Whether clients have models of their own."""
+        return self.run.experiment.is_personal
 
     @property
     def clients_accuracy(self) -> float | None:

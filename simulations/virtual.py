@@ -16,6 +16,7 @@ from fedopt.channel.channel import NO_STAGES, Channel, payload_bytes
 from fedopt.data.batches import BatchPlan
 from fedopt.drift.gradients import GRADIENT
 from fedopt.optimizers.moments import Moments
+from fedopt.round.batchnorm import BatchNorms
 from fedopt.round.federation import Broadcast, Numbers, Score, Update, WorkOrder
 from fedopt.round.method import Method
 from fedopt.vectors.layout import Layout, Vectors
@@ -62,7 +63,7 @@ class VirtualFederation:
         """`parts` are each client's samples in `data`; the lanes of `execution` are those of one worker. `plan` gives
         the minibatches of a round where they are not those that its number and the client's stand for; it takes one
         worker."""
-        layout = Layout.of(training.task.module)
+        layout = Layout.with_statistics(training.task.module)
         data, self._parts = client_by_client(data, parts)
         self.samples: Sequence[int] = [len(part) for part in parts]
         self._evaluate, self.lanes, self.workers = evaluate, execution.lanes, resources.workers
@@ -70,8 +71,9 @@ class VirtualFederation:
         self.trains_ahead = self.workers > 1
         self._stepping = cost_of_stepping(layout.size, training.local.batch_size)
         self.like = x = layout.flatten(training.task.module)
-        self._algorithm = algorithm = training.algorithm
-        method = Method(algorithm, channel, moments=Moments.of(training.local))
+        algorithm, moments = training.algorithm, Moments.of(training.local)
+        norms = BatchNorms.of(training.batchnorm, training.task.module, algorithm)
+        self._method = method = Method(algorithm, channel, moments=moments, norms=norms)
         initial = method.client_state(x)
         # For each client the version that counts; for those of a round that is not committed yet, and of the one that
         # is being trained, one more.
@@ -143,13 +145,13 @@ class VirtualFederation:
     @property
     def is_personal(self) -> bool:
         """Whether clients use models of their own."""
-        return self._algorithm.is_personal
+        return self._method.is_personal
 
     def evaluate(self, x: Tensor, round_: int, accepted: Mapping[int, int]) -> Sequence[Score]:
         def personal(client: int) -> Tensor:
-            return self._algorithm.personal(x, self.states.at(client, accepted.get(client)))
+            return self._method.personal(x, self.states.at(client, accepted.get(client)))
 
-        return self._evaluate(x, personal if self._algorithm.is_personal else None)
+        return self._evaluate(x, personal if self._method.is_personal else None)
 
     def mean_state(self, accepted: Mapping[int, int], share_of: Sequence[float]) -> Vectors:
         return self.states.mean(accepted, share_of)

@@ -33,6 +33,7 @@ from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import override
 from fedopt.imports import allowing
+from fedopt.models.batchnorm import check_batches
 from fedopt.models.build import build_model
 from fedopt.models.tasks import make_task
 from fedopt.optimizers.groups import check_groups
@@ -101,19 +102,21 @@ class FederationClient:
         test = test[0].to(device, dtype), test[1].to(device, dtype if hello.numbers else None)
         module = module.to(device, dtype)
         task = make_task(experiment.model, module, samples, targets)
-        layout = Layout.of(task.module)
+        layout = Layout.with_statistics(task.module)
         self.client, self.samples, self._indices = config.client, len(indices), indices
         self.like = layout.flatten(task.module)
         """A flat vector [Q] with the model's length, dtype and device."""
         self._evaluator = Evaluator(task, layout, test[0], test[1], len(hello.class_names))
-        method = experiment.method
+        check_batches(task.module, samples[:1], [len(indices)], counts)
+        self._method = method = experiment.method.on(task.module)
         self._algorithm = method.algorithm
         self._down = set(method.names_down(self.like))
         initial = method.client_state(self.like)
         self._state = DurableState(config.state, hello.federation, config.client, initial)
         decays = experiment.local.decays_weights
         backend = choose_backend(settings.backend, task, samples, targets, decays).backend
-        training = LocalTraining(task, method.algorithm, experiment.local, settings.seed, experiment.server)
+        policy = experiment.model.batchnorm
+        training = LocalTraining(task, method.algorithm, experiment.local, settings.seed, experiment.server, policy)
         trainer = LaneTrainer(training, (samples, targets), Execution(backend, 1, settings.products))
         self._trainer = SendingTrainer(trainer, method.channel, settings.seed)
 
@@ -149,8 +152,8 @@ class FederationClient:
         of the round `accepted`."""
         if not self._evaluator.samples:
             return Score(self.client, 0, 0.0, None)
-        if self._algorithm.is_personal:
-            x = self._algorithm.personal(x, self._state.at(accepted))
+        if self._method.is_personal:
+            x = self._method.personal(x, self._state.at(accepted))
         found = self._evaluator(x)
         return Score(self.client, self._evaluator.samples, found.loss, found.accuracy)
 

@@ -2,6 +2,10 @@
 
 A lane's result is the same to the bit for any number of lanes, by construction. It is never slower than the plain loop:
 several lanes share the overhead of one backward pass.
+
+BatchNorm normalizes by the statistics of each minibatch, and the forward pass of each step updates the running ones,
+as torch does. A step's further passes, such as SAM's second one, at the perturbed point, leave them as they are: so do
+those who use SAM in PyTorch, who switch the running statistics off for it.
 """
 
 from __future__ import annotations
@@ -17,9 +21,10 @@ from clients.lanes.batches import LaneBatch
 from clients.lanes.draws import LaneDraws
 from clients.lanes.losses import LossSums
 from clients.lanes.packing import Packing
+from clients.lanes.statistics import LaneStatistics
 from fedopt.models.activations import activations
 from fedopt.task import Task
-from fedopt.vectors.layout import Layout
+from fedopt.vectors.layout import Layout, running_statistics
 
 GRADIENT_BYTES, ACTIVATION_BYTES = 2**20, 2**22
 """What the gradients and the layers' outputs of one backward pass over several lanes may take: beyond that it waits for
@@ -45,6 +50,10 @@ class EachLane:
             if not tensor.requires_grad
         }
         self._modules = [copy.deepcopy(task.module, dict(shared)) for _ in range(lanes)]
+        self.statistics = LaneStatistics(task.module, like, lanes) if running_statistics(task.module) else None
+        if self.statistics is not None:
+            for lane, module in enumerate(self._modules):
+                self.statistics.bind(module, lane)
         self._parameters = [
             parameter
             for module, row in zip(self._modules, self.theta, strict=True)
@@ -60,6 +69,14 @@ class EachLane:
         return self._gradients[: batch.active]
 
     def accumulate(self, batch: LaneBatch, into: Tensor, keep: float, scale: float, counts: bool = True) -> None:
+        kept = nullcontext() if counts or self.statistics is None else self.statistics.kept()
+        with kept:
+            losses = self._accumulated(batch, into, keep, scale)
+        if counts:
+            self._losses.add(torch.stack(losses).detach())
+
+    def _accumulated(self, batch: LaneBatch, into: Tensor, keep: float, scale: float) -> list[Tensor]:
+        """`accumulate`; returns the losses of the active lanes."""
         losses: list[Tensor] = []
         views = self._views_of(into)
         for first, found, gradients in self._groups(batch):
@@ -70,8 +87,7 @@ class EachLane:
                 else:
                     (view if keep == 1.0 else view.mul_(keep)).add_(gradient, alpha=scale)
             losses += found
-        if counts:
-            self._losses.add(torch.stack(losses).detach())
+        return losses
 
     def losses(self) -> Tensor:
         return self._losses.take()

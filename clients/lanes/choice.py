@@ -12,9 +12,14 @@ from clients.lanes.backends import Backend, lane_gradients
 from clients.lanes.verification import why_not_trusted, without_gradient
 from clients.stacked.backend import why_not_faster, why_not_stacked
 from fedopt.errors import InvalidExperiment
+from fedopt.models.batchnorm import keeping_statistics
 from fedopt.task import Task
+from fedopt.vectors.layout import running_statistics
 
 NO_PROMISE = "; with vmap the last bits depend on how many clients train side by side"
+
+
+STATISTICS = "BatchNorm's running statistics"
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,17 @@ def choose_backend(
     Depends on model, loss and device only, never on measured time: two backends round differently, and the same
     experiment must always give the same bits. InvalidExperiment if no backend computes what the module does.
     """
+    with keeping_statistics(task.module):
+        return _chosen(requested, task, x, y, decays_weights)
+
+
+def _chosen(requested: Backend | Literal["auto"], task: Task, x: Tensor, y: Tensor, decays_weights: bool) -> Choice:
     if decays_weights:
         _refuse_to_decay_what_is_not_trained(task, x, y)
     if requested == "auto":
         return _automatic(task, x, y)
+    if requested != "each" and running_statistics(task.module):
+        raise InvalidExperiment(f"run.backend: {requested} does not carry {STATISTICS}; choose auto")
     obstacle = why_not_stacked(task, x[:1]) if requested == "stacked" else None
     if obstacle is not None:
         raise InvalidExperiment(f"run.backend: stacked does not know this model: {obstacle}; choose auto")
@@ -50,10 +62,13 @@ def choose_backend(
 
 
 def _automatic(task: Task, x: Tensor, y: Tensor) -> Choice:
-    obstacle = why_not_stacked(task, x[:1]) or why_not_faster(task, x[:1]) or _distrust("stacked", task, x, y)
+    carried = f"the others do not carry {STATISTICS}" if running_statistics(task.module) else None
+    obstacle = (
+        carried or why_not_stacked(task, x[:1]) or why_not_faster(task, x[:1]) or _distrust("stacked", task, x, y)
+    )
     if obstacle is None:
         return Choice("stacked", "all layers supported")
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" and carried is None:
         against_vmap = "it draws random numbers" if task.draws else _distrust("vmap", task, x, y)
         if against_vmap is None:
             return Choice("vmap", obstacle + NO_PROMISE)

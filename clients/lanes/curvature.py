@@ -14,7 +14,7 @@ from fedopt.algorithms.base import Algorithm
 from fedopt.errors import InvalidExperiment
 from fedopt.optimizers.base import Optimizer
 from fedopt.task import Task
-from fedopt.vectors.layout import RowLayout, Vectors
+from fedopt.vectors.layout import RowLayout, Vectors, running_statistics
 
 ROWS = 64
 """Rows of a Hessian that are computed side by side: beyond that a pass waits for memory."""
@@ -34,6 +34,9 @@ class Curvature:
         if asks and self._task.draws:
             told = f"local.optimizer: {optimizer.name} needs the same loss twice"
             raise InvalidExperiment(f"{told}, and the model draws random numbers; choose another model or optimizer")
+        if asks and running_statistics(self._task.module):
+            told = f"local.optimizer: {optimizer.name} needs the curvature of the loss of each sample"
+            raise InvalidExperiment(f"{told}, which BatchNorm mixes; choose another model or optimizer")
         if optimizer.needs_kronecker:
             self._factors = KroneckerFactors(self._task, self._packing.layout)
         if optimizer.needs_hessian and self._algorithm.evaluates_elsewhere:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clients.lanes.autograd import EachLane
 from clients.lanes.backends import Backend, check_products, lane_gradients
 from clients.lanes.batches import Augmented, LaneBatches, lane_width
 from clients.lanes.curvature import Curvature
@@ -29,9 +30,11 @@ from fedopt.algorithms.shapes import check_prepared, check_rows
 from fedopt.data.batches import BatchPlan, plan_batches
 from fedopt.data.step_counts import StepCounts
 from fedopt.drift.gradients import GRADIENT
+from fedopt.models.batchnorm import BatchNormPolicy, alone_refusal, fails_alone
 from fedopt.optimizers.local import LocalSettings
 from fedopt.optimizers.moments import PREFIX, Moments
 from fedopt.precision import Products, on_gpu
+from fedopt.round.batchnorm import OWN, BatchNorms
 from fedopt.round.federation import Broadcast, Numbers, WorkOrder
 from fedopt.round.method import at_server_rate
 from fedopt.schedules.server import ServerSettings
@@ -55,6 +58,8 @@ class LocalTraining:
     """The run's; minibatches, augmentation and dropout are keyed by it."""
     server: ServerSettings = field(default_factory=ServerSettings)
     """How the server's rate changes, for algorithms whose clients read it."""
+    batchnorm: BatchNormPolicy = "refuse"
+    """What becomes of the module's BatchNorm."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,9 @@ class LaneTrainer:
         like = next(p for p in task.module.parameters() if p.requires_grad).detach()
         layout = Layout.of(task.module)
         gradients = lane_gradients(backend, task, layout, like, execution.lanes, self._draws)
+        self._statistics = gradients.statistics if isinstance(gradients, EachLane) else None
+        self._norms = BatchNorms.of(training.batchnorm, task.module, training.algorithm)
+        self._fails_alone = fails_alone(task.module, data[0][:1])
         self._gradients = penalized(gradients, local.l1, local.l2)
         curvature = Curvature(task, self._gradients.packing, training.algorithm, local.l2)
         self._steps = LocalSteps(self._gradients, training.algorithm, local, execution.record, curvature)
@@ -145,15 +153,19 @@ class LaneTrainer:
     def _side_by_side(self, broadcast: Broadcast, jobs: list[Job], width: int | None) -> list[Result]:
         """Jobs by falling number of steps, whose batches are padded to one width if it is given."""
         algorithm, packing = self._algorithm_of(broadcast), self._gradients.packing
-        theta = self._gradients.theta[: len(jobs)]
-        x, down = packing.pack(broadcast.x), packing.pack_all(broadcast.down)
-        state = {name: packing.pack_each([job.state[name] for job in jobs]) for name in jobs[0].state}
+        theta, norms = self._gradients.theta[: len(jobs)], self._norms
+        x, down = packing.pack(norms.trained(broadcast.x)), packing.pack_all(norms.cut(broadcast.down))
+        kept = {name: packing.pack_each([norms.trained(job.state[name]) for job in jobs]) for name in jobs[0].state}
+        state = {name: rows for name, rows in kept.items() if name != OWN}
         theta.copy_(x)
         if broadcast.survey:
             return self._surveyed(broadcast, x, jobs)
         plans = [self._plan(broadcast, job) for job in jobs]
         batches = self._batches(jobs, plans, width, self._augmented(broadcast, jobs, plans))
-        full_gradient = OnDemand(lambda: self._full_pass(broadcast, x, jobs)[0])
+        private = self._private(broadcast) if OWN in kept else None
+        """Which entries are not the server's, [Q]."""
+        begins = x if private is None else torch.where(private, kept[OWN], x)
+        full_gradient = OnDemand(lambda: self._full_pass(broadcast, begins, jobs)[0])
         local = LocalStart(
             x=x,
             down=down,
@@ -166,6 +178,9 @@ class LaneTrainer:
         )
         start = algorithm.start(local)
         check_rows(algorithm, "start", start, theta.shape)
+        start = start if private is None else begins
+        if self._statistics is not None and norms:
+            self._statistics.load(norms.statistics(broadcast.x if private is None else _stacked(jobs, OWN)))
         if start is not None:
             theta.copy_(start)
 
@@ -179,19 +194,21 @@ class LaneTrainer:
         moments = self._starting_moments(local)
         taken = self._steps.take(batches, RoundStart(local.rates, len(jobs), origin, prepared, moments))
         losses = self._gradients.losses()[: len(jobs)].tolist()
+        statistics = self._statistics.read(len(jobs)) if self._statistics is not None and norms else None
 
         moved = theta - origin if taken.displacement is None else taken.displacement.clone()
+        mean = self._mean_gradient(taken, moved, algorithm.shift(prepared))
         work = LocalWork(
             x=x,
             y=theta,
-            displacement=moved if start is None else moved + (origin - x),
+            displacement=_shared(moved if start is None else moved + (origin - x), private),
             state=state,
             steps=local.steps,
             samples=local.samples,
             rates=taken.rates,
-            mean_gradient=self._mean_gradient(taken, moved, algorithm.shift(prepared)),
+            mean_gradient=None if mean is None else _shared(mean, private),
             full_gradient=full_gradient,
-            full_loss=OnDemand(lambda: self._full_pass(broadcast, x, jobs, losses=True)[1]),
+            full_loss=OnDemand(lambda: self._full_pass(broadcast, begins, jobs, losses=True)[1]),
             layout=packing,
             optimizer=self._local.optimizer,
             step_rates=local.rates,
@@ -203,8 +220,13 @@ class LaneTrainer:
         finished = algorithm.finish(work)
         _check_names(algorithm, finished, state)
         moments_up, own_moments = self._moments.to_send(taken.moments, packing)
-        up = self._hand_over({**finished.up, **moments_up, **asked}, [job.up_buffers for job in jobs])
-        new_state = self._hand_over({**finished.state, **own_moments}, [job.state_buffers for job in jobs])
+        sent = {name: _shared(rows, private) for name, rows in {**finished.up, **moments_up, **asked}.items()}
+        carried = {norms.carrier: statistics} if statistics is not None and norms.policy == "average" else {}
+        up = self._hand_over(sent, [job.up_buffers for job in jobs], carried)
+        new = {**finished.state, **own_moments}
+        if private is not None and statistics is not None:
+            new[OWN], carried = torch.where(private, theta, torch.zeros_like(theta)), {OWN: statistics}
+        new_state = self._hand_over(new, [job.state_buffers for job in jobs], carried if private is not None else {})
         own = {name: numbers.tolist() for name, numbers in finished.numbers.items()}
         return [
             Result(
@@ -257,11 +279,23 @@ class LaneTrainer:
         mean = moved / -taken.rates[:, None]  # of steps y <- y - lr (g + shift)
         return mean if shift is None else mean.sub_(shift)
 
-    def _hand_over(self, rows: Vectors, places: Sequence[Vectors]) -> list[dict[str, Tensor]]:
-        """For each lane the flat vectors in its row of each of `rows`, in its buffers where it has some."""
+    def _private(self, broadcast: Broadcast) -> Tensor:
+        """Which entries of a row a client never shares, [Q]."""
+        return self._gradients.packing.pack(self._norms.trained(self._norms.own(broadcast.x)))
+
+    def _hand_over(
+        self, rows: Vectors, places: Sequence[Vectors], statistics: Vectors | None = None
+    ) -> list[dict[str, Tensor]]:
+        """For each lane the flat vectors in its row of each of `rows`, in its buffers where it has some; `statistics`
+        [lanes, S] are those that stand behind a vector, by its name."""
         packing = self._gradients.packing
         found: list[dict[str, Tensor]] = [{} for _ in places]
         for name, lanes in rows.items():
+            if self._norms:
+                whole = self._norms.widened(packing.unpack(lanes), (statistics or {}).get(name))
+                for lane, place in enumerate(places):
+                    found[lane][name] = place[name].copy_(whole[lane]) if name in place else whole[lane]
+                continue
             flat = None if all(name in place for place in places) else packing.unpack(lanes)
             for lane, place in enumerate(places):
                 if flat is None:
@@ -287,10 +321,11 @@ class LaneTrainer:
         return Augmented(augmentation, draws)
 
     def _plan(self, broadcast: Broadcast, job: Job) -> BatchPlan:
-        if job.plan is not None:
-            return job.plan
         rng = stream(self._seed, Purpose.BATCHES, broadcast.round, job.order.client)
-        return plan_batches(len(job.indices), self._local, rng, self._steps_of(broadcast, job))
+        plan = job.plan or plan_batches(len(job.indices), self._local, rng, self._steps_of(broadcast, job))
+        if self._fails_alone and bool((plan.counts == 1).any()):
+            raise alone_refusal(len(job.indices), self._local.batch_size)
+        return plan
 
     def _steps_of(self, broadcast: Broadcast, job: Job) -> int:
         if job.plan is not None:
@@ -300,23 +335,25 @@ class LaneTrainer:
     def _full_pass(
         self, broadcast: Broadcast, x: Tensor, jobs: Sequence[Job], *, losses: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Gradients [lanes, Q] and, if asked for, losses [lanes] at x over all data of each job's client."""
+        """Gradients [lanes, Q] and, if asked for, losses [lanes] at x, [Q] or [lanes, Q], over all data of each job's
+        client."""
         by_size = sorted(range(len(jobs)), key=lambda lane: -len(jobs[lane].indices))  # lanes finish in this order
         jobs = [jobs[lane] for lane in by_size]
         theta = self._gradients.theta[: len(jobs)]
         where_steps_led = theta.clone()
-        theta.copy_(x)
+        theta.copy_(x if x.ndim == 1 else x[by_size])
         width = self._pass_width
-        batches = self._batches(jobs, [_one_pass(len(job.indices), width) for job in jobs], width)
+        batches = self._batches(jobs, [_one_pass(len(job.indices), width, self._fails_alone) for job in jobs], width)
         if self._draws is not None:
             self._draws.begin(broadcast.round, [job.order.client for job in jobs], Pass.FULL_GRADIENT)
-        gradient, loss = x.new_zeros(len(jobs), x.numel()), x.new_zeros(len(jobs))
-        for step in range(batches.steps):
-            batch = batches.at(step)
-            counts = x.new_tensor(batch.counts)
-            gradient[: batch.active].addcmul_(self._gradients(batch, counts=losses), counts[:, None])
-            if losses:
-                loss[: batch.active] += self._gradients.losses()[: batch.active].to(loss) * counts
+        gradient, loss = torch.zeros_like(theta), x.new_zeros(len(jobs))
+        with nullcontext() if self._statistics is None else self._statistics.kept():
+            for step in range(batches.steps):
+                batch = batches.at(step)
+                counts = x.new_tensor(batch.counts)
+                gradient[: batch.active].addcmul_(self._gradients(batch, counts=losses), counts[:, None])
+                if losses:
+                    loss[: batch.active] += self._gradients.losses()[: batch.active].to(loss) * counts
         theta.copy_(where_steps_led)
         samples = x.new_tensor([len(job.indices) for job in jobs])
         gradient, loss = gradient.div_(samples[:, None]), loss.div_(samples)
@@ -340,10 +377,23 @@ def _check_names(algorithm: Algorithm, finished: Finished, state: Vectors) -> No
         raise TypeError(f"{algorithm.name}: finish lacks the numbers {sorted(missing)} that sends_numbers declares")
 
 
-def _one_pass(samples: int, width: int) -> BatchPlan:
+def _stacked(jobs: Sequence[Job], name: str) -> Tensor:
+    return torch.stack([job.state[name] for job in jobs])
+
+
+def _shared(rows: Tensor, private: Tensor | None) -> Tensor:
+    """The rows without the entries `private` [Q] that never leave a client."""
+    return rows if private is None else rows.masked_fill(private, 0.0)
+
+
+def _one_pass(samples: int, width: int, never_alone: bool = False) -> BatchPlan:
+    """With `never_alone` no batch has one sample, if there are more."""
     rows = -(-samples // width)
     positions = np.zeros(rows * width, dtype=np.int64)
     positions[:samples] = np.arange(samples)
     counts = np.full(rows, width)
     counts[-1] = samples - (rows - 1) * width
+    if never_alone and rows > 1 and counts[-1] == 1:
+        positions[-width : -width + 2] = samples - 2, samples - 1
+        counts[-2:] = width - 1, 2
     return BatchPlan(positions.reshape(rows, width), counts)

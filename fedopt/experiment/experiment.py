@@ -37,6 +37,7 @@ from fedopt.models.dense import Mlp
 from fedopt.optimizers.local import LocalSettings
 from fedopt.optimizers.moments import Moments
 from fedopt.precision import Products
+from fedopt.round.batchnorm import BatchNorms, objection
 from fedopt.round.gathering import GATHERINGS
 from fedopt.round.gathering.base import Gathering
 from fedopt.round.gathering.mean import Mean
@@ -239,9 +240,19 @@ class Experiment(Section):
         if self.algorithm.needs_one_rate and not self.local.has_one_rate:
             told = f"{self.algorithm.name} computes with one learning rate of all parameters"
             raise wrong("local.groups", f"{told}; leave lr_factor out of the groups, or choose another algorithm")
-        objection = self.algorithm.objection(self.local, Participation(self.data.clients, self.cohort_size))
-        if objection is not None:
-            raise wrong("algorithm.name", objection)
+        why_not = self.algorithm.objection(self.local, Participation(self.data.clients, self.cohort_size))
+        if why_not is not None:
+            raise wrong("algorithm.name", why_not)
+        return self
+
+    @model_validator(mode="after")
+    def _suits_batch_norm(self) -> Self:
+        policy, stages = self.model.batchnorm, bool(self.channel.channel)
+        told = objection(policy, self.algorithm, self.local, stages=stages)
+        if told is None and policy == "local" and self.metrics.divergence:
+            told = "clients have models of their own, of which metrics.divergence knows nothing; leave it out"
+        if told is not None:
+            raise wrong("model.batchnorm", told)
         return self
 
     @model_validator(mode="after")
@@ -256,7 +267,13 @@ class Experiment(Section):
     @property
     def method(self) -> Method:
         """What happens to vectors in a round."""
-        return Method(self.algorithm, self.channel.channel, self.gathering, Moments.of(self.local), self.server)
+        moments, norms = Moments.of(self.local), BatchNorms(self.model.batchnorm)
+        return Method(self.algorithm, self.channel.channel, self.gathering, moments, self.server, norms)
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether clients use models of their own."""
+        return self.method.is_personal
 
     @property
     def cohort_size(self) -> int:

@@ -19,10 +19,17 @@ def activations(module: nn.Module, sample: Tensor) -> int:
         for layer in module.modules()
         if not any(layer.children())
     ]
+    # In training BatchNorm would write its statistics, and might not take one sample.
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    training = [layer.training for layer in norms]
     try:
+        for layer in norms:
+            layer.training = False
         with isolated(0, Purpose.DRAWS):
             module(sample)
     finally:
+        for layer, before in zip(norms, training, strict=True):
+            layer.training = before
         for hook in hooks:
             hook.remove()
     return sum(outputs)

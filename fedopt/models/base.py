@@ -13,6 +13,7 @@ from fedopt.errors import InvalidExperiment
 from fedopt.family import Family
 from fedopt.imports import CannotImport, is_reading_only, load_outside
 from fedopt.models import LOSSES, MODELS
+from fedopt.models.batchnorm import BatchNormPolicy
 from fedopt.registry import Registry, UnknownName
 from fedopt.section import wrong
 
@@ -42,6 +43,10 @@ class ModelFamily(Family, ABC):
     freeze: tuple[str, ...] | None = Field(None, strict=False)
     """Patterns of names of parameters, such as "conv1.*", that stay as they start: they are not trained and do not
     travel. A pattern that begins with "!" excepts parameters from those before it."""
+
+    batchnorm: BatchNormPolicy = "refuse"
+    """What becomes of BatchNorm: a model that has it is refused; or the clients' running statistics are averaged with
+    their updates (average); or it stays with each client, whose model is its own, as in FedBN (local)."""
 
     @model_validator(mode="after")
     def _loss_exists(self) -> ModelFamily:

@@ -10,7 +10,7 @@ clients are trained, and a saved model does not reach the scores of its run. Two
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +25,13 @@ CANNOT_RUN = (RuntimeError, ValueError, TypeError, IndexError, KeyError, Attribu
 """Errors of a forward pass on unsuitable input. (NotImplementedError is a RuntimeError.)"""
 
 
-def draws_in_training(module: nn.Module, samples: Tensor, name: str) -> bool:
+def draws_in_training(module: nn.Module, samples: Tensor, name: str, batch_norm: Collection[str] = ()) -> bool:
     """Whether the module's output in train mode depends on random numbers.
 
     `samples` are real inputs, [n, *shape] with n >= 1, on the module's device; `name` is the model's in messages.
-    InvalidExperiment if the module cannot be federated. The module is not changed, and ends in train mode.
+    `batch_norm` are names of buffers that it may write: those of its BatchNorm layers, where the experiment says what
+    becomes of them. InvalidExperiment if the module cannot be federated. The module is not changed, and ends in train
+    mode.
     """
     module.train()
     x = samples[: min(SAMPLES, len(samples))]
@@ -41,8 +43,10 @@ def draws_in_training(module: nn.Module, samples: Tensor, name: str) -> bool:
     first = _outputs(trial, x, name, draw=0)
     same_draws = _outputs(trial, x, name, draw=0)
     other_draws = _outputs(trial, x, name, draw=1)
-    _outputs(trial, x[:1], name, draw=0)
-    written = [key for key, tensor in _state(trial).items() if not _equal(tensor, before[key])]
+    if not batch_norm:  # which may not be able to take one sample
+        _outputs(trial, x[:1], name, draw=0)
+    state = {key: tensor for key, tensor in _state(trial).items() if key not in batch_norm}
+    written = [key for key, tensor in state.items() if not _equal(tensor, before[key])]
     if written:
         raise InvalidExperiment(
             f"model.name: {name} writes {written[0]} in its forward pass, as BatchNorm does: what it writes describes "

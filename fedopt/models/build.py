@@ -7,10 +7,12 @@ from torch import nn
 
 from fedopt.errors import InvalidExperiment
 from fedopt.models.base import ModelFamily, Shape
+from fedopt.models.batchnorm import OTHERWISE, keeping_statistics, why_not_carried
 from fedopt.models.factory import FactoryModel
 from fedopt.models.freezing import freeze
 from fedopt.models.weights import load_weights
 from fedopt.seeding import Purpose, isolated
+from fedopt.vectors.layout import running_statistics
 
 
 def build_model(
@@ -23,7 +25,8 @@ def build_model(
     with isolated(seed, Purpose.WEIGHTS):
         module = family.build(sample_shape, classes)
         _refuse_what_cannot_be_federated(module, family)
-        _try_out(module, family.title, sample_shape, classes)
+        with keeping_statistics(module):
+            _try_out(module, family.title, sample_shape, classes)
     if family.weights is not None:
         not_loaded = load_weights(module, family.weights, family.title)
         if notes is not None:
@@ -46,15 +49,22 @@ def _refuse_what_cannot_be_federated(module: nn.Module, family: ModelFamily) -> 
         if isinstance(layer, nn.modules.batchnorm._NormBase) and (
             layer.track_running_stats or not isinstance(layer, nn.modules.instancenorm._InstanceNorm)
         ):
-            raise InvalidExperiment(
-                f"model.name: {name} has {kind} at {place or 'its root'}, whose batch statistics describe one "
-                f"client's data and mean nothing when averaged; {_instead_of_batch_norm(family)}"
-            )
+            obstacle = why_not_carried(layer)
+            if family.batchnorm == "refuse":
+                raise InvalidExperiment(
+                    f"model.name: {name} has {kind} at {place or 'its root'}, whose batch statistics describe one "
+                    f"client's data and mean nothing when averaged; {_instead_of_batch_norm(family)}"
+                    f"{OTHERWISE if obstacle is None else ''}"
+                )
+            if obstacle is not None:
+                raise InvalidExperiment(f"model.batchnorm: in {name}, at {place or 'its root'}, {obstacle}")
         if any(isinstance(p, nn.parameter.UninitializedParameter) for p in layer.parameters(recurse=False)):
             raise InvalidExperiment(
                 f"model.name: {name} has {kind} at {place or 'its root'}, whose size is not known yet; "
                 "give it its sizes"
             )
+    if family.batchnorm != "refuse" and not running_statistics(module):
+        raise InvalidExperiment(f"model.batchnorm: {name} has no BatchNorm; leave out batchnorm")
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise InvalidExperiment(f"model.name: {name} has no trainable parameters")
 

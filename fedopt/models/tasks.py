@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fedopt.models.base import ModelFamily
+from fedopt.models.batchnorm import buffers_of
 from fedopt.models.behavior import draws_in_training
 from fedopt.models.lightning import lightning_notes, own_loss
 from fedopt.models.losses import as_loss, check_loss, check_targets, loss_named
@@ -17,7 +18,7 @@ def make_task(family: ModelFamily, module: nn.Module, x: Tensor, y: Tensor) -> T
 
     InvalidExperiment if the module or the loss cannot be federated.
     """
-    draws = draws_in_training(module, x, family.name)
+    draws = draws_in_training(module, x, family.name, buffers_of(module))
     loss, name = loss_of(family, module, y.is_floating_point())
     check_targets(loss, name, y)
     if loss is not F.cross_entropy:

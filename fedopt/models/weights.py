@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fedopt.errors import InvalidExperiment
+from fedopt.models.batchnorm import buffers_of
 
 SHOWN = 3
 """The most names in a message."""
@@ -52,9 +53,13 @@ def load_weights(module: nn.Module, file: Path, name: str) -> list[str]:
 
 
 def untrained(module: nn.Module) -> str | None:
-    """A name in the state_dict that no client trains, so that it does not travel; None if there is none."""
+    """A name in the state_dict that no client trains, so that it does not travel; None if there is none.
+
+    BatchNorm's statistics travel, and its count of batches does nothing.
+    """
     trained = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
-    return next((key for key, value in module.state_dict(keep_vars=True).items() if id(value) not in trained), None)
+    left = {key: id(value) for key, value in module.state_dict(keep_vars=True).items() if key not in buffers_of(module)}
+    return next((key for key, value in left.items() if value not in trained), None)
 
 
 def _read(file: Path) -> Mapping[str, Tensor]:

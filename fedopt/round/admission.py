@@ -51,6 +51,9 @@ def examine(
             return Refusal(update.client, f"{name} is not finite", diverged=True)
         if largest >= LARGEST:
             return Refusal(update.client, f"{name} has an entry of {largest:.3g}", diverged=True)
+    negative = bounds.norms.negative_variance(update.up)
+    if negative is not None:
+        return Refusal(update.client, f"{negative} has an entry below zero")
     reason = _of_magnitudes(update, broadcast, bounds, norms or {})
     return None if reason is None else Refusal(update.client, reason, diverged=True)
 
@@ -95,8 +98,9 @@ def _of_magnitudes(update: Update, broadcast: Broadcast, bounds: Bounds, norms: 
             return f"its {name} is {number}"
         if abs(number) > settings.largest_loss:
             return f"its {name} is {number:.3g}, beyond {settings.largest_loss:g} (admission.largest_loss)"
-    most = largest_norms(broadcast.x, norms, list(update.up), settings)
-    for name, found in lengths(update.up).items():
+    up = bounds.norms.apart(update.up)
+    most = largest_norms(bounds.norms.trained(broadcast.x), norms, list(up), settings)
+    for name, found in lengths(up).items():
         if found > most[name]:
             return f"{name} is {found:.3g} long, where at most {most[name]:.3g} is plausible (admission.largest_norm)"
     return None

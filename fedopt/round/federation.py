@@ -24,7 +24,7 @@ class Broadcast:
     round: int
     """From 1."""
     x: Tensor
-    """The global model, [P]."""
+    """The global model, [P]; with BatchNorm's running statistics behind it, as every vector here, [P + S]."""
     down: Vectors = field(default_factory=dict)
     """What the algorithm sends down beside it, [P] each."""
     gradient: bool = False

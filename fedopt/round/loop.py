@@ -16,6 +16,7 @@ from fedopt.drift.gradients import GRADIENT
 from fedopt.drift.measuring import NO_MEASURES, Measured, MeasurePlan, RoundMeasures
 from fedopt.errors import Diverged, RunStopped
 from fedopt.round.admission import NO_BOUNDS, Refusal, examine
+from fedopt.round.batchnorm import BatchNorms
 from fedopt.round.federation import Absence, Broadcast, Federation, Update, WorkOrder
 from fedopt.round.method import Method
 from fedopt.round.plausibility import Bounds, lengths, remember
@@ -91,7 +92,9 @@ class Rounds:
         broadcast, surveyed = self._broadcast(state, plan), _Answers(RoundMeasures(NO_MEASURES, state.x))
         if self._method.algorithm.surveys:
             broadcast, surveyed = self._survey(state, broadcast, cohort)
-        answers = self._collect(state, broadcast, surveyed.clients or cohort, RoundMeasures(plan, state.x))
+        norms = self._method.norms
+        measures = RoundMeasures(plan, norms.trained(state.x))
+        answers = self._collect(state, broadcast, surveyed.clients or cohort, measures)
         answers.absences.extend(surveyed.absences)
         answers.refusals.extend(surveyed.refusals)
         if len(answers.updates) < terms.least:
@@ -114,10 +117,10 @@ class Rounds:
             samples=sum(update.numbers.samples for update in updates),
             local_steps=sum(update.numbers.steps for update in updates),
             train_loss=losses / weight,
-            update_norm=float(torch.linalg.vector_norm(x - state.x)),
+            update_norm=float(torch.linalg.vector_norm(norms.trained(x - state.x))),
             bytes_down=sum(update.bytes_down for update in (*surveyed.updates, *updates)),
             bytes_up=sum(update.bytes_up for update in (*surveyed.updates, *updates)),
-            measured=answers.measures.result(totals),
+            measured=answers.measures.result(norms.of_totals(totals)),
             numbers=self._method.numbers_of(round_, totals),
             factors=broadcast.factors,
             seconds=time.perf_counter() - start,
@@ -155,7 +158,7 @@ class Rounds:
                     continue
                 share = self._share_of[answer.client]
                 self._collector.fold(answer.client, answer.up, answer.numbers.own, share)
-                answers.admit(answer, share)
+                answers.admit(answer, share, self._method.norms)
                 if len(answers.updates) == self._rules.terms.enough and not broadcast.survey:
                     break
         return answers
@@ -183,10 +186,10 @@ class _Answers:
         """Those whose updates were admitted."""
         return sorted(update.client for update in self.updates)
 
-    def admit(self, update: Update, share: float) -> None:
-        self.measures.fold(update.client, update.up, share)
+    def admit(self, update: Update, share: float, norms: BatchNorms) -> None:
+        self.measures.fold(update.client, norms.cut(update.up), share)
         # Full gradients are measured now and then, in the last round too: a run that goes on would differ.
-        self.lengths.append(lengths({name: v for name, v in update.up.items() if name != GRADIENT}))
+        self.lengths.append(lengths({name: v for name, v in norms.apart(update.up).items() if name != GRADIENT}))
         self.updates.append(replace(update, up={}))
 
 

@@ -18,6 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from fedopt.round.batchnorm import NO_BATCH_NORMS, BatchNorms
 from fedopt.section import Section
 from fedopt.vectors.layout import Vectors
 
@@ -51,6 +52,8 @@ class Bounds:
     """Names of the vectors that the algorithm sends up; None to take any."""
     numbers: tuple[str, ...] = ()
     """Names of the numbers that every client must send."""
+    norms: BatchNorms = NO_BATCH_NORMS
+    """What the vectors hold of BatchNorm."""
 
 
 def largest_norms(x: Tensor, norms: Norms, names: Sequence[str], settings: AdmissionSettings) -> dict[str, float]:

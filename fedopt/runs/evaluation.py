@@ -127,8 +127,7 @@ class Evaluator:
     def _outcomes(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The loss of each sample, or of those in `rows`, [n], and what the model makes of it: the class, [n], or the
         outputs, [n, outputs]."""
-        for name, view in self._layout.split(x).items():
-            self._task.module.get_parameter(name).copy_(view)
+        self._layout.write(self._task.module, x)
         with on_gpu("full"):
             if rows is not None:
                 return self._of_samples(self._x[rows], self._y[rows])

@@ -38,21 +38,22 @@ def _number_of(name: str, history: History) -> int:
 
 
 def _of_client(module: nn.Module, client: int | str, history: History, experiment: Experiment) -> nn.Module:
-    algorithm, clients = experiment.algorithm, experiment.data.clients
+    method, clients = experiment.method.on(module), experiment.data.clients
     if isinstance(client, str):
         client = _number_of(client, history)
-    if not algorithm.is_personal:
+    if not method.is_personal:
         raise InvalidExperiment(
-            f"client={client}: {algorithm.name} gives clients no models of their own; all use the global one, model()"
+            f"client={client}: {method.algorithm.name} gives clients no models of their own; all use the global one, "
+            "model()"
         )
     if not 0 <= client < clients:
         raise InvalidExperiment(f"client={client}: the run has clients 0 to {clients - 1}")
-    layout = Layout.of(module)
+    layout = Layout.with_statistics(module)
     start = layout.flatten(initial_module(history.directory, experiment))
     checkpoints = Checkpoints(history.directory / "checkpoint", history.experiment)
     try:
-        state = checkpoints.client_state(client, experiment.method.client_state(start))
+        state = checkpoints.client_state(client, method.client_state(start))
     except BrokenRun as error:
         raise BrokenRun(f"client={client}: its model is not in {history.directory}: {error}") from error
-    module.load_state_dict(layout.split(algorithm.personal(layout.flatten(module), state)), strict=False)
+    layout.write(module, method.personal(layout.flatten(module), state))
     return module

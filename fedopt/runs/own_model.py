@@ -23,7 +23,7 @@ Module = nn.Module | Callable[..., nn.Module]
 Model = Module | tuple[Module, str | Callable[..., Tensor]]
 """A module or function, or a pair of it and its loss: a function or module of logits and class indices, or a name."""
 
-KEYS = ("loss", "label_smoothing", "class_weights", "weights")
+KEYS = ("loss", "label_smoothing", "class_weights", "weights", "batchnorm")
 """Keys of [model] that belong to any model."""
 
 
@@ -32,7 +32,7 @@ def with_model(experiment: Experiment, model: Model | None, engine: str = "embed
     if model is None:
         return experiment
     module, loss = _parts(model)
-    keys = {key: value for key in KEYS if (value := getattr(experiment.model, key)) is not None}
+    keys = {key: value for key in KEYS if (value := getattr(experiment.model, key)) not in (None, "refuse")}
     own = OwnModel.of(module, **keys, **loss)
     if engine != "embedded":
         raise InvalidExperiment(

@@ -19,6 +19,7 @@ from fedopt.errors import Diverged
 from fedopt.experiment.experiment import Experiment
 from fedopt.round.federation import Federation, Score
 from fedopt.round.loop import RoundWork
+from fedopt.round.method import Method
 from fedopt.round.state import ServerState
 from fedopt.runs.evaluation import Evaluation, Evaluator
 from fedopt.runs.history import RoundRecord
@@ -49,11 +50,14 @@ class Recorder:
     def __init__(
         self,
         experiment: Experiment,
+        method: Method,
         layout: Layout,
         federation: Federation,
         evaluate: Evaluator,
         reference: Reference | None,
     ) -> None:
+        """`layout` is that of the trained parameters."""
+        self._method = method
         self._run, self._metrics, self._algorithm = experiment.run, experiment.metrics, experiment.algorithm
         self._clients = experiment.data.clients
         self._rates, self._server_rates = experiment.local.rates, experiment.server.plan(experiment.algorithm.server_lr)
@@ -153,14 +157,14 @@ class Recorder:
 
     def personal_accuracy(self, state: ServerState) -> float | None:
         """Accuracy of the clients' own models; None if they have none, or if clients are never evaluated."""
-        wanted = self._algorithm.is_personal and self._metrics.clients_every > 0
+        wanted = self._method.is_personal and self._metrics.clients_every > 0
         return self._of_own_models(self._scores(state)) if wanted else None
 
     def _scores(self, state: ServerState) -> Sequence[Score]:
         return self._federation.evaluate(state.x, state.round, state.accepted)
 
     def _of_own_models(self, scores: Sequence[Score]) -> float | None:
-        return accuracy_over_samples(scores) if self._algorithm.is_personal else None
+        return accuracy_over_samples(scores) if self._method.is_personal else None
 
     def _spread_over_classes(self, evaluation: Evaluation) -> ClassSpread | None:
         self._best_by_class = best_so_far(self._best_by_class, evaluation.class_accuracy)
@@ -175,7 +179,7 @@ class Recorder:
         if work.measured.gradients is not None:
             share_of = shares(self._algorithm.weighting, list(self._federation.samples))
             mean = self._federation.mean_state(state.accepted, share_of)
-            numbers |= {} if mean is None else self._algorithm.check(state.server, mean)
+            numbers |= {} if mean is None else self._method.check(state.server, mean)
         return kind(**numbers).model_dump() if numbers else None
 
 

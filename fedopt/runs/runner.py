@@ -65,15 +65,18 @@ class Run:
         self._task, self._federation, self._evaluate = problem.task, federation, problem.evaluator
         self._observers, self._command = Observers(observers), command
         self._terms = terms or _strict(self._experiment)
-        self._layout = Layout.of(problem.task.module)
+        self._layout = Layout.with_statistics(problem.task.module)
+        self._method = self._experiment.method.on(problem.task.module)
         self._checkpoints = Checkpoints(directory.path / "checkpoint", directory.experiment)
-        self._state = ServerState.initial(self._layout.flatten(problem.task.module), self._experiment.method)
+        self._state = ServerState.initial(self._layout.flatten(problem.task.module), self._method)
         self._records: list[RoundRecord] = []
         self._draft: Draft | None = None
         """A round that is trained but does not count yet."""
         self._stop = False
         """Whether an observer has raised StopRun."""
-        self._recorder = Recorder(self._experiment, self._layout, federation, problem.evaluator, reference)
+        self._recorder = Recorder(
+            self._experiment, self._method, self._layout.trained, federation, problem.evaluator, reference
+        )
         self._began, self._seconds_before = time.perf_counter(), 0.0
         self._saved_round, self._saved_at, self._save_cost = -1, self._began, 0.0
 
@@ -168,11 +171,12 @@ class Run:
         bounds = Bounds(
             experiment.admission,
             None if experiment.algorithm.pools_data else counts.at,
-            vectors=experiment.method.sends_up,
+            vectors=self._method.sends_up,
             numbers=experiment.algorithm.sends_numbers,
+            norms=self._method.norms,
         )
         rules = Rules(self._terms, experiment.run.seed, bounds)
-        rounds = Rounds(experiment.method, self._federation, rules, self._recorder.plan, self._factors)
+        rounds = Rounds(self._method, self._federation, rules, self._recorder.plan, self._factors)
         for state, work in rounds.play(self._state):
             yield from self._commit_draft(ahead=True)  # its model has been evaluated while this round was trained
             if self._stop:

@@ -58,7 +58,7 @@ def set_up(experiment: Experiment) -> Setup:
     dataset = dataset.to(device, dtype)
     module = module.to(device, dtype)
     task = make_task(experiment.model, module, dataset.x_train, dataset.y_train)
-    evaluator = Evaluator(task, Layout.of(task.module), dataset.x_test, dataset.y_test, dataset.classes)
+    evaluator = Evaluator(task, Layout.with_statistics(task.module), dataset.x_test, dataset.y_test, dataset.classes)
     notes += task_notes(experiment.model, module, dataset.has_numbers)
     if settings.target_accuracy is not None and evaluator.predicts_numbers:
         raise InvalidExperiment("run.target_accuracy: the data have numbers to predict, which have no accuracy")
