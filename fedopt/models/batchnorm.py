@@ -8,7 +8,7 @@ local     FedBN (Li, Jiang, Zhang, Kamp, Dou, ICLR 2021, arXiv:2102.07623): Batc
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -76,23 +76,31 @@ def fails_alone(module: nn.Module, sample: Tensor) -> bool:
     return False
 
 
-def alone_refusal(samples: int, batch_size: int | str) -> InvalidExperiment:
-    """For a client whose minibatches are, or end in, one sample."""
+def alone_refusal(samples: int, batch_size: int | str, other: int | None = None) -> InvalidExperiment:
+    """For a client whose minibatches are, or end in, one sample; `other` is a batch size with which none is."""
     told = f"a client with {samples} samples has a minibatch of one (local.batch_size = {batch_size})"
     return InvalidExperiment(
-        f"model.batchnorm: {told}, which this model's BatchNorm cannot normalize in training; choose another "
-        'local.batch_size, or GroupNorm (model.norm = "group" where the model is made by a function)'
+        f"model.batchnorm: {told}, which this model's BatchNorm cannot normalize in training; choose "
+        f"{'another local.batch_size' if other is None else f'local.batch_size = {other}'}, or GroupNorm "
+        '(model.norm = "group" where the model is made by a function)'
     )
 
 
-def check_batches(module: nn.Module, sample: Tensor, sizes: Iterable[int], counts: StepCounts) -> None:
+def check_batches(module: nn.Module, sample: Tensor, sizes: Sequence[int], counts: StepCounts) -> None:
     """InvalidExperiment if a client of one of these sizes would train on a batch of one sample that the module cannot
     take."""
     if not fails_alone(module, sample):
         return
+    batch_size = counts.local.batch_size
     for samples in sizes:
-        width = samples if counts.local.batch_size == "full" else min(counts.local.batch_size, samples)
-        per_epoch = -(-samples // width)
-        ends_alone = samples % width == 1 and counts.most(samples) >= per_epoch
-        if width == 1 or ends_alone:
-            raise alone_refusal(samples, counts.local.batch_size)
+        width = samples if batch_size == "full" else min(batch_size, samples)
+        if width == 1 or (samples % width == 1 and counts.most(samples) >= -(-samples // width)):
+            raise alone_refusal(samples, batch_size, _fitting(sizes, batch_size))
+
+
+def _fitting(sizes: Sequence[int], batch_size: int | str) -> int | None:
+    """The nearest batch size that leaves no client of these sizes a batch of one sample."""
+    if isinstance(batch_size, str):
+        return None
+    near = sorted(range(2, 4 * batch_size + 1), key=lambda other: abs(other - batch_size))
+    return next((other for other in near if all(samples > 1 and samples % other != 1 for samples in sizes)), None)

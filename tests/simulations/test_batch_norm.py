@@ -75,7 +75,7 @@ class Plain:
         steps = self.problem.minibatches(round_, client)
         for rows in steps:
             optimizer.zero_grad()
-            F.cross_entropy(module(x[rows]), y[rows]).backward()
+            torch.autograd.backward(F.cross_entropy(module(x[rows]), y[rows]))
             for name, parameter in parameters.items():
                 assert parameter.grad is not None
                 raw[name] += parameter.grad / len(steps)

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from fedopt.algorithms.fedavg import FedAvg
 from fedopt.round.admission import examine
+from fedopt.round.batchnorm import BatchNorms
 from fedopt.round.federation import Broadcast, Numbers, Update
+from fedopt.round.plausibility import Bounds
 from fedopt.vectors.exact_sum import LARGEST
 
 BROADCAST = Broadcast(round=3, x=torch.zeros(4))
@@ -43,3 +46,23 @@ def test_a_bad_one_is_refused_with_the_reason(change: dict[str, Any], reason: st
     refusal = examine(replace(GOOD, **change), BROADCAST, samples=10)
     assert refusal is not None
     assert refusal.reason == reason
+
+
+def test_hostile_statistics_of_batch_norm_are_refused() -> None:
+    """A model of 4 parameters, the scale and shift of a BatchNorm of two, then two means and two variances."""
+    norms = BatchNorms.of("average", torch.nn.BatchNorm1d(2), FedAvg())
+    bounds, broadcast = Bounds(norms=norms, vectors=("dx",)), Broadcast(round=3, x=torch.ones(8))
+    norms_so_far = {"dx": (2.0,), "statistics": (2.0,)}
+
+    def reason(statistics: list[float], dx: float = 1.0) -> str | None:
+        update = replace(GOOD, up={"dx": torch.tensor([dx] * 4 + statistics)})
+        refusal = examine(update, broadcast, 10, bounds, norms_so_far)
+        return None if refusal is None else refusal.reason
+
+    assert reason([-3.0, 0.5, 0.0, 2.0]) is None, "a mean may be negative, and a variance zero"
+    assert reason([0.0, 0.0, 1.0, -1e-6]) == "running_var has an entry below zero"
+    assert reason([0.0, 0.0, 1.0, math.nan]) == "dx is not finite"
+    assert reason([0.0, math.inf, 1.0, 1.0]) == "dx is not finite"
+    told = "statistics is 1e+06 long, where at most 2e+03 is plausible (admission.largest_norm)"
+    assert reason([0.0, 1e6, 1.0, 1.0]) == told
+    assert reason([1e3, 1e3, 1.0, 1.0], dx=1e4) == told.replace("statistics is 1e+06", "dx is 2e+04")
