@@ -82,6 +82,7 @@ def test_the_experiment_says_which_class_it_was(whole: fedopt.History, net: Net)
         "name": "object",
         "kind": "tests.simulations.test_own_models:Net",
         "sha256": fingerprint(net.state_dict()),
+        "batchnorm": "refuse",
     }
 
 

@@ -163,7 +163,7 @@ def test_an_overridden_name_displaces_the_keys_of_the_old_one(tmp_path: Path) ->
     file.write_text(text)
     experiment = read_experiment(file, ["algorithm.name=fedavg", "model.name=resnet8", "model.groups=4"])
     assert experiment.algorithm.model_dump() == {**FedAvg().model_dump(), "server_lr": 0.5}
-    assert experiment.model.model_dump(exclude_none=True) == {"name": "resnet8", "groups": 4}
+    assert experiment.model.given() == {"name": "resnet8", "groups": 4}
     with pytest.raises(InvalidExperiment, match=r"^model\.hidden: unknown key"):
         read_experiment(file, ["model.name=cnn", "model.hidden=[4]"])
     assert read_experiment(file, ["model.name=mlp"]).model.model_dump()["hidden"] == (3,)
