@@ -21,7 +21,7 @@ SUBCOMMANDS += ["partition", "demo", "export", "bench", "list"]
     [
         *SUBCOMMANDS,
         *("bench engine", "bench scale", "bench store", "bench drift", "bench federation"),
-        *("demo amsgrad", "demo lookahead", "demo weight-decay", "demo paths"),
+        *("demo amsgrad", "demo lookahead", "demo weight-decay", "demo paths", "demo drift"),
     ],
 )
 def test_help_teaches(subcommand: str, tmp_path: Path) -> None:
@@ -59,6 +59,7 @@ def test_help_lists_every_subcommand() -> None:
         (["bench", "enginee"], "did you mean engine?"),
         (["demo", "paths", "saddel"], "did you mean saddle?"),
         (["demo", "paths", "saddle", "--all"], "--all draws saddle as well"),
+        (["demo", "drift", "--lr", "0.4"], "give a rate above 0 and below 0.4"),
         (["demo", "amsgrat"], "did you mean amsgrad?"),
         (["demo", "amsgrad", "--large", "2"], "falls towards -1 only for C above 2"),
         (["demo", "lookahead", "--lr", "1"], "give a rate above 0 and below 1"),

@@ -8,6 +8,7 @@ app = lazy_group(
     "demo",
     {
         "paths": Entry("simulations.commands.demo_paths:app", "All optimizers on losses of two weights."),
+        "drift": Entry("simulations.commands.demo_drift:app", "Two clients pull a model apart."),
         "amsgrad": Entry("simulations.commands.demo_amsgrad:app", "Where Adam does not converge and AMSGrad does."),
         "lookahead": Entry("simulations.commands.demo_lookahead:app", "Lookahead on a noisy quadratic."),
         "weight-decay": Entry("simulations.commands.demo_weight_decay:app", "L2 against decoupled decay under Adam."),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from simulations.analysis.demos import amsgrad, lookahead, paths, weight_decay
+from simulations.analysis.demos import amsgrad, drift, lookahead, paths, weight_decay
 from simulations.analysis.shown import Demonstration
 from simulations.analysis.surfaces import SURFACES
 from tests.commands import fedopt
@@ -115,6 +115,35 @@ def test_sam_prefers_flat_minima() -> None:
     ends = {row[1]: row for row in two.rows if row[2] == SURFACES["two-minima"].steps}
     assert ends["gradient descent"][3] == pytest.approx(-0.96, abs=0.05)
     assert ends["sam"][3] == pytest.approx(0.95, abs=0.05)
+
+
+@pytest.mark.parametrize(("steps", "mu"), [(1, 0.0), (7, 0.0), (7, 2.0)])
+def test_fedavg_and_fedprox_rest_where_the_closed_form_says(steps: int, mu: float) -> None:
+    clients, lr = drift.CLIENTS, 0.1
+    x = np.array([2.5, 2.0])
+    for _ in range(400):  # the plain loop of FedProx, whose mu = 0 is FedAvg
+        ends = []
+        for a, t in zip(clients.matrices.numpy(), clients.targets.numpy(), strict=True):
+            y = x.copy()
+            for _ in range(steps):
+                y -= lr * (a @ (y - t) + mu * (y - x))
+            ends.append(y)
+        x = np.mean(ends, axis=0)
+    assert clients.fixed_point(lr, steps, mu).numpy() == pytest.approx(x, abs=1e-10)
+
+
+def test_scaffold_and_feddyn_reach_the_optimum_and_fedavg_does_not() -> None:
+    found = drift.demonstrate(7, 0.1, 80)
+    last = {row[0]: row for row in found.rows if row[2] == 80}
+    a, t = drift.CLIENTS.matrices.numpy(), drift.CLIENTS.targets.numpy()
+    optimum = np.linalg.solve(a.sum(0), np.einsum("nij,nj->i", a, t))
+    for name in ("scaffold", "feddyn, alpha 1"):
+        assert [float(str(value)) for value in last[name][3:5]] == pytest.approx(optimum, abs=1e-10)
+    assert float(str(last["fedavg"][5])) > float(str(last["fedprox, mu 1"][5])) > 0.1
+    resting = {row[1]: float(str(row[5])) for row in found.rows if row[2] is None}
+    assert resting[1] < 1e-12 < resting[2] < resting[5] < resting[50]
+    local = drift.CLIENTS.local_path(0, drift.START, 0.1, 3)
+    assert local[3].numpy() == pytest.approx(t[0] + (1 - 0.1 * np.diag(a[0])) ** 3 * (drift.START.numpy() - t[0]))
 
 
 def test_the_command_writes_numbers_and_figures(tmp_path: Path) -> None:
