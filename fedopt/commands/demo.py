@@ -8,6 +8,7 @@ app = lazy_group(
     "demo",
     {
         "paths": Entry("simulations.commands.demo_paths:app", "All optimizers on losses of two weights."),
+        "rates": Entry("simulations.commands.demo_rates:app", "Convergence against theory, on quadratics."),
         "drift": Entry("simulations.commands.demo_drift:app", "Two clients pull a model apart."),
         "amsgrad": Entry("simulations.commands.demo_amsgrad:app", "Where Adam does not converge and AMSGrad does."),
         "lookahead": Entry("simulations.commands.demo_lookahead:app", "Lookahead on a noisy quadratic."),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from simulations.analysis.demos import amsgrad, drift, lookahead, paths, weight_decay
+from simulations.analysis.demos import amsgrad, drift, lookahead, paths, rates, weight_decay
 from simulations.analysis.shown import Demonstration
 from simulations.analysis.surfaces import SURFACES
 from tests.commands import fedopt
@@ -144,6 +144,61 @@ def test_scaffold_and_feddyn_reach_the_optimum_and_fedavg_does_not() -> None:
     assert resting[1] < 1e-12 < resting[2] < resting[5] < resting[50]
     local = drift.CLIENTS.local_path(0, drift.START, 0.1, 3)
     assert local[3].numpy() == pytest.approx(t[0] + (1 - 0.1 * np.diag(a[0])) ** 3 * (drift.START.numpy() - t[0]))
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[tuple[str, str], tuple[list[float], list[float]]]:
+    """x and y of every curve by its panel, up to a colon, and its label."""
+    found: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
+    for panel, label, _, x, y in rates.demonstrate(40, 300, 0).rows:
+        xs, ys = found.setdefault((str(panel).partition(":")[0], str(label)), ([], []))
+        xs.append(float(str(x)))
+        ys.append(float(str(y)))
+    return found
+
+
+Curves = dict[tuple[str, str], tuple[list[float], list[float]]]
+
+
+def test_gradient_descent_and_heavy_ball_are_those_of_the_recurrences(measured: Curves) -> None:
+    a = np.logspace(math.log10(rates.MU), math.log10(rates.LARGEST), rates.ENTRIES)
+    steps, descent = measured["smooth", "gradient descent, lr = 1/L"]
+    assert descent == pytest.approx([0.5 * (a * (1 - a) ** (2 * k)).sum() for k in steps], rel=1e-9)
+    assert all(found <= bound for found, bound in zip(descent, measured["smooth", "|w0|²/(2 lr k)"][1], strict=True))
+    # heavy ball as w+ = w - lr g + b (w - w before)
+    root_l, root_mu = math.sqrt(rates.LARGEST), math.sqrt(rates.MU)
+    lr, b = (2 / (root_l + root_mu)) ** 2, ((root_l - root_mu) / (root_l + root_mu)) ** 2
+    before = w = np.ones(rates.ENTRIES)
+    for norm in measured["strongly convex", "heavy ball"][1]:
+        assert norm == pytest.approx(np.linalg.norm(w), rel=1e-8)
+        before, w = w, w - lr * a * w + b * (w - before)
+
+
+def test_noise_ends_where_its_closed_form_says(measured: Curves) -> None:
+    a = np.logspace(math.log10(rates.MU), math.log10(rates.LARGEST), rates.ENTRIES)
+    for name, rate in {"lr 0.5": 0.5, "lr 0.05": 0.05}.items():
+        xs, ys = measured["noise", name]
+        kept = (1 - rate * a) ** (2 * xs[-1])
+        exact = 0.5 * (a * (kept + rate**2 * rates.NOISE**2 * (1 - kept) / (1 - (1 - rate * a) ** 2))).sum()
+        assert measured["noise", f"{name}, expected"][1][-1] == pytest.approx(exact, rel=1e-9)
+        # f has a standard deviation below its mean: 300 runs, 5 standard errors
+        assert ys[-1] == pytest.approx(exact, rel=5 / math.sqrt(300))
+
+
+def test_batches_keep_their_bound_and_steps_to_a_target_are_the_fewest(measured: Curves) -> None:
+    mean, exact, bound = (measured["batch", name][1] for name in ("measured", "expected", "bound"))
+    assert mean == pytest.approx(exact, rel=0.05)
+    assert all(found < most for found, most in zip(mean, bound, strict=True))
+    panel = next(panel for panel, _ in measured if panel.startswith("steps to"))
+    batches, fewest = measured[panel, "best constant rate"]
+    a = np.logspace(math.log10(rates.MU), math.log10(rates.LARGEST), rates.ENTRIES)
+    for batch, steps in list(zip(batches, fewest, strict=True))[2:]:
+        rate, _ = rates.best_rate(int(batch))
+        e, v, taken = np.ones(rates.ENTRIES), np.zeros(rates.ENTRIES), 0
+        while 0.5 * (a * (e**2 + v)).sum() > rates.TARGET:
+            e, v, taken = (1 - rate * a) * e, (1 - rate * a) ** 2 * v + rate**2 * rates.NOISE**2 / batch, taken + 1
+        assert taken == steps
+    assert measured[panel, "measured"][1] == pytest.approx(fewest, rel=0.15, abs=1)
 
 
 def test_the_command_writes_numbers_and_figures(tmp_path: Path) -> None:
