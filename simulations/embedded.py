@@ -162,7 +162,8 @@ def prepare(experiment: Experiment) -> Prepared:
     trained = [np.sort(np.concatenate(parts))] if pooled else parts
     cohort = 1 if pooled else experiment.cohort_size
 
-    choice = choose_backend(settings.backend, task, dataset.x_train, dataset.y_train, experiment.local.decays_weights)
+    data = (dataset.x_train, setup.targets)
+    choice = choose_backend(settings.backend, task, *data, experiment.local.decays_weights)
     check_products(settings.products, choice.backend, dataset.x_train)
     workers = 1 if pooled else choose_workers(settings.workers, experiment, dataset.x_train.device)
     lanes = settings.lanes
@@ -170,7 +171,6 @@ def prepare(experiment: Experiment) -> Prepared:
         longest = max(len(part) for part in trained)
         lanes = choose_lanes(task, experiment, dataset.x_train[:1], longest, workers)
     evaluator.threads = workers  # idle while the model is evaluated
-    data = (dataset.x_train, dataset.y_train)
     counts = StepCounts.of(experiment.algorithm, experiment.local, settings.seed)
     check_batches(task.module, dataset.x_train[:1], [len(part) for part in trained], counts)
 

@@ -101,12 +101,13 @@ class FederationClient:
         samples, targets = samples.to(device, dtype), targets.to(device, dtype if hello.numbers else None)
         test = test[0].to(device, dtype), test[1].to(device, dtype if hello.numbers else None)
         module = module.to(device, dtype)
+        targets, of_tests = experiment.model.targets_of(samples, targets), experiment.model.targets_of(*test)
         task = make_task(experiment.model, module, samples, targets)
         layout = Layout.with_statistics(task.module)
         self.client, self.samples, self._indices = config.client, len(indices), indices
         self.like = layout.flatten(task.module)
         """A flat vector [Q] with the model's length, dtype and device."""
-        self._evaluator = Evaluator(task, layout, test[0], test[1], len(hello.class_names))
+        self._evaluator = Evaluator(task, layout, test[0], of_tests, len(hello.class_names))
         check_batches(task.module, samples[:1], [len(indices)], counts)
         self._method = method = experiment.method.on(task.module)
         self._algorithm = method.algorithm

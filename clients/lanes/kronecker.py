@@ -30,8 +30,6 @@ class KroneckerFactors:
             raise InvalidExperiment(
                 'local.optimizer: kfac needs curvlinops; install it with pip install "fedopt[kfac]"'
             ) from None
-        if task.loss is not F.cross_entropy:
-            raise InvalidExperiment("local.optimizer: kfac is for the cross-entropy; leave out model.loss")
         layers = [module for module in task.module.modules() if isinstance(module, LAYERS)]
         covered = {id(parameter) for layer in layers for parameter in layer.parameters()}
         others = [name for name, p in task.module.named_parameters() if p.requires_grad and id(p) not in covered]
@@ -40,6 +38,8 @@ class KroneckerFactors:
                 f"local.optimizer: kfac has factors for linear layers and convolutions alone, and {others[0]} is of "
                 "neither; choose a model such as mlp"
             )
+        if task.loss is not F.cross_entropy:
+            raise InvalidExperiment("local.optimizer: kfac is for the cross-entropy; leave out model.loss")
         self._library, self._layout = curvlinops, layout
         self._module = copy.deepcopy(task.module)
         parameters = dict(self._module.named_parameters())

@@ -62,11 +62,23 @@ class Dataset:
         return replace(self, y_train=y_train, y_test=y_test, classes=1, class_names=("samples",))
 
     @property
+    def train(self) -> tuple[Tensor, Tensor]:
+        return self.x_train, self.y_train
+
+    @property
+    def test(self) -> tuple[Tensor, Tensor]:
+        return self.x_test, self.y_test
+
+    @property
     def notes(self) -> list[str]:
         """Sentences about properties of the data that the user may not know."""
+        return self.notes_on(self.y_train, self.y_test)
+
+    def notes_on(self, y_train: Tensor, y_test: Tensor) -> list[str]:
+        """`notes`, where a model is to predict these classes of any shape."""
         if self.has_numbers:
             return []
-        train, test = (torch.bincount(y.cpu(), minlength=self.classes) > 0 for y in (self.y_train, self.y_test))
+        train, test = (torch.bincount(y.flatten().cpu(), minlength=self.classes) > 0 for y in (y_train, y_test))
         notes = []
         if untested := self._named(train & ~test):
             notes.append(f"the test set has no sample of class {untested}: nothing is measured there")

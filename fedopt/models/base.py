@@ -78,6 +78,15 @@ class ModelFamily(Family, ABC):
     def build(self, sample_shape: Shape, classes: int) -> nn.Module:
         """A module from samples [B, *sample_shape] to logits [B, classes]. Initialized by torch's defaults."""
 
+    def output_shape(self, sample_shape: Shape, classes: int) -> Shape:
+        """What the module makes of one sample; (length, classes) where a class is predicted at every position."""
+        return (classes,)
+
+    def targets_of(self, x: Tensor, y: Tensor) -> Tensor:
+        """What the module is to predict for samples x [n, *sample_shape] with the labels y of the data: y itself, or
+        classes [n, length]. InvalidExperiment if there is no such thing."""
+        return y
+
     def check_samples(self, x: Tensor, classes: int) -> None:
         """InvalidExperiment if samples [n, *sample_shape] of these values cannot be read, whatever their shape."""
 

@@ -26,7 +26,7 @@ def build_model(
         module = family.build(sample_shape, classes)
         _refuse_what_cannot_be_federated(module, family)
         with keeping_statistics(module):
-            _try_out(module, family.title, sample_shape, classes)
+            _try_out(module, family.title, sample_shape, family.output_shape(sample_shape, classes))
     if family.weights is not None:
         not_loaded = load_weights(module, family.weights, family.title)
         if notes is not None:
@@ -69,7 +69,7 @@ def _refuse_what_cannot_be_federated(module: nn.Module, family: ModelFamily) -> 
         raise InvalidExperiment(f"model.name: {name} has no trainable parameters")
 
 
-def _try_out(module: nn.Module, name: str, sample_shape: Shape, classes: int) -> None:
+def _try_out(module: nn.Module, name: str, sample_shape: Shape, output_shape: Shape) -> None:
     dtype = next(module.parameters()).dtype
     with torch.no_grad():
         try:
@@ -79,7 +79,7 @@ def _try_out(module: nn.Module, name: str, sample_shape: Shape, classes: int) ->
                 f"model.name: {name} cannot take samples of shape {sample_shape}: {str(error).splitlines()[0]}"
             ) from error
     shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-    if shape != (2, classes):
+    if shape != (2, *output_shape):
         raise InvalidExperiment(
-            f"model.name: {name} turns 2 samples into {shape}; {(2, classes)} is needed, one logit for each class"
+            f"model.name: {name} turns 2 samples into {shape}; {(2, *output_shape)} is needed, one logit for each class"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -26,6 +26,9 @@ class Recurrent(ModelFamily):
     """Recurrent layers."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Between recurrent layers."""
+    targets: Literal["last", "all"] = "last"
+    """What is predicted: the character after a sample (last), or at every position of it the next one (all), which are
+    the sample's own characters and then that one. Loss and accuracy are means over all positions."""
 
     @model_validator(mode="after")
     def _dropout_is_between_layers(self) -> Recurrent:
@@ -40,7 +43,21 @@ class Recurrent(ModelFamily):
                 f"{sample_shape}; use it with data such as shakespeare or leaf"
             )
         rnn = self.cell(self.embedding, self.hidden, self.layers, batch_first=True, dropout=self.dropout)
-        return NextCharacter(nn.Embedding(classes, self.embedding), rnn, nn.Linear(self.hidden, classes))
+        kind = NextCharacter if self.targets == "last" else NextCharacters
+        return kind(nn.Embedding(classes, self.embedding), rnn, nn.Linear(self.hidden, classes))
+
+    def output_shape(self, sample_shape: Shape, classes: int) -> Shape:
+        return (classes,) if self.targets == "last" else (*sample_shape, classes)
+
+    def targets_of(self, x: Tensor, y: Tensor) -> Tensor:
+        if self.targets == "last":
+            return y
+        if y.is_floating_point():
+            raise InvalidExperiment(
+                'model.targets: "all" takes the next characters from the samples themselves, and the data have numbers '
+                "to predict; give one label a sample, the number of the character after it"
+            )
+        return torch.cat([x[:, 1:].to(y.dtype), y[:, None]], dim=1)
 
     def check_samples(self, x: Tensor, classes: int) -> None:
         if not bool(((x >= 0) & (x < classes) & (x == x.floor())).all()):
@@ -68,6 +85,15 @@ class NextCharacter(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         states, _ = self.rnn(self.table(x.long()))
         logits: Tensor = self.out(states[:, -1])
+        return logits
+
+
+class NextCharacters(NextCharacter):
+    """From the numbers of characters [B, length] to logits of the one after each of them, [B, length, characters]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        states, _ = self.rnn(self.table(x.long()))
+        logits: Tensor = self.out(states)
         return logits
 
 

@@ -10,17 +10,21 @@ from fedopt.models.batchnorm import buffers_of
 from fedopt.models.behavior import draws_in_training
 from fedopt.models.lightning import lightning_notes, own_loss
 from fedopt.models.losses import as_loss, check_loss, check_targets, loss_named
+from fedopt.models.positions import OfPositions
 from fedopt.task import Loss, Task
 
 
 def make_task(family: ModelFamily, module: nn.Module, x: Tensor, y: Tensor) -> Task:
-    """The module, which `family` has built, with its loss; `x` and `y` are real samples [n, ...] and targets [n].
+    """The module, which `family` has built, with its loss; `x` and `y` are real samples [n, ...] and what the family's
+    `targets_of` makes of their labels.
 
     InvalidExperiment if the module or the loss cannot be federated.
     """
     draws = draws_in_training(module, x, family.name, buffers_of(module))
     loss, name = loss_of(family, module, y.is_floating_point())
     check_targets(loss, name, y)
+    if y.ndim > 1 and not y.is_floating_point():
+        loss = OfPositions(loss)
     if loss is not F.cross_entropy:
         check_loss(loss, module, x, y, name)
     return Task(module, loss, draws)

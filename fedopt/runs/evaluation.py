@@ -28,7 +28,8 @@ class Evaluation:
 
     loss: float
     accuracy: float | None
-    """None where targets are numbers to predict. Of several labels a sample, the share of right ones."""
+    """None where targets are numbers to predict. Of several labels a sample, or a class at each of its positions, the
+    share of right ones."""
     class_accuracy: tuple[float | None, ...]
     """None for a class without test samples. Of several labels a sample, the accuracy of each."""
     regression: Regression | None = None
@@ -39,7 +40,8 @@ Kind = Literal["classes", "labels", "numbers"]
 
 
 def kind_of(task: Task, y: Tensor) -> Kind:
-    """What targets y [n] or [n, outputs] are: a class, several labels of 0 or 1, or numbers to predict.
+    """What targets y [n] or [n, outputs] are: a class (or one at each position), several labels of 0 or 1, or numbers
+    to predict.
 
     Distributions over classes count as their most likely class.
     """
@@ -60,7 +62,7 @@ class Evaluator:
         self._kind = kind_of(task, y_test)
         self._labels = y_test.argmax(-1) if self._kind == "classes" and y_test.is_floating_point() else y_test
         if self._kind == "classes":
-            self._of_class = torch.bincount(self._labels, minlength=classes)
+            self._of_class = torch.bincount(self._labels.flatten(), minlength=classes)
         self.threads = 1
         """Batches that are evaluated at the same time. The result is the same to the bit."""
 
@@ -87,7 +89,7 @@ class Evaluator:
         right = torch.bincount(self._labels[correct], minlength=len(self._of_class)).tolist()
         return Evaluation(
             loss=_mean(losses),
-            accuracy=correct.sum().item() / len(self._y),
+            accuracy=correct.sum().item() / self._labels.numel(),
             class_accuracy=tuple(r / n if n else None for r, n in zip(right, self._of_class.tolist(), strict=True)),
         )
 
@@ -125,8 +127,8 @@ class Evaluator:
 
     @torch.no_grad()
     def _outcomes(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The loss of each sample, or of those in `rows`, [n], and what the model makes of it: the class, [n], or the
-        outputs, [n, outputs]."""
+        """The loss of each sample, or of those in `rows`, [n], and what the model makes of it: the class, [n], that of
+        each position, [n, length], or the outputs, [n, outputs]."""
         self._layout.write(self._task.module, x)
         with on_gpu("full"):
             if rows is not None:
@@ -153,11 +155,11 @@ class Evaluator:
         return self._task.loss(outputs, y, reduction="none"), outputs.argmax(-1) if self._kind == "classes" else outputs
 
     def _correct(self, found: Tensor, labels: Tensor) -> Tensor:
-        """Which of the classes [n], or of the labels [n, outputs], are predicted."""
+        """Which of the classes, [n] or [n, length], or of the labels [n, outputs], are predicted."""
         return found == labels if self._kind == "classes" else (found > 0) == (labels > 0.5)
 
     def _shares(self, found: Tensor, labels: Tensor) -> Tensor:
-        """Whether each sample's class is predicted, or which share of its labels, [n]."""
+        """Whether each sample's class is predicted, or which share of its classes or labels, [n]."""
         correct = self._correct(found, labels)
         return correct if correct.ndim == 1 else correct.double().mean(1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from fedopt.data.dataset import Dataset
 from fedopt.data.fingerprint import fingerprint_data
@@ -31,6 +32,8 @@ class Problem:
 @dataclass(frozen=True)
 class Setup:
     dataset: Dataset
+    targets: Tensor
+    """What the model is to predict for the training samples: the data's labels, or a class at every position."""
     problem: Problem
     data_sha256: str
     """The data set's fingerprint, taken before it was moved and cast."""
@@ -48,18 +51,21 @@ def set_up(experiment: Experiment) -> Setup:
     settings = experiment.run
     device, dtype = choose_device(settings.device), getattr(torch, settings.dtype)
     dataset = load_dataset(experiment.data, settings.seed)
-    notes = list(dataset.notes)
-    module = build_model(experiment.model, dataset.sample_shape, dataset.classes, settings.seed, notes)
+    of_module: list[str] = []
+    module = build_model(experiment.model, dataset.sample_shape, dataset.classes, settings.seed, of_module)
     check_groups(experiment.local.groups, module)
     experiment.local.check_samples(dataset.sample_shape)
     for samples in (dataset.x_train, dataset.x_test):
         experiment.model.check_samples(samples, dataset.classes)
+    targets_of = experiment.model.targets_of
+    notes = [*dataset.notes_on(*(targets_of(*one) for one in (dataset.train, dataset.test))), *of_module]
     data_sha256 = fingerprint_data(dataset)
     dataset = dataset.to(device, dtype)
     module = module.to(device, dtype)
-    task = make_task(experiment.model, module, dataset.x_train, dataset.y_train)
-    evaluator = Evaluator(task, Layout.with_statistics(task.module), dataset.x_test, dataset.y_test, dataset.classes)
+    targets, of_tests = targets_of(*dataset.train), targets_of(*dataset.test)
+    task = make_task(experiment.model, module, dataset.x_train, targets)
+    evaluator = Evaluator(task, Layout.with_statistics(task.module), dataset.x_test, of_tests, dataset.classes)
     notes += task_notes(experiment.model, module, dataset.has_numbers)
     if settings.target_accuracy is not None and evaluator.predicts_numbers:
         raise InvalidExperiment("run.target_accuracy: the data have numbers to predict, which have no accuracy")
-    return Setup(dataset, Problem(task, evaluator), data_sha256, tuple(notes))
+    return Setup(dataset, targets, Problem(task, evaluator), data_sha256, tuple(notes))
