@@ -92,6 +92,8 @@ def describe_experiment(experiment: Experiment) -> str:
     elif local.stragglers:
         work += f" ({local.stragglers:.0%} stragglers)"
     rate = f"lr {local.scaled_lr:g}" + ("" if local.schedule.name == "constant" else f" ({local.schedule.name})")
+    if local.groups:
+        rate += f" ({count(len(local.groups), 'group')})"
     return (
         f"{experiment.algorithm.name} on {data.source.name}: {count(data.clients, 'client')}, {data.partition.title}, "
         f"{experiment.cohort_size} a round; {experiment.model.name}, {local.optimizer.title} {rate}, {work}, "

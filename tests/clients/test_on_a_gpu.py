@@ -43,6 +43,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "adam"},
     "sam": {"optimizer": "sam"},
     "clip": {"clip": 1.0},
+    "groups": {"optimizer": "adamw", "groups": [{"parameters": ["*.bias"], "lr_factor": 2.0, "weight_decay": 0.1}]},
 }
 
 HEAVY = ("cnn", "resnet8")
