@@ -238,9 +238,11 @@ def test_factors_are_of_the_schedules_rates(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("correction", ["inside", "outside"])
-@pytest.mark.parametrize("case", ["sgd", "momentum"])
+@pytest.mark.parametrize("case", ["plain", "sgd", "momentum"])
 def test_scaffolds_control_is_the_mean_raw_gradient(case: str, correction: Literal["inside", "outside"]) -> None:
-    local, groups = settings(case)
+    local, groups = (
+        settings(case) if case != "plain" else (LocalSettings(epochs=2, batch_size=5, groups=FACTORS), FACTORS)
+    )
     algorithm = Scaffold(correction=correction)
     for backend in ("stacked", "each"):
         federation = Federation(local, algorithm, backend)
