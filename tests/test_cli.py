@@ -21,7 +21,15 @@ SUBCOMMANDS += ["partition", "demo", "export", "bench", "list"]
     [
         *SUBCOMMANDS,
         *("bench engine", "bench scale", "bench store", "bench drift", "bench federation"),
-        *("demo amsgrad", "demo lookahead", "demo weight-decay", "demo paths", "demo drift", "demo rates"),
+        *(
+            "demo amsgrad",
+            "demo lookahead",
+            "demo weight-decay",
+            "demo paths",
+            "demo drift",
+            "demo rates",
+            "demo generalization",
+        ),
     ],
 )
 def test_help_teaches(subcommand: str, tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ app = lazy_group(
         "paths": Entry("simulations.commands.demo_paths:app", "All optimizers on losses of two weights."),
         "rates": Entry("simulations.commands.demo_rates:app", "Convergence against theory, on quadratics."),
         "drift": Entry("simulations.commands.demo_drift:app", "Two clients pull a model apart."),
+        "generalization": Entry(
+            "simulations.commands.demo_generalization:app", "Training and test: the gap, random labels, batches."
+        ),
         "amsgrad": Entry("simulations.commands.demo_amsgrad:app", "Where Adam does not converge and AMSGrad does."),
         "lookahead": Entry("simulations.commands.demo_lookahead:app", "Lookahead on a noisy quadratic."),
         "weight-decay": Entry("simulations.commands.demo_weight_decay:app", "L2 against decoupled decay under Adam."),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from simulations.analysis.demos import amsgrad, drift, lookahead, paths, rates, weight_decay
+from simulations.analysis.demos import amsgrad, drift, generalization, lookahead, paths, rates, weight_decay
 from simulations.analysis.shown import Demonstration
 from simulations.analysis.surfaces import SURFACES
 from tests.commands import fedopt
@@ -199,6 +199,20 @@ def test_batches_keep_their_bound_and_steps_to_a_target_are_the_fewest(measured:
             e, v, taken = (1 - rate * a) * e, (1 - rate * a) ** 2 * v + rate**2 * rates.NOISE**2 / batch, taken + 1
         assert taken == steps
     assert measured[panel, "measured"][1] == pytest.approx(fewest, rel=0.15, abs=1)
+
+
+def test_the_gap_on_a_line_is_that_of_the_closed_form() -> None:
+    for n, gap in generalization.line_gaps(0).items():
+        # the training loss of a fit has a deviation of about 0.3 / sqrt(n), and the means are of many fits
+        assert gap == pytest.approx(2 / 3 / n, abs=5 * 0.35 / math.sqrt(n * generalization.REPEATS))
+
+
+def test_random_labels_say_nothing_about_the_test_set() -> None:
+    true, random = (generalization.trained(12, 32, 0.05, 0, momentum=0.9, random_labels=flag) for flag in (False, True))
+    assert len(true.train) == len(true.test) == len(true.loss) == 12
+    assert true.train[-1] > 0.98 < true.test[-1] + 0.04
+    assert random.train[-1] > 0.2, "it fits some of them by heart"
+    assert random.test[-1] < 0.2, "chance is 0.1"
 
 
 def test_the_command_writes_numbers_and_figures(tmp_path: Path) -> None:
