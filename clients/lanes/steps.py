@@ -126,7 +126,7 @@ class LocalSteps:
         return [factor * self._plan.rate(round_, step) for step in range(steps)]
 
     def _step(self, batch: LaneBatch) -> None:
-        rate = self._rate_now if self._factors is None else self._factors * self._rate_now
+        rate = self._rate_now if self._factors is None else self._factors.row * self._rate_now
         self._gradient.set_batch(batch, rate)
         if self._displacement is not None:
             assert self._origin is not None

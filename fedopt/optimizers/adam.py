@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, is_row, subtract
 from fedopt.optimizers.stateful import ROW_UNIT
-from fedopt.schedules.base import Rate, Rates
+from fedopt.schedules.base import Rate, Rates, RowRates
 from fedopt.vectors.layout import RowLayout
 
 LARGEST = "max_exp_avg_sq"
@@ -166,10 +166,12 @@ class FusedAdamLanes(AdamLanes):
         self._always_by_row = theta.device.type == "cuda"
         self._by_row = self._always_by_row
         self._two_counts = False
+        self._row_rates: RowRates | None = None
 
     def begin(self, lanes: int, rates: Rates) -> None:
         super().begin(lanes, rates)
         self._by_row, self._two_counts = self._always_by_row, False
+        self._row_rates = rates if isinstance(rates, RowRates) else None
 
     def load_second_moments(self, moments: Mapping[str, Tensor]) -> None:
         super().load_second_moments(moments)
@@ -180,13 +182,16 @@ class FusedAdamLanes(AdamLanes):
         self._by_row = self._always_by_row or len(set(self._counts[: self.lanes].tolist())) > 1
 
     def _update(self, gradient: Tensor, means: Tensor, squares: Tensor, counts: Tensor, rate: Rate) -> None:
-        if self._two_counts or is_row(rate):  # the kernel takes one count for both moments, and one rate a call
+        if self._two_counts or (is_row(rate) and self._row_rates is None):  # the kernel takes one count, and one rate
             super()._update(gradient, means, squares, counts, rate)
             return
         tensors = [self.active, gradient, means, squares]
         if self._largest is not None:
             tensors.append(self._largest[: len(self.active)])
-        if isinstance(rate, Tensor) and rate.dim():
+        if self._row_rates is not None:
+            for first, end, own in self._row_rates.of_spans(self._step - 1):
+                self._call([[row[first:end] for row in tensor] for tensor in tensors], counts.unbind(), own)
+        elif isinstance(rate, Tensor) and rate.dim():
             for row, own in enumerate(rate.flatten()):
                 self._call([[tensor[row]] for tensor in tensors], [counts[row]], own)
         elif self._by_row:

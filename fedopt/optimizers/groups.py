@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from fedopt.errors import InvalidExperiment
 from fedopt.optimizers.base import Optimizer
 from fedopt.optimizers.group_decay import decaying, row_of
 from fedopt.patterns import matched
+from fedopt.schedules.base import Factors
 from fedopt.section import Section, wrong
 from fedopt.vectors.layout import Layout, RowLayout
 
@@ -43,8 +45,8 @@ class ParameterGroup(Section):
 class Grouped:
     """The groups of an optimizer, for parameters of one layout."""
 
-    factors: Tensor | None
-    """What rates are multiplied by, [1, Q]; None where that is 1 for all parameters."""
+    factors: Factors | None
+    """What rates are multiplied by; None where that is 1 for all parameters."""
     optimizer: Optimizer
     """The optimizer, with the weight decay of the groups."""
 
@@ -54,7 +56,8 @@ def grouped(optimizer: Optimizer, groups: Sequence[ParameterGroup], layout: RowL
     of_names = groups_by_name(groups, layout.layout.names)
     factors = None
     if changes_rates(groups):
-        factors = row_of({name: group.lr_factor for name, group in of_names.items()}, 1.0, layout, like)
+        row = row_of({name: group.lr_factor for name, group in of_names.items()}, 1.0, layout, like)
+        factors = Factors(row, _spans(row[0]))
     if not changes_decay(groups):
         return Grouped(factors, optimizer)
     decays = {name: group.weight_decay for name, group in of_names.items() if group.weight_decay is not None}
@@ -83,6 +86,12 @@ def groups_by_name(groups: Sequence[ParameterGroup], names: Sequence[str]) -> di
             )
         found |= dict.fromkeys(fitting, group)
     return found
+
+
+def _spans(row: Tensor) -> tuple[tuple[int, int, float], ...]:
+    values, lengths = torch.unique_consecutive(row.cpu(), return_counts=True)
+    ends = lengths.cumsum(0)
+    return tuple(zip((ends - lengths).tolist(), ends.tolist(), values.tolist(), strict=True))
 
 
 def check_groups(groups: Sequence[ParameterGroup], module: nn.Module) -> None:

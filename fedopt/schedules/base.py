@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -64,13 +65,27 @@ class Rates:
         return math.fsum(self._used[:steps])
 
 
+@dataclass(frozen=True)
+class Factors:
+    """What the rates of a row's entries are multiplied by."""
+
+    row: Tensor
+    """[1, Q]"""
+    spans: tuple[tuple[int, int, float], ...]
+    """The same as a first place, the place behind the last and the factor of all entries between."""
+
+
 class RowRates(Rates):
     """The rates of others times a factor for each entry of a row: `at` returns [1, Q], made anew at each call."""
 
-    def __init__(self, rates: Rates, factors: Tensor) -> None:
-        """`factors` are [1, Q]."""
-        super().__init__((), factors.dtype)
+    def __init__(self, rates: Rates, factors: Factors) -> None:
+        super().__init__((), factors.row.dtype)
         self._rates, self._factors = rates, factors
 
     def at(self, step: int) -> Tensor:
-        return self._factors * self._rates.at(step)
+        return self._factors.row * self._rates.at(step)
+
+    def of_spans(self, step: int) -> Iterator[tuple[int, int, Rate]]:
+        """Each span with its rate."""
+        rate = self._rates.at(step)
+        return ((first, end, rate * factor) for first, end, factor in self._factors.spans)
