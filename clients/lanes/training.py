@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clients.lanes.autograd import EachLane
 from clients.lanes.backends import Backend, check_products, lane_gradients
 from clients.lanes.batches import Augmented, LaneBatches, lane_width
 from clients.lanes.curvature import Curvature
 from clients.lanes.draws import LaneDraws, Pass
+from clients.lanes.norms import LaneNorms
 from clients.lanes.penalty import penalized
 from clients.lanes.recording import Record
 from clients.lanes.steps import LocalSteps, RoundStart, StepsTaken
@@ -34,7 +34,7 @@ from fedopt.models.batchnorm import BatchNormPolicy, alone_refusal, fails_alone
 from fedopt.optimizers.local import LocalSettings
 from fedopt.optimizers.moments import PREFIX, Moments
 from fedopt.precision import Products, on_gpu
-from fedopt.round.batchnorm import OWN, BatchNorms
+from fedopt.round.batchnorm import OWN
 from fedopt.round.federation import Broadcast, Numbers, WorkOrder
 from fedopt.round.method import at_server_rate
 from fedopt.schedules.server import ServerSettings
@@ -119,8 +119,7 @@ class LaneTrainer:
         like = next(p for p in task.module.parameters() if p.requires_grad).detach()
         layout = Layout.of(task.module)
         gradients = lane_gradients(backend, task, layout, like, execution.lanes, self._draws)
-        self._statistics = gradients.statistics if isinstance(gradients, EachLane) else None
-        self._norms = BatchNorms.of(training.batchnorm, task.module, training.algorithm)
+        self._norms = LaneNorms(training.batchnorm, task, training.algorithm, gradients)
         self._fails_alone = fails_alone(task.module, data[0][:1])
         self._gradients = penalized(gradients, local.l1, local.l2)
         curvature = Curvature(task, self._gradients.packing, training.algorithm, local.l2)
@@ -154,18 +153,16 @@ class LaneTrainer:
         """Jobs by falling number of steps, whose batches are padded to one width if it is given."""
         algorithm, packing = self._algorithm_of(broadcast), self._gradients.packing
         theta, norms = self._gradients.theta[: len(jobs)], self._norms
-        x, down = packing.pack(norms.trained(broadcast.x)), packing.pack_all(norms.cut(broadcast.down))
-        kept = {name: packing.pack_each([norms.trained(job.state[name]) for job in jobs]) for name in jobs[0].state}
-        state = {name: rows for name, rows in kept.items() if name != OWN}
+        x, down = norms.row(broadcast.x), {name: norms.row(vector) for name, vector in broadcast.down.items()}
+        kept = [name for name in jobs[0].state if name != OWN]
+        state = {name: norms.rows([job.state[name] for job in jobs]) for name in kept}
         theta.copy_(x)
         if broadcast.survey:
             return self._surveyed(broadcast, x, jobs)
         plans = [self._plan(broadcast, job) for job in jobs]
         batches = self._batches(jobs, plans, width, self._augmented(broadcast, jobs, plans))
-        private = self._private(broadcast) if OWN in kept else None
-        """Which entries are not the server's, [Q]."""
-        begins = x if private is None else torch.where(private, kept[OWN], x)
-        full_gradient = OnDemand(lambda: self._full_pass(broadcast, begins, jobs)[0])
+        beginning = norms.begin(broadcast.x, x, [job.state for job in jobs])
+        full_gradient = OnDemand(lambda: self._full_pass(broadcast, beginning.x, jobs)[0])
         local = LocalStart(
             x=x,
             down=down,
@@ -178,9 +175,7 @@ class LaneTrainer:
         )
         start = algorithm.start(local)
         check_rows(algorithm, "start", start, theta.shape)
-        start = start if private is None else begins
-        if self._statistics is not None and norms:
-            self._statistics.load(norms.statistics(broadcast.x if private is None else _stacked(jobs, OWN)))
+        start = start if beginning.private is None else beginning.x
         if start is not None:
             theta.copy_(start)
 
@@ -194,21 +189,21 @@ class LaneTrainer:
         moments = self._starting_moments(local)
         taken = self._steps.take(batches, RoundStart(local.rates, len(jobs), origin, prepared, moments))
         losses = self._gradients.losses()[: len(jobs)].tolist()
-        statistics = self._statistics.read(len(jobs)) if self._statistics is not None and norms else None
+        statistics = norms.after_steps(len(jobs))
 
         moved = theta - origin if taken.displacement is None else taken.displacement.clone()
         mean = self._mean_gradient(taken, moved, algorithm.shift(prepared))
         work = LocalWork(
             x=x,
             y=theta,
-            displacement=_shared(moved if start is None else moved + (origin - x), private),
+            displacement=beginning.shared(moved if start is None else moved + (origin - x)),
             state=state,
             steps=local.steps,
             samples=local.samples,
             rates=taken.rates,
-            mean_gradient=None if mean is None else _shared(mean, private),
+            mean_gradient=None if mean is None else beginning.shared(mean),
             full_gradient=full_gradient,
-            full_loss=OnDemand(lambda: self._full_pass(broadcast, begins, jobs, losses=True)[1]),
+            full_loss=OnDemand(lambda: self._full_pass(broadcast, beginning.x, jobs, losses=True)[1]),
             layout=packing,
             optimizer=self._local.optimizer,
             step_rates=local.rates,
@@ -220,13 +215,10 @@ class LaneTrainer:
         finished = algorithm.finish(work)
         _check_names(algorithm, finished, state)
         moments_up, own_moments = self._moments.to_send(taken.moments, packing)
-        sent = {name: _shared(rows, private) for name, rows in {**finished.up, **moments_up, **asked}.items()}
-        carried = {norms.carrier: statistics} if statistics is not None and norms.policy == "average" else {}
-        up = self._hand_over(sent, [job.up_buffers for job in jobs], carried)
-        new = {**finished.state, **own_moments}
-        if private is not None and statistics is not None:
-            new[OWN], carried = torch.where(private, theta, torch.zeros_like(theta)), {OWN: statistics}
-        new_state = self._hand_over(new, [job.state_buffers for job in jobs], carried if private is not None else {})
+        sent = {name: beginning.shared(rows) for name, rows in {**finished.up, **moments_up, **asked}.items()}
+        new = {**finished.state, **own_moments} | ({} if beginning.private is None else {OWN: beginning.own(theta)})
+        up = self._hand_over(sent, [job.up_buffers for job in jobs], statistics)
+        new_state = self._hand_over(new, [job.state_buffers for job in jobs], statistics)
         own = {name: numbers.tolist() for name, numbers in finished.numbers.items()}
         return [
             Result(
@@ -279,20 +271,16 @@ class LaneTrainer:
         mean = moved / -taken.rates[:, None]  # of steps y <- y - lr (g + shift)
         return mean if shift is None else mean.sub_(shift)
 
-    def _private(self, broadcast: Broadcast) -> Tensor:
-        """Which entries of a row a client never shares, [Q]."""
-        return self._gradients.packing.pack(self._norms.trained(self._norms.own(broadcast.x)))
-
     def _hand_over(
-        self, rows: Vectors, places: Sequence[Vectors], statistics: Vectors | None = None
+        self, rows: Vectors, places: Sequence[Vectors], statistics: Tensor | None = None
     ) -> list[dict[str, Tensor]]:
         """For each lane the flat vectors in its row of each of `rows`, in its buffers where it has some; `statistics`
-        [lanes, S] are those that stand behind a vector, by its name."""
+        are BatchNorm's, [lanes, S]."""
         packing = self._gradients.packing
         found: list[dict[str, Tensor]] = [{} for _ in places]
         for name, lanes in rows.items():
             if self._norms:
-                whole = self._norms.widened(packing.unpack(lanes), (statistics or {}).get(name))
+                whole = self._norms.whole(lanes, self._norms.behind(statistics, name))
                 for lane, place in enumerate(places):
                     found[lane][name] = place[name].copy_(whole[lane]) if name in place else whole[lane]
                 continue
@@ -347,7 +335,7 @@ class LaneTrainer:
         if self._draws is not None:
             self._draws.begin(broadcast.round, [job.order.client for job in jobs], Pass.FULL_GRADIENT)
         gradient, loss = torch.zeros_like(theta), x.new_zeros(len(jobs))
-        with nullcontext() if self._statistics is None else self._statistics.kept():
+        with self._norms.unchanged():
             for step in range(batches.steps):
                 batch = batches.at(step)
                 counts = x.new_tensor(batch.counts)
@@ -375,15 +363,6 @@ def _check_names(algorithm: Algorithm, finished: Finished, state: Vectors) -> No
     missing = set(algorithm.sends_numbers) - finished.numbers.keys()
     if missing:
         raise TypeError(f"{algorithm.name}: finish lacks the numbers {sorted(missing)} that sends_numbers declares")
-
-
-def _stacked(jobs: Sequence[Job], name: str) -> Tensor:
-    return torch.stack([job.state[name] for job in jobs])
-
-
-def _shared(rows: Tensor, private: Tensor | None) -> Tensor:
-    """The rows without the entries `private` [Q] that never leave a client."""
-    return rows if private is None else rows.masked_fill(private, 0.0)
 
 
 def _one_pass(samples: int, width: int, never_alone: bool = False) -> BatchPlan:

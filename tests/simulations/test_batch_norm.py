@@ -193,7 +193,14 @@ def test_local_is_fedbn(lanes: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "algorithm"), [("average", "scaffold"), ("average", "fedadam"), ("average", "mime"), ("local", "fedavg")]
+    ("policy", "algorithm"),
+    [
+        ("average", "scaffold"),
+        ("local", "fedavg"),
+        pytest.param("average", "mime", marks=pytest.mark.slow),
+        pytest.param("average", "fedspeed", marks=pytest.mark.slow),
+        pytest.param("local", "fedadam", marks=pytest.mark.slow),
+    ],
 )
 def test_lanes_workers_and_a_stop_change_no_bit(policy: str, algorithm: str, tmp_path: Path) -> None:
     def settings(**run: Any) -> fedopt.Experiment:
