@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -130,9 +131,15 @@ def test_statistics_are_averaged_as_updates_are(tmp_path: Path) -> None:
     assert F.cross_entropy(evaluated(x), y).item() == pytest.approx(loss, rel=1e-12)
 
 
-def test_the_server_s_rate_is_none_of_the_statistics(tmp_path: Path) -> None:
-    halved = fedopt.run(experiment("average", algorithm={"server_lr": 0.5}, run={"rounds": 1}), tmp_path / "run")
+def test_pretrained_statistics_are_the_start_and_the_server_s_rate_is_none_of_them(tmp_path: Path) -> None:
+    pretrained = net(10).double()
+    pretrained.get_buffer("1.running_mean").copy_(torch.tensor([1.0, -2.0, 3.0]))
+    safetensors.torch.save_file(pretrained.state_dict(), tmp_path / "start.safetensors")
+    weights = {"weights": str(tmp_path / "start.safetensors")}
+    settings = experiment("average", model=weights, algorithm={"server_lr": 0.5}, run={"rounds": 1})
+    halved = fedopt.run(settings, tmp_path / "run")
     plain = Plain(halved.experiment)
+    assert plain.server["1.running_mean"].tolist() == [1.0, -2.0, 3.0]
     mean = fedavg(plain)
     for name, value in halved.weights.items():
         if "running" in name:

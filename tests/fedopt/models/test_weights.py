@@ -95,8 +95,15 @@ def test_the_path_does_not_travel_and_what_clients_would_lack_is_refused(file: P
     experiment = Experiment(model=model(file))
     assert "weights" not in Hello.of("f", experiment, (1, 8, 8), ["0"]).sections()["model"]
     assert untrained(mlp()) is None
+    assert untrained(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))) is None, "its statistics travel"
     experiment = Experiment(model={"name": f"{__name__}:frozen_body", "weights": str(file)})
     setup = set_up(experiment)
     directory = type("Directory", (), {"experiment": experiment})
     with pytest.raises(InvalidExperiment, match=r"1\.weight is not trained, so that clients would never get it"):
+        run_deployed(directory, setup, None, None)  # type: ignore[arg-type]
+    own = Experiment(model={"name": f"{__name__}:frozen_body", "weights": str(file), "batchnorm": "local"})
+    directory = type("Directory", (), {"experiment": own})
+    with pytest.raises(
+        InvalidExperiment, match=r"^model\.weights: each client starts with the BatchNorm that it builds"
+    ):
         run_deployed(directory, setup, None, None)  # type: ignore[arg-type]
