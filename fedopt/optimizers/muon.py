@@ -17,7 +17,7 @@ the published code rounds them to bfloat16.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from fedopt.optimizers.adamw import AdamW
 from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, is_row, subtract
+from fedopt.optimizers.stateful import ROW_UNIT
 from fedopt.schedules.base import Rate, Rates
 from fedopt.vectors.layout import RowLayout
 
@@ -95,15 +96,17 @@ class MuonLanes(LaneOptimizer):
         others = [place.flatten() for name, place in places.items() if name not in self._matrices]
         self._places = torch.cat(others) if others else torch.zeros(0, dtype=torch.int64, device=theta.device)
         """Of the entries that AdamW steps, in a row."""
-        self._others = theta[:, self._places]
-        """Those entries, [lanes, number of places]."""
+        self._count = len(self._places)
+        self._others, self._given = (theta.new_zeros(len(theta), _aligned(self._count, theta)) for _ in range(2))
+        """Those entries and their gradients, with zeros behind them. Rows that end in the middle of a vector register
+        would make the last bits of a lane depend on the lanes beside it."""
         adamw = AdamW(betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay)
         self._adamw = adamw.build(self._others, layout)
 
     def begin(self, lanes: int, rates: Rates) -> None:
         super().begin(lanes, rates)
         self._momentum[:lanes].zero_()
-        self._adamw.begin(lanes, _OfAdamW(rates, self._settings.adamw_rate, self._places))
+        self._adamw.begin(lanes, _OfAdamW(rates, self._settings.adamw_rate, self._of_others))
 
     def shrink(self, lanes: int) -> None:
         super().shrink(lanes)
@@ -111,9 +114,10 @@ class MuonLanes(LaneOptimizer):
 
     def step(self, gradient: Gradient) -> None:
         found, settings, active = gradient(), self._settings, len(self.active)
-        if len(self._places):
-            self._others[:active] = self.active[:, self._places]
-            self._adamw.step(_Given(found[:, self._places]))
+        if self._count:
+            for rows, values in ((self._others, self.active), (self._given, found)):
+                rows[:active, : self._count] = values[:, self._places]
+            self._adamw.step(_Given(self._given[:active]))
         momentum, direction = self._momentum[:active], self._direction[:active]
         momentum.lerp_(found, 1 - settings.momentum)
         steps = found.lerp(momentum, settings.momentum) if settings.nesterov else momentum
@@ -126,23 +130,29 @@ class MuonLanes(LaneOptimizer):
         if settings.weight_decay:
             direction = direction.add(self.active, alpha=settings.weight_decay)
         subtract(self.active, self.next_rate(), direction)
-        self.active[:, self._places] = self._others[:active]
+        self.active[:, self._places] = self._others[:active, : self._count]
 
     @property
     def moments(self) -> Mapping[str, Tensor]:
         """`momentum` and `exp_avg_sq` are AdamW's at the entries that it steps; `step` is its count, at all entries."""
         of_others, lanes = self._adamw.moments, self.lanes
-        self._momentum[:lanes, self._places] = of_others["exp_avg"]
-        self._squares[:lanes, self._places] = of_others["exp_avg_sq"]
-        counts = of_others["step"][:, :1] if len(self._places) else self.theta.new_zeros(lanes, 1)
+        self._momentum[:lanes, self._places] = of_others["exp_avg"][:, : self._count]
+        self._squares[:lanes, self._places] = of_others["exp_avg_sq"][:, : self._count]
+        counts = of_others["step"][:, :1] if self._count else self.theta.new_zeros(lanes, 1)
         step = counts.expand(lanes, self.theta.shape[1])
         return {"momentum": self._momentum[:lanes], "exp_avg_sq": self._squares[:lanes], "step": step}
 
     def load_moments(self, moments: Mapping[str, Tensor]) -> None:
         self._momentum[: self.lanes].copy_(moments["momentum"])
-        if len(self._places):
+        if self._count:
             own = {"exp_avg": "momentum", "exp_avg_sq": "exp_avg_sq", "step": "step"}
-            self._adamw.load_moments({name: moments[ours][:, self._places] for name, ours in own.items()})
+            self._adamw.load_moments({name: self._of_others(moments[ours]) for name, ours in own.items()})
+
+    def _of_others(self, rows: Tensor) -> Tensor:
+        """The entries that AdamW steps, with zeros behind them."""
+        found = rows.new_zeros(len(rows), self._others.shape[1])
+        found[:, : self._count] = rows[:, self._places]
+        return found
 
 
 def newton_schulz(matrix: Tensor, steps: int) -> Tensor:
@@ -165,16 +175,22 @@ def _factor(settings: Muon, rows: int, columns: int) -> float:
     return math.sqrt(ratio if settings.scale == "spectral_unclamped" else max(1.0, ratio))
 
 
-class _OfAdamW(Rates):
-    """Rates times a factor, of the entries at `places` where entries have rates of their own."""
+def _aligned(entries: int, like: Tensor) -> int:
+    """The length of a row for so many entries, a multiple of ROW_UNIT bytes; at least one unit."""
+    unit = ROW_UNIT // like.element_size()
+    return max(1, -(-entries // unit)) * unit
 
-    def __init__(self, rates: Rates, factor: float, places: Tensor) -> None:
+
+class _OfAdamW(Rates):
+    """Rates times a factor, of the entries that `of_others` takes where entries have rates of their own."""
+
+    def __init__(self, rates: Rates, factor: float, of_others: Callable[[Tensor], Tensor]) -> None:
         super().__init__((), torch.float64)
-        self._rates, self._factor, self._places = rates, factor, places
+        self._rates, self._factor, self._of_others = rates, factor, of_others
 
     def at(self, step: int) -> Rate:
         rate: Rate = self._rates.at(step) * self._factor
-        return rate[:, self._places] if is_row(rate) else rate
+        return self._of_others(rate) if is_row(rate) else rate
 
 
 class _Given(Gradient):

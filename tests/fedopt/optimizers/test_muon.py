@@ -152,16 +152,17 @@ def test_the_iteration_keeps_singular_vectors_and_brings_their_values_near_one(s
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_lane_has_the_same_bits_alone_and_among_seven(dtype: torch.dtype) -> None:
-    layout = Layout(("w", "b", "v"), (torch.Size((50, 33)), torch.Size((17,)), torch.Size((10, 64))))
+@pytest.mark.parametrize("vector", [17, 22, 97])
+def test_a_lane_has_the_same_bits_alone_and_among_seven(dtype: torch.dtype, vector: int) -> None:
+    layout = Layout(("w", "b", "v"), (torch.Size((50, 33)), torch.Size((vector,)), torch.Size((10, 64))))
     packing = Packing(layout, torch.zeros(1, dtype=dtype))
     starts, centers = torch.randn(2, 7, layout.size, generator=torch.Generator().manual_seed(0)).to(dtype)
 
     def ends(lanes: slice) -> Tensor:
         theta = packing.pack(starts[lanes])
         optimizer = Muon().build(theta, packing)
-        optimizer.begin(len(theta), Rates([LR] * 4, dtype))
-        for _ in range(4):
+        optimizer.begin(len(theta), Rates([LR] * 20, dtype))
+        for _ in range(20):
             optimizer.step(Parabolas(theta, packing.pack(centers[lanes])))
         return theta
 
