@@ -13,7 +13,7 @@ QUICK = ["--set", "run.rounds=3"]
 
 
 SUBCOMMANDS = ["run", "server", "client", "federation", "keys", "study", "report", "watch"]
-SUBCOMMANDS += ["partition", "demo", "export", "bench", "list"]
+SUBCOMMANDS += ["partition", "analyze", "demo", "export", "bench", "list"]
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_help_teaches(subcommand: str, tmp_path: Path) -> None:
     done = fedopt_here(*subcommand.split(), "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "Usage" in done.stdout
-    assert "Example" in done.stdout or subcommand in ("bench", "demo")
+    assert "Example" in done.stdout or subcommand in ("bench", "demo", "analyze")
 
 
 def test_help_lists_every_subcommand() -> None:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,8 @@ class Demonstration:
     rows: Sequence[Sequence[Value]]
     """The table, a row for each curve and step."""
     figure: Callable[[], Figure]
+    numbers: Mapping[str, object] = field(default_factory=dict)
+    """Results that are no table, for the JSON file."""
 
     def write(self, folder: Path) -> list[Path]:
         """Writes NAME.json, NAME.csv, NAME.svg and NAME.pdf, and returns the files. InvalidExperiment if it cannot."""
@@ -60,6 +62,7 @@ class Demonstration:
             "title": self.title,
             "settings": dict(self.settings),
             "findings": list(self.findings),
+            **({"numbers": dict(self.numbers)} if self.numbers else {}),
         }
 
     def _json(self) -> bytes:

@@ -1,0 +1,55 @@
+"""A finished run as an objective: its model, its loss, and samples of its training set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from fedopt.data.partition import partition
+from fedopt.errors import DataUnavailable, InvalidExperiment
+from fedopt.runs.history import History
+from fedopt.runs.load import load
+from fedopt.runs.past_runs import read_run
+from fedopt.runs.setup import Setup, set_up
+from simulations.analysis.objective import Objective
+
+
+@dataclass(frozen=True)
+class AnalyzedRun:
+    history: History
+    setup: Setup
+
+    @classmethod
+    def read(cls, directory: Path) -> AnalyzedRun:
+        """Reads the run and its data, on the CPU; DataUnavailable if the data are not those of the run."""
+        history, fingerprint = load(directory), read_run(directory).fingerprint
+        setup = set_up(history.experiment.replace(run={"device": "cpu"}))
+        if fingerprint is not None and fingerprint.data != setup.data_sha256:
+            raise DataUnavailable(f"{directory} was made on other data than its experiment.toml finds now")
+        return cls(history, setup)
+
+    def objective(self, samples: int, seed: int, client: int | None = None) -> Objective:
+        """The final model's loss on so many training samples, drawn without replacement, all of them if there are
+        fewer; with `client` on this client's samples, by its own model where the run gives clients some."""
+        experiment = self.history.experiment
+        clients = experiment.data.clients
+        if client is not None and not 0 <= client < clients:
+            raise InvalidExperiment(f"--client {client}: the run has clients 0 to {clients - 1}")
+        rows = torch.arange(len(self.setup.targets))
+        if client is not None:
+            rows = torch.from_numpy(partition(self.setup.dataset, experiment.data, experiment.run.seed)[client])
+        drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:samples]
+        rows = rows[drawn.sort().values]
+        return Objective(
+            self._module(client),
+            self.setup.problem.task.loss,
+            self.setup.dataset.x_train[rows],
+            self.setup.targets[rows],
+        )
+
+    def _module(self, client: int | None) -> nn.Module:
+        method = self.history.experiment.method.on(self.setup.problem.task.module)
+        return self.history.model(client if method.is_personal else None)
