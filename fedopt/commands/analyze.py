@@ -7,6 +7,9 @@ from fedopt.commands.lazy import Entry, lazy_group
 app = lazy_group(
     "analyze",
     {
+        "landscape": Entry(
+            "simulations.commands.analyze_landscape:app", "The loss on lines and planes through a run's models."
+        ),
         "sharpness": Entry(
             "simulations.commands.analyze_sharpness:app", "The Hessian's eigenvalues, flatness, and gradient noise."
         ),

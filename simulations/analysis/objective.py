@@ -22,9 +22,9 @@ class Objective:
         self._module = copy.deepcopy(module).eval().to(torch.float64)
         self._loss, self._x = loss, x.double() if x.is_floating_point() else x
         self._y = y.double() if y.is_floating_point() else y
-        self._layout = Layout.of(self._module)
+        self.layout = Layout.of(self._module)
         self.samples = len(x)
-        self.start = self._layout.flatten(self._module)
+        self.start = self.layout.flatten(self._module)
         """The module's parameters, [P]."""
 
     def value(self, w: Tensor) -> float:
@@ -56,7 +56,7 @@ class Objective:
                 yield torch.autograd.grad(self._sum(point, x, y), point)[0] / size
 
     def _sum(self, w: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        outputs = torch.func.functional_call(self._module, self._layout.split(w), (x,))
+        outputs = torch.func.functional_call(self._module, self.layout.split(w), (x,))
         return self._loss(outputs, y, reduction="none").sum()
 
     def _chunks(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fedopt.data.partition import partition
 from fedopt.errors import DataUnavailable, InvalidExperiment
 from fedopt.runs.history import History
 from fedopt.runs.load import load
+from fedopt.runs.model_file import initial_module
 from fedopt.runs.past_runs import read_run
 from fedopt.runs.setup import Setup, set_up
+from fedopt.vectors.layout import Layout
 from simulations.analysis.objective import Objective
 
 
@@ -41,8 +43,7 @@ class AnalyzedRun:
         rows = torch.arange(len(self.setup.targets))
         if client is not None:
             rows = torch.from_numpy(partition(self.setup.dataset, experiment.data, experiment.run.seed)[client])
-        drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:samples]
-        rows = rows[drawn.sort().values]
+        rows = rows[_some(len(rows), samples, seed)]
         return Objective(
             self._module(client),
             self.setup.problem.task.loss,
@@ -50,6 +51,23 @@ class AnalyzedRun:
             self.setup.targets[rows],
         )
 
+    def on_tests(self, samples: int, seed: int) -> Objective:
+        """The final model's loss on so many test samples."""
+        dataset, model = self.setup.dataset, self.history.experiment.model
+        rows = _some(len(dataset.y_test), samples, seed)
+        targets = model.targets_of(dataset.x_test[rows], dataset.y_test[rows])
+        return Objective(self._module(None), self.setup.problem.task.loss, dataset.x_test[rows], targets)
+
+    def initial(self) -> Tensor:
+        """The parameters that the run began with, [P] in float64."""
+        module = initial_module(self.history.directory, self.history.experiment)
+        return Layout.of(module).flatten(module).double()
+
     def _module(self, client: int | None) -> nn.Module:
         method = self.history.experiment.method.on(self.setup.problem.task.module)
         return self.history.model(client if method.is_personal else None)
+
+
+def _some(count: int, samples: int, seed: int) -> Tensor:
+    """Numbers of so many of `count` samples, rising."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:samples].sort().values
