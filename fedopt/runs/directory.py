@@ -11,6 +11,7 @@ scaling.safetensors  mean and deviation of each feature or channel, where sample
 initial.safetensors  the initial weights of a model that was passed as a Python object
 modules.json         where the modules of the user's own code were found
 tracking.json        with --track: the run's ids in trackers, and the rounds they have
+analysis/            figures and numbers of `fedopt analyze`
 """
 
 from __future__ import annotations
