@@ -12,6 +12,10 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adam": {"local": {"optimizer": "adam"}},
     "adamw": {"local": {"optimizer": "adamw", "weight_decay": 0.01}},
     "sam": {"local": {"optimizer": "sam"}},
+    "adagrad": {"local": {"optimizer": "adagrad"}},
+    "rmsprop": {"local": {"optimizer": "rmsprop"}},
+    "nadam": {"local": {"optimizer": "nadam"}},
+    "radam": {"local": {"optimizer": "radam"}},
     "scaffold": {"algorithm": {"name": "scaffold"}},
 }
 """The table's optimizers, each with the sections of an experiment that select it."""

@@ -337,5 +337,6 @@ def test_each_cell_of_the_benchmark_agrees_with_the_plain_loop_in_float64(
         ours, plain = bench.by_engine(), bench.by_plain_loop()
     finally:
         bench.close()
-    tolerance = 1e-10 if "adam" in optimizer else 1e-12
+    divides = "adam" in optimizer or optimizer in ("adagrad", "rmsprop")  # by gradients that may be close to zero
+    tolerance = 1e-10 if divides else 1e-12
     assert float((ours - plain).abs().max() / plain.abs().max()) < tolerance
