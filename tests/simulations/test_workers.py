@@ -339,4 +339,6 @@ def test_each_cell_of_the_benchmark_agrees_with_the_plain_loop_in_float64(
         bench.close()
     divides = "adam" in optimizer or optimizer in ("adagrad", "rmsprop")  # by gradients that may be close to zero
     tolerance = 1e-10 if divides else 1e-12
+    if optimizer == "nadam":
+        tolerance = 1e-7  # torch keeps the product of its momenta in float32
     assert float((ours - plain).abs().max() / plain.abs().max()) < tolerance
