@@ -21,7 +21,8 @@ class Packing:
         self.layout = layout
         self._sizes = layout.sizes
         self._widths = [aligned(size, like) for size in self._sizes]
-        self._starts = [sum(self._widths[:place]) for place in range(len(self._widths))]
+        self.starts: Sequence[int] = [sum(self._widths[:place]) for place in range(len(self._widths))]
+        """Where each parameter begins in a row, in the order of the layout."""
         self.width = sum(self._widths)
         """Q, the length of a row."""
         self._dense = self.width == layout.size
@@ -38,7 +39,7 @@ class Packing:
     def pack_each(self, vectors: Sequence[Tensor]) -> Tensor:
         """Rows [len(vectors), Q] of flat vectors [P], each of which is read once."""
         rows = vectors[0].new_empty(len(vectors), self.width)
-        for start, size, width in zip(self._starts, self._sizes, self._widths, strict=True):
+        for start, size, width in zip(self.starts, self._sizes, self._widths, strict=True):
             rows[:, start + size : start + width].zero_()
         for vector, row in zip(vectors, rows, strict=True):
             for part, view in zip(torch.split(vector, self._sizes), self._parts(row), strict=True):
@@ -70,4 +71,4 @@ class Packing:
         return [parameters[name] for name in self.layout.names]
 
     def _parts(self, rows: Tensor) -> list[Tensor]:
-        return [rows.narrow(-1, start, size) for start, size in zip(self._starts, self._sizes, strict=True)]
+        return [rows.narrow(-1, start, size) for start, size in zip(self.starts, self._sizes, strict=True)]

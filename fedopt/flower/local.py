@@ -265,6 +265,7 @@ class Rows:
 
     def __init__(self, layout: Layout) -> None:
         self.layout, self.width = layout, layout.size
+        self.starts: Sequence[int] = [sum(layout.sizes[:place]) for place in range(len(layout.sizes))]
 
     def pack(self, flat: Tensor) -> Tensor:
         return flat

@@ -6,10 +6,9 @@ that is a tensor as it is. For weight decay see `group_decay`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -57,7 +56,7 @@ def grouped(optimizer: Optimizer, groups: Sequence[ParameterGroup], layout: RowL
     factors = None
     if changes_rates(groups):
         row = row_of({name: group.lr_factor for name, group in of_names.items()}, 1.0, layout, like)
-        factors = Factors(row, _spans(row[0]))
+        factors = Factors(row, _spans(of_names, layout))
     if not changes_decay(groups):
         return Grouped(factors, optimizer)
     decays = {name: group.weight_decay for name, group in of_names.items() if group.weight_decay is not None}
@@ -88,10 +87,16 @@ def groups_by_name(groups: Sequence[ParameterGroup], names: Sequence[str]) -> di
     return found
 
 
-def _spans(row: Tensor) -> tuple[tuple[int, int, float], ...]:
-    values, lengths = torch.unique_consecutive(row.cpu(), return_counts=True)
-    ends = lengths.cumsum(0)
-    return tuple(zip((ends - lengths).tolist(), ends.tolist(), values.tolist(), strict=True))
+def _spans(groups: Mapping[str, ParameterGroup], layout: RowLayout) -> tuple[tuple[int, int, float], ...]:
+    """(first, end, factor) of the stretches of a row with one factor; the gap behind a parameter goes with it."""
+    found: list[tuple[int, int, float]] = []
+    ends = [*layout.starts[1:], layout.width]
+    for name, first, end in zip(layout.layout.names, layout.starts, ends, strict=True):
+        factor = groups[name].lr_factor if name in groups else 1.0
+        if found and found[-1][2] == factor:
+            first = found.pop()[0]
+        found.append((first, end, factor))
+    return tuple(found)
 
 
 def check_groups(groups: Sequence[ParameterGroup], module: nn.Module) -> None:

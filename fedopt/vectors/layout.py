@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -112,6 +112,8 @@ class RowLayout(Protocol):
     """Of the flat vector [P]."""
     width: int
     """Q, the length of a row."""
+    starts: Sequence[int]
+    """Where each parameter begins in a row, in the order of the layout."""
 
     def pack(self, flat: Tensor) -> Tensor:
         """Rows [..., Q] of flat vectors [..., P]."""
