@@ -211,7 +211,7 @@ def _check_overrides(study: Study, keys: Sequence[str]) -> None:
 
 
 def _file_of(place: Path) -> Path:
-    if place.suffix == ".toml" or place.exists():
+    if place.suffix == ".toml" or place.is_file():
         return place
     shipped = _shipped()
     if str(place) not in shipped:

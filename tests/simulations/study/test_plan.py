@@ -183,3 +183,10 @@ def test_the_studies_that_were_promised_are_shipped() -> None:
     _, sweep = read_study(Path("mnist-alpha"), [], None)
     names = {run.combination.name for run in planned_runs(sweep, combinations(sweep))}
     assert len(names) == 6 * 2 * 4
+
+
+def test_a_directory_of_its_name_does_not_hide_a_shipped_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    name, _ = read_study(Path("digits"), [], None)
+    assert name == "digits"
