@@ -24,6 +24,8 @@ def rows(results: Results) -> Iterator[Sequence[str]]:
     """A row for each optimizer, in the order of the study."""
     by_place = {(group.labels["optimizer"], group.labels["algorithm.name"]): group for group in results.groups}
     for optimizer in results.axes["optimizer"]:
+        if not all((optimizer, name) in by_place for name in ALGORITHMS):
+            continue  # the study has not come to it yet
         pair = [by_place[optimizer, name] for name in ALGORITHMS]
         yield (
             optimizer,
