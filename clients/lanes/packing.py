@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from clients.lanes.storage import aligned
 from fedopt.vectors.layout import Layout, Vectors
+from fedopt.vectors.rows import aligned
 
 
 class Packing:

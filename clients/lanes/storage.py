@@ -1,8 +1,7 @@
 """Memory for lanes: every lane is aligned as a tensor of its own would be.
 
-Matrix products may round differently if their operands are not aligned to a cache line (seen on AMD, float32).
-Elementwise kernels process two SIMD vectors at a time, and the rest at the end with other code. A lane must get the
-same bits in any row and beside any number of lanes, so every row is a whole number of such pairs of vectors.
+Matrix products may round differently if their operands are not aligned to a cache line (seen on AMD, float32), and
+elementwise kernels where a row does not end with a pair of SIMD vectors; see `fedopt.vectors.rows`.
 """
 
 from __future__ import annotations
@@ -12,14 +11,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-ROW_UNIT = 128
-"""Bytes of two AVX-512 vectors, and of two cache lines; torch aligns what it allocates to one."""
-
-
-def aligned(size: int, like: Tensor) -> int:
-    """The least multiple of ROW_UNIT that holds `size` numbers, counted in numbers."""
-    numbers = ROW_UNIT // like.element_size()
-    return -(-size // numbers) * numbers
+from fedopt.vectors.rows import aligned
 
 
 class Scratch:

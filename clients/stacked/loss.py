@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from clients.lanes.batches import LaneBatch
-from clients.lanes.storage import Scratch, aligned
+from clients.lanes.storage import Scratch
+from fedopt.vectors.rows import aligned
 
 STEPS, BYTES = 64, 2**18
 """Losses are computed for so many steps at once, or for fewer if their logits take more memory than this."""

@@ -26,8 +26,8 @@ import torch
 from threadpoolctl import LibController, ThreadpoolController
 from torch import Tensor
 
-from clients.lanes.storage import aligned
 from fedopt.precision import Products, rounded
+from fedopt.vectors.rows import aligned
 
 SMALL_KERNELS = {"SkylakeX", "Cooperlake", "SapphireRapids"}
 """OpenBLAS's names of the processors for which it has kernels for small matrices."""

@@ -21,9 +21,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, is_row, subtract
-from fedopt.optimizers.stateful import ROW_UNIT
 from fedopt.schedules.base import Rate, Rates, RowRates
 from fedopt.vectors.layout import RowLayout
+from fedopt.vectors.rows import ROW_UNIT
 
 LARGEST = "max_exp_avg_sq"
 

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from fedopt.optimizers.adamw import AdamW
 from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, is_row, subtract
-from fedopt.optimizers.stateful import ROW_UNIT
 from fedopt.schedules.base import Rate, Rates
 from fedopt.vectors.layout import RowLayout
+from fedopt.vectors.rows import aligned
 
 COEFFICIENTS = 3.4445, -4.7750, 2.0315
 SMALLEST_NORM = 1e-7
@@ -97,7 +97,7 @@ class MuonLanes(LaneOptimizer):
         self._places = torch.cat(others) if others else torch.zeros(0, dtype=torch.int64, device=theta.device)
         """Of the entries that AdamW steps, in a row."""
         self._count = len(self._places)
-        self._others, self._given = (theta.new_zeros(len(theta), _aligned(self._count, theta)) for _ in range(2))
+        self._others, self._given = (theta.new_zeros(len(theta), aligned(self._count, theta)) for _ in range(2))
         """Those entries and their gradients, with zeros behind them. Rows that end in the middle of a vector register
         would make the last bits of a lane depend on the lanes beside it."""
         adamw = AdamW(betas=settings.betas, eps=settings.eps, weight_decay=settings.weight_decay)
@@ -173,12 +173,6 @@ def _factor(settings: Muon, rows: int, columns: int) -> float:
         return 0.2 * math.sqrt(max(rows, columns))
     ratio = rows / columns
     return math.sqrt(ratio if settings.scale == "spectral_unclamped" else max(1.0, ratio))
-
-
-def _aligned(entries: int, like: Tensor) -> int:
-    """The length of a row for so many entries, a multiple of ROW_UNIT bytes; at least one unit."""
-    unit = ROW_UNIT // like.element_size()
-    return max(1, -(-entries // unit)) * unit
 
 
 class _OfAdamW(Rates):

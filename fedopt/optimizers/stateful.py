@@ -10,14 +10,10 @@ from torch import Tensor
 
 from fedopt.optimizers.base import Gradient, LaneOptimizer
 from fedopt.schedules.base import Rates
+from fedopt.vectors.rows import ROW_UNIT
 
 COUNT = "step"
 """The moment that is a lane's count of steps, the same at every entry of its row."""
-
-ROW_UNIT = 128
-"""Bytes of the row in which a lane has its count. Elementwise kernels treat full SIMD vectors and the rest at the end
-by different code, whose exponentials differ in the last bit. Rows of this length have no rest, so that a number that
-follows from a lane's count does not depend on the number of lanes."""
 
 
 class StatefulLanes(LaneOptimizer):
@@ -30,7 +26,7 @@ class StatefulLanes(LaneOptimizer):
         self._vectors = {name: torch.zeros_like(theta) for name in names if name != COUNT}
         unit = min(theta.shape[1], ROW_UNIT // theta.element_size())
         self._counts = theta.new_zeros(len(theta), unit)
-        """Steps of each lane in its moments."""
+        """Steps of each lane in its moments: in a whole row, since exponentials differ in the last bit at its rest."""
         self._before = theta.new_zeros(len(theta), unit)
         """Steps that only the second moments have seen, a mean over clients."""
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from threadpoolctl import LibController
 from torch import Tensor
 
-from clients.lanes.storage import Scratch, aligned
+from clients.lanes.storage import Scratch
 from clients.stacked import products
 from clients.stacked.products import adding_product, in_one_thread, numpy_blas, plain_product, scipy_blas
+from fedopt.vectors.rows import aligned
 
 needs_numpy_blas = pytest.mark.skipif(
     numpy_blas() is None, reason="NumPy's BLAS has no small kernels here, or torch's are as good"
