@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MANY = 5000
+MANY = 1000
 """Entries from which on eigenvalues have fewer digits, since a product takes time."""
 
 Product = Callable[[Tensor], Tensor]
