@@ -39,6 +39,11 @@ def test_help_teaches(subcommand: str, tmp_path: Path) -> None:
     assert "Example" in done.stdout or subcommand in ("bench", "demo", "analyze")
 
 
+def test_help_explains_arguments(tmp_path: Path) -> None:
+    for command, sentence in {"export": "The directory of a run.", "run": "without one, FedAvg on digits"}.items():
+        assert sentence in " ".join(fedopt_here(command, "--help", cwd=tmp_path).stdout.split())
+
+
 def test_help_lists_every_subcommand() -> None:
     output = fedopt("--help").stdout
     assert all(name in output for name in SUBCOMMANDS)
