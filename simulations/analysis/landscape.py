@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedopt.vectors.layout import Layout
 from simulations.analysis.objective import Objective
-from simulations.analysis.shown import Demonstration, Value
+from simulations.analysis.result import Result, Value
 from simulations.report.style import COLORS, DASHES
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def filter_normalized(layout: Layout, w: Tensor, source: torch.Generator) -> Ten
     return direction
 
 
-def shown(of: str, lines: Mapping[str, Line], plane: Plane, settings: Mapping[str, Value]) -> Demonstration:
+def shown(of: str, lines: Mapping[str, Line], plane: Plane, settings: Mapping[str, Value]) -> Result:
     """`lines` by what they connect."""
     findings = [
         f"{name}: barrier of the {measure} loss {line.barrier(measure):.4g}"
@@ -121,7 +121,7 @@ def shown(of: str, lines: Mapping[str, Line], plane: Plane, settings: Mapping[st
         for b, row in zip(plane.places, losses, strict=True)
         for a, loss in zip(plane.places, row, strict=True)
     ]
-    return Demonstration(
+    return Result(
         "landscape",
         f"Loss landscape of {of}",
         findings,

@@ -1,4 +1,4 @@
-"""What a demonstration found: sentences, a table of numbers and a figure, and the files that hold them."""
+"""What a demonstration or an analysis found: sentences, a table of numbers, a figure, and the files that hold them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Value = float | int | str | None
 
 
 @dataclass(frozen=True)
-class Demonstration:
-    """The result of one `fedopt demo` command."""
+class Result:
+    """The result of a command of `fedopt demo` or `fedopt analyze`."""
 
     name: str
     title: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from simulations.analysis.flatness import Norm, average_rise, worst_rise
 from simulations.analysis.objective import Objective
-from simulations.analysis.shown import Demonstration, Value
+from simulations.analysis.result import Result, Value
 from simulations.analysis.spectrum import Density, density, largest, smallest, trace
 from simulations.report.style import COLORS
 
@@ -115,7 +114,7 @@ def noise(objective: Objective, w: Tensor) -> float | None:
     return BATCH * squares / (count - 1) if count > 1 else None
 
 
-def shown(name: str, of: str, found: Sharpness, settings: Mapping[str, Value]) -> Demonstration:
+def shown(name: str, of: str, found: Sharpness, settings: Mapping[str, Value]) -> Result:
     """The measures as sentences, a table of the spectral density and its figure; `of` says of what they are."""
     findings = [
         f"loss {found.loss:.4g}, gradient of norm {found.gradient:.3g}",
@@ -128,7 +127,7 @@ def shown(name: str, of: str, found: Sharpness, settings: Mapping[str, Value]) -
     ]
     if found.noise_scale is not None:
         findings.append(f"gradient noise scale: {found.noise_scale:.4g} samples")
-    return Demonstration(
+    return Result(
         name,
         f"Sharpness of {of}",
         findings,
@@ -166,13 +165,3 @@ def _figure(found: Sharpness) -> Figure:
     panel.set_ylabel("density")
     panel.legend(frameon=False)
     return figure
-
-
-class Clock:
-    """Prints what is computed, with the seconds since the start."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say, self._start = say, time.monotonic()
-
-    def __call__(self, what: str) -> None:
-        self._say(f"{time.monotonic() - self._start:5.1f} s  {what}")

@@ -5,7 +5,6 @@ Imports that load torch are inside the functions, so that `--help` does not wait
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +13,7 @@ import typer
 
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
-from simulations.commands.demonstrating import DemoJson, present
+from simulations.commands.demonstrating import Clock, DemoJson, present
 
 app = command("landscape")
 
@@ -46,7 +45,6 @@ def landscape(
     """
     from simulations.analysis.landscape import filter_normalized, on_line, on_plane, shown
     from simulations.analysis.of_run import AnalyzedRun
-    from simulations.analysis.sharpness import Clock
 
     if not 0 < span < float("inf"):
         raise InvalidExperiment(f"--span {span:g}: give a length above 0")
@@ -70,7 +68,7 @@ def landscape(
     training.value(training.start)
     each = time.monotonic() - before
     evaluations = len(losses) * len(ends) * 3 * points // 2 + (len(losses) + len(own)) * points**2
-    say = Clock(lambda line: print(line, file=sys.stderr))
+    say = Clock()
     say(f"about {each * evaluations:.0f} s: {evaluations} losses of {each:.2g} s")
     lines = {name: on_line(losses, start, end, points, 0.25) for name, (start, end) in ends.items()}
     say("the plane")

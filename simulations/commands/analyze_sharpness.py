@@ -5,7 +5,6 @@ Imports that load torch are inside the functions, so that `--help` does not wait
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -14,7 +13,7 @@ import typer
 
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
-from simulations.commands.demonstrating import DemoJson, present
+from simulations.commands.demonstrating import Clock, DemoJson, present
 
 app = command("sharpness")
 
@@ -41,7 +40,7 @@ def sharpness(
     the mean rise in random directions; the noise scale of the gradient. The same command gives the same numbers.
     """
     from simulations.analysis.of_run import AnalyzedRun
-    from simulations.analysis.sharpness import Clock, Settings, measure, shown
+    from simulations.analysis.sharpness import Settings, measure, shown
 
     if not 0 < rho < float("inf"):
         raise InvalidExperiment(f"--rho {rho:g}: give a radius above 0")
@@ -50,7 +49,7 @@ def sharpness(
     before = time.monotonic()
     objective.product(objective.start, objective.start)
     each = time.monotonic() - before
-    say = Clock(lambda line: print(line, file=sys.stderr))
+    say = Clock()
     say(f"about {each * settings.products:.0f} s: {settings.products} Hessian-vector products of {each:.2g} s")
     found = measure(objective, objective.start, settings, say)
     of = f"{directory}" if client is None else f"client {client} of {directory}"

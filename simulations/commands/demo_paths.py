@@ -37,7 +37,7 @@ def paths(
     out: DemoOut = FOLDER,
     as_json: DemoJson = False,
 ) -> None:
-    """Draw the paths of 24 optimizers and step sizes over the contours of a loss of two weights.
+    """Draw 25 paths of optimizers, step sizes and batches over the contours of a loss of two weights.
 
     Six panels: step sizes that are too small, right, too large and much too large; noise, as of batches of 16 samples
     and of one; momentum and averages; adaptive rates; SAM and layer-wise rates; curvature. A square is the start, stars

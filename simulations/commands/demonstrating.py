@@ -1,15 +1,17 @@
-"""What the `fedopt demo` commands share: two options, and how a result is printed and written."""
+"""What the commands of `fedopt demo` and `fedopt analyze` share: options, and how a result is printed and written."""
 
 from __future__ import annotations
 
 import json
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from simulations.analysis.shown import Demonstration
+    from simulations.analysis.result import Result
 
 DemoOut = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the figure and the numbers.")]
 DemoJson = Annotated[bool, typer.Option("--json", help="Print the findings as JSON on standard output.")]
@@ -17,7 +19,7 @@ DemoJson = Annotated[bool, typer.Option("--json", help="Print the findings as JS
 FOLDER = Path("runs/demo")
 
 
-def present(found: Demonstration, out: Path, as_json: bool) -> None:
+def present(found: Result, out: Path, as_json: bool) -> None:
     """Writes the files and prints the findings."""
     files = found.write(out)
     if as_json:
@@ -27,3 +29,13 @@ def present(found: Demonstration, out: Path, as_json: bool) -> None:
     for sentence in found.findings:
         print(f"  {sentence}")
     print(f"figure and numbers in {out}: {', '.join(file.name for file in files)}")
+
+
+class Clock:
+    """Prints to standard error what is computed, with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    def __call__(self, what: str) -> None:
+        print(f"{time.monotonic() - self._start:5.1f} s  {what}", file=sys.stderr)

@@ -24,7 +24,7 @@ from fedopt.optimizers.amsgrad import Amsgrad
 from fedopt.optimizers.base import Optimizer
 from fedopt.optimizers.sgd import Sgd
 from simulations.analysis.descent import descend
-from simulations.analysis.shown import Demonstration
+from simulations.analysis.result import Result
 from simulations.report.style import COLORS, DASHES
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ EPS = 1e-12
 """So small that the denominator is the paper's, which has none."""
 
 
-def demonstrate(steps: int, large: float) -> Demonstration:
+def demonstrate(steps: int, large: float) -> Result:
     """`large` is C."""
     beta2 = 1 / (1 + large**2)
     rate = 0.9 * math.sqrt(1 - beta2)
@@ -61,7 +61,7 @@ def demonstrate(steps: int, large: float) -> Demonstration:
         for name, path in paths.items()
         for step in range(steps)
     ]
-    return Demonstration(
+    return Result(
         "amsgrad",
         "Adam's counterexample: it ends at the worst point, AMSGrad at the best",
         findings,

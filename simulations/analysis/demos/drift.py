@@ -19,12 +19,12 @@ from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.feddyn import FedDyn
 from fedopt.algorithms.fedprox import FedProx
 from fedopt.algorithms.scaffold import Scaffold
+from simulations.analysis.contours import draw_contours
 from simulations.analysis.quadratic_clients import QuadraticClients
-from simulations.analysis.shown import Demonstration, Value
+from simulations.analysis.result import Result, Value
 from simulations.report.style import COLORS, DASHES
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CLIENTS = QuadraticClients(
@@ -33,6 +33,9 @@ CLIENTS = QuadraticClients(
 )
 START = torch.tensor([2.5, 2.0], dtype=torch.float64)
 
+WINDOW = -2.0, 3.0, -2.0, 3.0
+"""Of the figure: smallest and largest w1, smallest and largest w2."""
+
 STEPS = 1, 2, 5, 10, 20, 50, 200
 """Local steps K whose fixed points are drawn."""
 
@@ -40,7 +43,7 @@ MU = 1.0
 """FedProx's mu and FedDyn's alpha."""
 
 
-def demonstrate(steps: int, lr: float, rounds: int) -> Demonstration:
+def demonstrate(steps: int, lr: float, rounds: int) -> Result:
     optimum = CLIENTS.optimum
     methods: dict[str, Algorithm] = {
         "fedavg": FedAvg(),
@@ -73,7 +76,7 @@ def demonstrate(steps: int, lr: float, rounds: int) -> Demonstration:
         ("fedavg, fixed point", k, None, *point.tolist(), torch.linalg.vector_norm(point - optimum).item())
         for k, point in resting.items()
     ]
-    return Demonstration(
+    return Result(
         "drift",
         "Client drift: where two clients pull the model, and which methods correct it",
         findings,
@@ -91,7 +94,7 @@ def _figure(
 
     figure = ShownFigure(figsize=(10.0, 3.9), layout="constrained")
     pull, over_rounds, error = figure.subplots(1, 3)
-    _contours(pull)
+    draw_contours(pull, _loss, WINDOW)
     for client in range(2):
         own = CLIENTS.local_path(client, START, lr, steps)
         pull.plot(
@@ -101,7 +104,7 @@ def _figure(
     points = torch.stack([*resting.values()])
     pull.plot(points[:, 0], points[:, 1], "k.-", linewidth=1, label=f"fedavg rests, K = {', '.join(map(str, resting))}")
     pull.set_title("two clients pull apart", fontsize=9)
-    _contours(over_rounds)
+    draw_contours(over_rounds, _loss, WINDOW)
     for rank, (name, path) in enumerate(paths.items()):
         look = {"color": COLORS[rank], "linestyle": DASHES[rank], "label": name}
         over_rounds.plot(path[:, 0], path[:, 1], marker="o", markersize=2, **look)
@@ -119,10 +122,7 @@ def _figure(
     return figure
 
 
-def _contours(panel: Axes) -> None:
-    """Lines of equal mean loss."""
-    w1, w2 = torch.meshgrid(torch.linspace(-2, 3, 81), torch.linspace(-2, 3, 81), indexing="xy")
-    away = torch.stack([w1, w2], -1).double()[..., None, :] - CLIENTS.targets
-    loss = 0.5 * torch.einsum("xyni,nij,xynj->xy", away, CLIENTS.matrices, away) / 2
-    panel.contour(w1, w2, loss, levels=14, cmap="Greys_r", linewidths=0.6)
-    panel.grid(visible=False)
+def _loss(w: Tensor) -> Tensor:
+    """The mean of the clients' losses at points [..., 2]."""
+    away = w[..., None, :] - CLIENTS.targets
+    return 0.5 * torch.einsum("...ni,nij,...nj->...", away, CLIENTS.matrices, away) / len(CLIENTS.targets)

@@ -26,7 +26,7 @@ from fedopt.data.own import Data
 from fedopt.data.settings import DataSettings
 from fedopt.experiment.experiment import Experiment
 from fedopt.runs.stepping import rounds
-from simulations.analysis.shown import Demonstration
+from simulations.analysis.result import Result
 from simulations.report.style import COLORS, DASHES
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Curve:
     loss: list[float]
 
 
-def demonstrate(epochs: int, seed: int) -> Demonstration:
+def demonstrate(epochs: int, seed: int) -> Result:
     gaps = line_gaps(seed)
     labels = {
         "true labels": trained(epochs, 32, 0.05, seed, momentum=0.9),
@@ -73,7 +73,7 @@ def demonstrate(epochs: int, seed: int) -> Demonstration:
         for measure, values in (("training", curve.train), ("test", curve.test), ("training loss", curve.loss))
         for epoch, value in enumerate(values, 1)
     ]
-    return Demonstration(
+    return Result(
         "generalization",
         "Generalization: the gap between training and test",
         findings,

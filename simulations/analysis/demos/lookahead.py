@@ -28,7 +28,7 @@ from fedopt.optimizers.base import Optimizer
 from fedopt.optimizers.lookahead import Lookahead
 from fedopt.optimizers.sgd import Sgd
 from simulations.analysis.descent import descend
-from simulations.analysis.shown import Demonstration
+from simulations.analysis.result import Result
 from simulations.report.style import COLORS, DASHES
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ ENTRIES = 20
 """Curvatures 1, 1/2, ..., 1/20."""
 
 
-def demonstrate(steps: int, rate: float, period: int, slow_step: float, runs: int, seed: int) -> Demonstration:
+def demonstrate(steps: int, rate: float, period: int, slow_step: float, runs: int, seed: int) -> Result:
     """`runs` independent runs from the same start at 1; the curves are their means."""
     curvatures = 1 / torch.arange(1, ENTRIES + 1, dtype=torch.float64)
     start = torch.ones(runs, ENTRIES, dtype=torch.float64)
@@ -68,7 +68,7 @@ def demonstrate(steps: int, rate: float, period: int, slow_step: float, runs: in
         for name in arms
         for step in range(steps + 1)
     ]
-    return Demonstration(
+    return Result(
         "lookahead",
         "Lookahead on a noisy quadratic: less noise at the same rate",
         findings,

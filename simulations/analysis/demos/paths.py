@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,13 +29,13 @@ from fedopt.optimizers.radam import RAdam
 from fedopt.optimizers.rmsprop import RmsProp
 from fedopt.optimizers.sam import Sam
 from fedopt.optimizers.sgd import Sgd
+from simulations.analysis.contours import draw_contours
 from simulations.analysis.descent import descend
-from simulations.analysis.shown import Demonstration
+from simulations.analysis.result import Result
 from simulations.analysis.surfaces import SURFACES, Surface
 from simulations.report.style import COLORS, DASHES
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 NOISE = 0.5
@@ -81,7 +81,7 @@ def arms(surface: Surface) -> Iterator[Arm]:
     yield Arm("curvature", "lbfgs", Lbfgs(), 1.0)
 
 
-def demonstrate(name: str, steps: int | None, seed: int) -> Demonstration:
+def demonstrate(name: str, steps: int | None, seed: int) -> Result:
     """`name` is that of a surface; `steps` are by default the surface's."""
     surface = SURFACES[name]
     steps = steps or surface.steps
@@ -93,7 +93,7 @@ def demonstrate(name: str, steps: int | None, seed: int) -> Demonstration:
         for arm, path in paths.items()
         for step, (point, loss) in enumerate(zip(path, losses[arm], strict=True))
     ]
-    return Demonstration(
+    return Result(
         f"paths-{name}",
         f"Paths over {surface.about}",
         findings,
@@ -137,7 +137,8 @@ def _figure(surface: Surface, paths: Mapping[Arm, Tensor]) -> Figure:
     figure = ShownFigure(figsize=(10.5, 6.6), layout="constrained")
     axes = figure.subplots(2, 3, sharex=True, sharey=True).reshape(-1)
     for panel, title in zip(axes, panels, strict=True):
-        _contours(panel, surface)
+        draw_contours(panel, surface.at, surface.window)
+        panel.plot(*zip(*surface.minima, strict=True), color="black", marker="*", markersize=8, linestyle="")
         for rank, (arm, path) in enumerate((arm, path) for arm, path in paths.items() if arm.panel == title):
             shown = path[torch.isfinite(path).all(1)]
             panel.plot(
@@ -156,20 +157,3 @@ def _figure(surface: Surface, paths: Mapping[Arm, Tensor]) -> Figure:
     figure.supxlabel("w1", fontsize=9)
     figure.supylabel("w2", fontsize=9)
     return figure
-
-
-def _contours(panel: Axes, surface: Surface) -> None:
-    """Lines of equal loss, closer where it is low, and the minima."""
-    left, right, bottom, top = surface.window
-    w1, w2 = torch.meshgrid(
-        torch.linspace(left, right, 81, dtype=torch.float64),
-        torch.linspace(bottom, top, 81, dtype=torch.float64),
-        indexing="xy",
-    )
-    loss = surface.value(w1, w2)
-    levels: Sequence[float] = loss.reshape(-1).quantile(torch.linspace(0.01, 0.97, 16, dtype=torch.float64)).tolist()
-    panel.contour(w1, w2, loss, levels=sorted(set(levels)), cmap="Greys_r", linewidths=0.6)
-    panel.plot(*zip(*surface.minima, strict=True), color="black", marker="*", markersize=8, linestyle="")
-    panel.set_xlim(left, right)
-    panel.set_ylim(bottom, top)
-    panel.grid(visible=False)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from fedopt.optimizers.sgd import Sgd
 from simulations.analysis.descent import descend
-from simulations.analysis.shown import Demonstration, Value
+from simulations.analysis.result import Result, Value
 from simulations.report.style import COLORS, DASHES
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Curve:
     is_theory: bool = False
 
 
-def demonstrate(steps: int, runs: int, seed: int) -> Demonstration:
+def demonstrate(steps: int, runs: int, seed: int) -> Result:
     """`runs` independent runs where there is noise."""
     curves: list[Curve] = []
     findings: list[str] = []
@@ -76,7 +76,7 @@ def demonstrate(steps: int, runs: int, seed: int) -> Demonstration:
         "runs": runs,
         "seed": seed,
     }
-    return Demonstration(
+    return Result(
         "rates",
         "Convergence against theory: what the bounds promise, and what happens",
         findings,
@@ -246,9 +246,9 @@ def _steps_to_target(curves: list[Curve], findings: list[str], runs: int, seed: 
 
 
 def best_rate(batch: int) -> tuple[float, int]:
-    """The constant rate, of 40 up to 2 / (L + mu), that takes the fewest steps to E f = TARGET, and these steps."""
+    """The constant rate, of 200 up to 2 / (L + mu), that takes the fewest steps to E f = TARGET, and these steps."""
     found: list[tuple[int, float]] = []
-    for rate in torch.logspace(-3.5, math.log10(2 / (LARGEST + MU)), 40, dtype=torch.float64).tolist():
+    for rate in torch.logspace(-3.5, math.log10(2 / (LARGEST + MU)), 200, dtype=torch.float64).tolist():
         resting = rate * NOISE**2 / batch / (2 - rate * CURVATURES) / 2
         if resting.sum().item() < TARGET:
             found.append((_steps_until(rate, batch), rate))

@@ -26,7 +26,7 @@ from fedopt.optimizers.adamw import AdamW
 from fedopt.optimizers.base import Optimizer
 from fedopt.optimizers.sgd import Sgd
 from simulations.analysis.descent import descend
-from simulations.analysis.shown import Demonstration
+from simulations.analysis.result import Result
 from simulations.report.style import COLORS, DASHES
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ NOISES: Sequence[float] = tuple(10 ** (place / 4 - 1) for place in range(9))
 BETAS = 0.9, 0.999
 
 
-def demonstrate(steps: int, rate: float, decay: float, runs: int, seed: int) -> Demonstration:
+def demonstrate(steps: int, rate: float, decay: float, runs: int, seed: int) -> Result:
     """`runs` independent runs from w = 1; the figures are means over the runs and the second half of the steps."""
     noises = torch.tensor(NOISES, dtype=torch.float64)
     arms: dict[str, tuple[Optimizer, Tensor]] = {
@@ -63,7 +63,7 @@ def demonstrate(steps: int, rate: float, decay: float, runs: int, seed: int) -> 
         for name, found in measured.items()
         for place, s in enumerate(NOISES)
     ]
-    return Demonstration(
+    return Result(
         "weight-decay",
         "Weight decay under Adam: L2 shrinks all weights alike, AdamW those with large gradients more",
         findings,
