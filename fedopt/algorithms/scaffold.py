@@ -34,11 +34,17 @@ from fedopt.vectors.layout import Vectors
 from fedopt.vectors.totals import Totals
 
 
+WORST_ERROR = 100.0
+"""What a client's ratio in `ControlRecord.error` is at most. At a gradient of zero it would be infinite, and a number
+that is only recorded must not end a run."""
+
+
 class ControlRecord(Line):
     """How good the controls are. c_i is a client's control at the start of the round, c the server's."""
 
     error: float | None = None
-    """Mean of |c_i - grad f_i(x)|^2 / |grad f_i(x)|^2 over clients that sent grad f_i(x); 1 for a control of zero."""
+    """Mean of |c_i - grad f_i(x)|^2 / |grad f_i(x)|^2 over clients that sent grad f_i(x); 1 for a control of zero. A
+    client counts with at most 100, since its gradient may be zero."""
     distance: float | None = None
     """sum w_i |c_i - c|, the mean norm of the correction."""
     gap: float | None = None
@@ -104,5 +110,6 @@ def quality(work: LocalWork) -> dict[str, Tensor]:
     numbers = {"distance": torch.linalg.vector_norm(work.prepared["correction"], dim=1)}
     gradient = work.full_gradient.known
     if gradient is not None:
-        numbers["error"] = (work.state["c_i"] - gradient).square().sum(1) / gradient.square().sum(1)
+        apart, square = (work.state["c_i"] - gradient).square().sum(1), gradient.square().sum(1)
+        numbers["error"] = (apart / square.clamp_min(torch.finfo(square.dtype).tiny)).clamp_max(WORST_ERROR)
     return numbers

@@ -131,6 +131,15 @@ def test_the_control_error_and_distance_are_the_definitions() -> None:
     assert work.numbers["distance"] == pytest.approx(p @ np.linalg.norm(c_i - p @ c_i, axis=1), rel=1e-10)
 
 
+def test_a_gradient_of_zero_gives_a_bounded_control_error() -> None:
+    """f(w) = |w|^2 / 2: a step of rate 1 ends at 0, where the gradient is 0, and the control is then the start."""
+    problem = Quadratics(np.eye(3)[None], np.zeros((1, 3)), (2,), np.array([1.0, -2.0, 4.0]))
+    local = LOCAL.model_copy(update={"lr": 1.0, "steps": 1})
+    state, works, _ = play(problem, Scaffold(), local, 1, PLAN, rounds=2)
+    assert state.x.tolist() == [0, 0, 0]
+    assert works[1].numbers["error"] == 100
+
+
 def test_the_paper_s_first_option_tells_its_error_every_round() -> None:
     problem = Quadratics.random(4)
     algorithm = Scaffold(variant="full-gradient")
