@@ -20,7 +20,7 @@ from fedopt.runs.quality import figure
 OF_THE_MACHINE = {
     *("data.path", "data.download"),
     *("run.device", "run.threads", "run.lanes", "run.workers", "run.cuda_graphs", "run.checkpoint_every"),
-    *("run.min_replies", "run.deadline", "run.patience"),
+    *("run.keep_models", "run.min_replies", "run.deadline", "run.patience"),
 }
 """Keys that change where and how fast a run is computed, but not its result."""
 

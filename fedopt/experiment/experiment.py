@@ -92,6 +92,9 @@ class RunSettings(Section):
     """Whether steps are recorded as CUDA graphs, once for each number of lanes, and replayed."""
     checkpoint_every: int | Literal["auto"] = "auto"
     """Rounds between checkpoints; auto keeps their cost below 5% of the run."""
+    keep_models: int = Field(0, ge=0)
+    """Rounds between global models that the run's directory keeps, each in a file of its own of the size of
+    model.safetensors, for `fedopt analyze`; the last round's is kept as well. 0 keeps none."""
 
     min_replies: int | None = Field(None, ge=1)
     """The fewest updates with which a round counts. By default the whole cohort in a simulation, where a missing update

@@ -28,7 +28,7 @@ from fedopt.vectors.layout import Vectors
 MAY_CHANGE = {
     "data": {"path", "test", "download"},
     "run": {"rounds", "target_accuracy", "stop_at_target", "device", "threads", "lanes", "workers", "backend"}
-    | {"checkpoint_every", "min_replies", "deadline", "patience"},
+    | {"checkpoint_every", "keep_models", "min_replies", "deadline", "patience"},
     "metrics": {"drift", "drift_every", "clients_every"},
     "admission": {"largest_norm", "largest_loss", "largest_samples"},
 }

@@ -5,6 +5,7 @@ metrics.jsonl        one line per round
 partition.json       how many samples of each class each client has
 fingerprint.json     hashes of the data and of their partition
 model.safetensors    the latest global model, under its state_dict names
+models/              with run.keep_models: round-000010.safetensors and others, the same after that round
 summary.json         written when the run has ended
 checkpoint/          what --resume reads
 scaling.safetensors  mean and deviation of each feature or channel, where samples were shifted and scaled
@@ -42,7 +43,7 @@ from fedopt.experiment.experiment import Experiment
 from fedopt.experiment.file import override, to_toml
 from fedopt.family import outside_names
 from fedopt.runs.history import RoundRecord, Summary
-from fedopt.runs.model_file import ModelFacts
+from fedopt.runs.model_file import FILE, ModelFacts, file_of_round, remove_later
 from fedopt.runs.modules import recall_modules, record_modules
 from fedopt.storage.files import NO_ROOM, replace_file
 from fedopt.storage.tensor_file import write_tensors
@@ -98,7 +99,8 @@ class RunDirectory:
             stream.write(record.model_dump_json() + "\n")
 
     def rewind(self, rounds: int) -> list[RoundRecord]:
-        """Returns the records of the first `rounds` rounds and removes later ones, which have no checkpoint."""
+        """Returns the records of the first `rounds` rounds and removes later ones, which have no checkpoint, and the
+        models that were kept of them."""
         file = self.path / "metrics.jsonl"
         lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
         try:
@@ -109,13 +111,20 @@ class RunDirectory:
             raise BrokenRun(f"{file} was edited: it lacks rounds that the checkpoint has")
         if lines[rounds:]:
             replace_file(file, b"".join(lines[:rounds]))
+        remove_later(self.path, rounds)
         return records
 
     def write_experiment(self) -> None:
         replace_file(self.path / "experiment.toml", to_toml(self.experiment).encode())
 
     def write_model(self, state: dict[str, Tensor], about: ModelFacts) -> None:
-        replace_file(self.path / "model.safetensors", safetensors.torch.save(state, about.as_metadata()))
+        replace_file(self.path / FILE, safetensors.torch.save(state, about.as_metadata()))
+
+    def keep_model(self, state: dict[str, Tensor], about: ModelFacts) -> None:
+        """Writes the model of a round beside those of other rounds."""
+        file = file_of_round(self.path, about.round)
+        file.parent.mkdir(exist_ok=True)
+        replace_file(file, safetensors.torch.save(state, about.as_metadata()))
 
     def write_partition(self, labels: LabelSpread) -> None:
         replace_file(self.path / "partition.json", (labels.model_dump_json() + "\n").encode())

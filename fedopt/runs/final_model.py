@@ -16,12 +16,14 @@ from fedopt.runs.model_file import initial_module, module_of
 from fedopt.vectors.layout import Layout
 
 
-def final_model(history: History, client: int | str | None = None) -> nn.Module:
-    """The history's module with its final weights, or with those of a client's own model."""
+def final_model(history: History, client: int | str | None = None, round_: int | None = None) -> nn.Module:
+    """The history's module with its final weights, with those after a round, or with those of a client's own model."""
+    if client is not None and round_ is not None:
+        raise InvalidExperiment(f"client={client}: of clients' own models a run has the last alone; leave out round")
     experiment = history.experiment
     if ":" in experiment.model.name:  # its code is looked for where the run found it
         experiment = experiment.replace(model=read_run_experiment(history.directory, []).model)
-    module = module_of(history.directory, experiment)
+    module = module_of(history.directory, experiment, round_)
     return module if client is None else _of_client(module, client, history, experiment)
 
 

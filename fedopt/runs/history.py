@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fedopt.drift.records import ClassSpread, ClientSpread, Drift, GradientDrift, SecondMomentDrift
 from fedopt.experiment.experiment import Experiment
 from fedopt.imports import load_attribute
-from fedopt.runs.model_file import read_model
+from fedopt.runs.model_file import kept_rounds, read_model
 from fedopt.runs.regression import Regression
 from fedopt.runs.table import Table, Value
 from fedopt.storage.record import Line
@@ -173,8 +173,14 @@ class History:
         """The final model's state_dict, for `module.load_state_dict`."""
         return read_model(self.directory)[0]
 
-    def model(self, client: int | str | None = None) -> nn.Module:
-        """The plain torch module with the final weights, on the CPU, in eval mode.
+    @property
+    def kept_rounds(self) -> list[int]:
+        """The rounds whose models `run.keep_models` has kept, for `model`."""
+        return kept_rounds(self.directory)
+
+    def model(self, client: int | str | None = None, *, round: int | None = None) -> nn.Module:
+        """The plain torch module with the final weights, or with those after a round that `kept_rounds` has, on the
+        CPU, in eval mode.
 
         `client` is the number, or the name, of a client whose own model is wanted, under an algorithm that gives
         clients models of their own, such as ditto; the clients of a deployed federation keep theirs.
@@ -183,7 +189,9 @@ class History:
         model of your own is built by your own code, which is looked for where the run found it.
         """
         place = "fedopt.runs.final_model:final_model"
-        return cast(Callable[[History, int | str | None], nn.Module], load_attribute(place))(self, client)
+        return cast(Callable[[History, int | str | None, int | None], nn.Module], load_attribute(place))(
+            self, client, round
+        )
 
     def prepare(self, samples: Any) -> Tensor:
         """Raw samples as `model()` takes them, [n, *sample_shape] in the run's dtype: shifted and scaled as the

@@ -228,6 +228,8 @@ class Run:
             raise
         with uninterrupted():
             with self._writing():
+                if self._keeps_model_of(draft.state.round):
+                    self._keep_model(draft.state)
                 self._directory.append(record)
             self._state, self._draft = draft.state, None
             self._records.append(record)
@@ -264,7 +266,7 @@ class Run:
         with self._writing():
             self._recorder.save(self._directory.path / "checkpoint", self._state.round)
             self._checkpoints.save(self._state, self._federation, self._seconds())
-            self._directory.write_model(self._weights(), self._about_model())
+            self._directory.write_model(self._weights(), self._about(self._state))
         self._saved_round, self._saved_at = self._state.round, time.perf_counter()
         self._save_cost = self._saved_at - start
 
@@ -272,7 +274,9 @@ class Run:
         self._save()
         weights = self._weights()
         with self._writing():
-            self._directory.write_model(weights, self._about_model())
+            self._directory.write_model(weights, self._about(self._state))
+            if self._experiment.run.keep_models:
+                self._keep_model(self._state)
         last = self._records[-1]
         if last.test_loss is None:  # stopped here, and resumed to no further round
             evaluation = self._evaluate(self._state.x)
@@ -299,10 +303,15 @@ class Run:
     def _weights(self) -> dict[str, Any]:
         return state_of(self._task.module, self._layout, self._state.x)
 
-    def _about_model(self) -> ModelFacts:
-        return ModelFacts(
-            round=self._state.round, sample_shape=self._evaluate.sample_shape, classes=self._evaluate.classes
-        )
+    def _about(self, state: ServerState) -> ModelFacts:
+        return ModelFacts(round=state.round, sample_shape=self._evaluate.sample_shape, classes=self._evaluate.classes)
+
+    def _keeps_model_of(self, round_: int) -> bool:
+        every = self._experiment.run.keep_models
+        return every > 0 and round_ % every == 0
+
+    def _keep_model(self, state: ServerState) -> None:
+        self._directory.keep_model(state_of(self._task.module, self._layout, state.x), self._about(state))
 
     def _seconds(self) -> float:
         return self._seconds_before + time.perf_counter() - self._began

@@ -163,7 +163,7 @@ def _check_apart(runs: Iterable[PlannedRun]) -> None:
 
 def _effective(experiment: Experiment) -> dict[str, Any]:
     """The settings that determine a run of virtual clients."""
-    unread = experiment.unread | OF_DEPLOYMENT | {"run.participation"}
+    unread = experiment.unread | OF_DEPLOYMENT | {"run.participation", "run.keep_models"}
     values = {key: value for key, value in _values(experiment).items() if key not in unread}
     return values | {"run.cohort": experiment.cohort_size}
 

@@ -90,6 +90,15 @@ def run_directory_page() -> str:
         "",
         *_fields(ModelFacts),
         "",
+        "## models/",
+        "",
+        *wrapped(
+            "With `run.keep_models = 10`, `round-000010.safetensors`, `round-000020.safetensors` and so on: the global "
+            "model after each tenth round and after the last, in the format of `model.safetensors`. "
+            "`history.model(round=10)` loads one, and `history.kept_rounds` has the rounds. A run that is resumed "
+            "removes those after its checkpoint and makes them again, with the same bits."
+        ),
+        "",
         "## modules.json",
         "",
         *_fields(Modules),
@@ -129,6 +138,7 @@ FILES: Mapping[str, str] = {
     "`history.prepare` reads it",
     "summary.json": "final and best accuracy, time, versions; there when the run has ended",
     "model.safetensors": "the latest global model under its state_dict names, for `module.load_state_dict`",
+    "models/": "with `run.keep_models`, the global models of single rounds",
     "checkpoint/": "what `--resume` reads",
     "initial.safetensors": "the initial weights of a module that was passed as `fedopt.run(..., model=...)`",
     "modules.json": "where code from outside was found, so that `--resume` works from any folder",

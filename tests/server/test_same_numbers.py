@@ -13,6 +13,7 @@ import torch
 
 import fedopt
 from fedopt.runs.history import History
+from fedopt.vectors.layout import fingerprint
 from server.deployment import open_run
 from server.local_clients import LocalClients
 from server.local_federation import run_locally
@@ -106,7 +107,7 @@ def test_a_federation_over_grpc_ends_with_the_weights_of_the_simulation(
     ],
 )
 def test_in_float64_the_bits_are_the_same(algorithm: str, optimizer: str, tmp_path: Path) -> None:
-    settings = experiment(algorithm, optimizer, 0.5, "float64", rounds=6)
+    settings = experiment(algorithm, optimizer, 0.5, "float64", rounds=6, keep_models=4)
     here, there = fedopt.run(settings, tmp_path / "here"), deployed(settings, tmp_path / "there")
     assert here.summary.weights_sha256 == there.summary.weights_sha256
     assert here.summary.final == there.summary.final
@@ -121,14 +122,19 @@ def test_in_float64_the_bits_are_the_same(algorithm: str, optimizer: str, tmp_pa
         if ours.clients is not None and theirs.clients is not None:
             assert theirs.clients.accuracy == ours.clients.accuracy
             assert theirs.clients.mean_loss == pytest.approx(ours.clients.mean_loss, rel=1e-12)
+    assert here.kept_rounds == there.kept_rounds == [4, 6]
+    for round_ in (4, 6):
+        assert fingerprint(here.model(round=round_).state_dict()) == fingerprint(there.model(round=round_).state_dict())
     assert here.records[0].gradients is not None
     assert here.records[0].clients is not None
 
 
 def test_flowers_simulation_on_ray_ends_with_the_same_bits(tmp_path: Path) -> None:
-    settings = experiment("scaffold", "adam", 0.5, "float64")
+    settings = experiment("scaffold", "adam", 0.5, "float64", keep_models=2)
     here = fedopt.run(settings, tmp_path / "here")
     there = fedopt.run(settings, tmp_path / "there", engine="ray")
+    for round_ in (2, 3):
+        assert fingerprint(here.model(round=round_).state_dict()) == fingerprint(there.model(round=round_).state_dict())
     assert here.summary.weights_sha256 == there.summary.weights_sha256
     assert there.summary.engine == "ray"
 

@@ -1,4 +1,5 @@
-"""A run that goes down before any one of its writes, or between two of them, ends with the same weights."""
+"""A run that goes down before any one of its writes, or between two of them, ends with the same weights, and with the
+same models of its rounds."""
 
 from __future__ import annotations
 
@@ -50,10 +51,12 @@ def test_down_before_any_write_it_ends_with_the_same_weights(
         model={"name": "logistic"},
         algorithm={"name": algorithm},
         local={"steps": 2},
-        run={"rounds": 4, "cohort": 2, "checkpoint_every": 1},
+        run={"rounds": 4, "cohort": 2, "checkpoint_every": 2, "keep_models": 1},
     )
     disk = Countdown(monkeypatch)
     expected = fedopt.run(experiment, tmp_path / "whole").summary.weights_sha256
+    models = kept(tmp_path / "whole")
+    assert list(models) == [f"round-{round_:06d}.safetensors" for round_ in (1, 2, 3, 4)]
     writes = disk.seen
     assert writes > (30 if algorithm == "scaffold" else 20)
 
@@ -67,5 +70,10 @@ def test_down_before_any_write_it_ends_with_the_same_weights(
         history = fedopt.resume(run) if run.exists() else fedopt.run(experiment, run)
         assert history.summary.weights_sha256 == expected, done
         assert [record.round for record in history.records] == [1, 2, 3, 4]
+        assert kept(run) == models, done
         drafts = [file for file in run.rglob("*") if "draft" in file.name]
         assert drafts == []
+
+
+def kept(run: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted((run / "models").iterdir())}

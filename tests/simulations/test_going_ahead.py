@@ -33,7 +33,7 @@ def experiment(**run: Any) -> fedopt.Experiment:
         algorithm={"name": "scaffold"},
         local={"steps": 3},
         metrics={"drift_every": 2, "clients_every": 3},
-        run={"rounds": ROUNDS, "cohort": 5, "workers": 2, "checkpoint_every": 2, **run},
+        run={"rounds": ROUNDS, "cohort": 5, "workers": 2, "checkpoint_every": 2, "keep_models": 1, **run},
     )
 
 
@@ -87,6 +87,8 @@ def test_records_and_weights_are_those_of_one_thing_after_the_other(
     assert order == ["train 1", *in_turns, f"count {ROUNDS}"]
     assert summary.weights_sha256 == expected
     assert records(tmp_path / "ahead") == records(tmp_path / "expected")
+    for file in (tmp_path / "expected" / "models").iterdir():
+        assert (tmp_path / "ahead" / "models" / file.name).read_bytes() == file.read_bytes()
 
 
 def test_short_evaluations_are_waited_for(order: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tests.processes import free_port
 SETTINGS = [
     "run.rounds=3",
     "run.cohort=7",
+    "run.keep_models=2",
     "local.epochs=1",
     "local.momentum=0.9",
     "local.crop=1",
@@ -44,3 +45,6 @@ def test_two_ranks_come_to_the_bits_of_one_process_and_resume(tmp_path: Path) ->
         ours, theirs = json.loads(one), json.loads(two)
         assert ours.pop("seconds") != theirs.pop("seconds")
         assert ours == theirs  # every measure, to the last digit
+    models = [{file.name: file.read_bytes() for file in (run / "models").iterdir()} for run in (alone, together)]
+    assert models[1].pop("round-000003.safetensors"), "of the end before it was resumed"
+    assert models[0] == models[1]

@@ -15,7 +15,8 @@ COMPUTES = [
 ]
 CONDUCTS = [
     *("data.download=true", "run.rounds=99", "run.lanes=2", "run.workers=2", "run.threads=2"),
-    *("run.checkpoint_every=7", "run.target_accuracy=0.5", "metrics.drift_every=3", "metrics.clients_every=3"),
+    *("run.checkpoint_every=7", "run.keep_models=2", "run.target_accuracy=0.5"),
+    *("metrics.drift_every=3", "metrics.clients_every=3"),
 ]
 
 

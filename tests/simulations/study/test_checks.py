@@ -67,6 +67,7 @@ label = "adam"
             "adam-momentum0-seed0 and adam-momentum0.9-seed0 would be the same run: local.momentum, in which",
         ),
         ("[grid]\n'run.participation' = [0.2, 0.21]\n", "would be the same run: run.participation, in which they"),
+        ("[grid]\n'run.keep_models' = [0, 5]\n", "would be the same run: run.keep_models, in which they"),
         ("[grid]\nwork = [{ label = 'a' }, { label = 'b' }]\n", "a-seed0 and b-seed0 would be the same run: keep one"),
         (
             "[base.local]\nsteps = 50\n[grid]\n'local.epochs' = [1, 5]\n",
