@@ -33,7 +33,7 @@ from fedopt.runs.history import History, RoundRecord
 from fedopt.runs.observers import AnyObserver
 from fedopt.runs.reference import Reference
 from fedopt.runs.runner import Run
-from fedopt.runs.setup import Problem, set_up
+from fedopt.runs.setup import Problem, Setup, set_up
 from fedopt.runs.view import RunView
 from fedopt.text import count
 from simulations.centralized import CentralPlan, CentralRun
@@ -151,10 +151,11 @@ class Prepared:
         self.federation.close()
 
 
-def prepare(experiment: Experiment) -> Prepared:
-    """Does everything that can fail before the first round: data, partition, model, device."""
+def prepare(experiment: Experiment, setup: Setup | None = None) -> Prepared:
+    """Does everything that can fail before the first round: data, partition, model, device. `setup` is that of the
+    experiment, where it is known already."""
     settings = experiment.run
-    setup = set_up(experiment)
+    setup = setup or set_up(experiment)
     task, dataset, evaluator = setup.problem.task, setup.dataset, setup.problem.evaluator
     parts = partition(dataset, experiment.data, settings.seed)
     owners = owners_of_tests(dataset, parts, settings.seed)

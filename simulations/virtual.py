@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clients.lanes.sending import SendingTrainer
 from clients.lanes.state import ClientStates
-from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining
+from clients.lanes.training import Execution, Job, LaneTrainer, LocalTraining, Result
 from fedopt.channel.channel import NO_STAGES, Channel, payload_bytes
 from fedopt.data.batches import BatchPlan
 from fedopt.drift.gradients import GRADIENT
@@ -111,6 +111,12 @@ class VirtualFederation:
                 if not broadcast.survey:
                     self.states.put(result.order.client, broadcast.round, result.state)
                 yield _update(broadcast, result.order, result.numbers, result.up, delivered.bytes_up)
+
+    def led_to(self, broadcast: Broadcast, order: WorkOrder) -> tuple[Result, Tensor]:
+        """What an order would make of the client, as it is before it sends anything, and the model [P + S] of the
+        client then; nothing of it stays. It takes one worker, and an order that is no survey."""
+        state = self.states.at(order.client, order.accepted)
+        return self._trainer.led_to(broadcast, Job(order, self._parts[order.client], state))
 
     def _in_workers(self, broadcast: Broadcast, groups: Sequence[Sequence[WorkOrder]]) -> Generator[Update, None, None]:
         survey = broadcast.survey

@@ -47,6 +47,10 @@ class SendingTrainer:
             delivered.append(Delivered(kept, payload_bytes(payload)))
         return delivered
 
+    def led_to(self, broadcast: Broadcast, job: Job) -> tuple[Result, Tensor]:
+        """One job's result as the client has it before it sends anything, and the model [P + S] of the client then."""
+        return self._trainer.led_to(broadcast, _for_algorithm(job))
+
     def encode(self, broadcast: Broadcast, job: Job) -> tuple[Result, Payload]:
         """In a deployment: the result with the client's whole new state, and what travels for it."""
         (result,) = self._trainer.train(broadcast, [_for_algorithm(job)])

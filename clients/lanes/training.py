@@ -132,6 +132,11 @@ class LaneTrainer:
         with in_one_thread(), rounding(self._products), on_gpu(self._products), self._autocast():
             return self._train(broadcast, jobs)
 
+    def led_to(self, broadcast: Broadcast, job: Job) -> tuple[Result, Tensor]:
+        """Carries out one job: its result, and the model [P + S] to which the client's steps have led."""
+        (result,) = self.train(broadcast, [job])
+        return result, self._norms.whole(self._gradients.theta[:1], self._norms.after_steps(1))[0].clone()
+
     def _autocast(self) -> AbstractContextManager[object]:
         """Rounds the operands of autograd's products to bf16, where asked for. Casts are not cached: parameters change
         in place."""

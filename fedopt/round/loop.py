@@ -89,9 +89,7 @@ class Rounds:
         terms, number = self._rules.terms, state.round + 1
         plan = self._plan(number)
         cohort = select_cohort(len(self._share_of), terms.asked, self._rules.seed, number)
-        broadcast, surveyed = self._broadcast(state, plan), _Answers(RoundMeasures(NO_MEASURES, state.x))
-        if self._method.algorithm.surveys:
-            broadcast, surveyed = self._survey(state, broadcast, cohort)
+        broadcast, surveyed = self._opened(state, plan, cohort)
         norms = self._method.norms
         measures = RoundMeasures(plan, norms.trained(state.x))
         answers = self._collect(state, broadcast, surveyed.clients or cohort, measures)
@@ -126,9 +124,18 @@ class Rounds:
             seconds=time.perf_counter() - start,
         )
 
-    def _broadcast(self, state: ServerState, plan: MeasurePlan) -> Broadcast:
+    def broadcast(self, state: ServerState) -> Broadcast:
+        """What the clients of the next round get with their orders, without a round being played."""
+        cohort = select_cohort(len(self._share_of), self._rules.terms.asked, self._rules.seed, state.round + 1)
+        return self._opened(state, NO_MEASURES, cohort)[0]
+
+    def _opened(self, state: ServerState, plan: MeasurePlan, cohort: list[int]) -> tuple[Broadcast, _Answers]:
+        """The broadcast of the next round, and who answered if the algorithm surveys the cohort before."""
         down = self._method.sends_down(state.server)
-        return Broadcast(state.round + 1, state.x, down, plan.gradients, factors=self._factors())
+        broadcast = Broadcast(state.round + 1, state.x, down, plan.gradients, factors=self._factors())
+        if self._method.algorithm.surveys:
+            return self._survey(state, broadcast, cohort)
+        return broadcast, _Answers(RoundMeasures(NO_MEASURES, state.x))
 
     def _survey(self, state: ServerState, broadcast: Broadcast, cohort: list[int]) -> tuple[Broadcast, _Answers]:
         """Collects the cohort's full gradients at x: the broadcast with their mean, and who answered."""

@@ -25,11 +25,12 @@ from fedopt.runs.interruption import uninterrupted
 from fedopt.runs.model_file import ModelFacts
 from fedopt.runs.observers import AnyObserver, Observers
 from fedopt.runs.observers import Observer as Observer
+from fedopt.runs.rate_factors import factors_after, follows_loss
 from fedopt.runs.recorder import Draft, Recorder
 from fedopt.runs.reference import Reference
 from fedopt.runs.setup import Problem
 from fedopt.runs.view import RunView
-from fedopt.schedules.plan import NO_FACTORS, RateFactors
+from fedopt.schedules.plan import RateFactors
 from fedopt.storage.files import storing
 from fedopt.vectors.layout import Layout, fingerprint, state_of
 
@@ -196,22 +197,11 @@ class Run:
         """Whether the next round is trained while this one's model is evaluated. It changes no result."""
         run = self._experiment.run
         last = state.round >= run.rounds or run.stop_at_target
-        last = last or self._follows_loss  # the next round's rates wait for the evaluation
+        last = last or follows_loss(self._experiment)  # the next round's rates wait for the evaluation
         return self._federation.trains_ahead and not last and self._recorder.share > WORTH_GOING_AHEAD
 
-    @property
-    def _follows_loss(self) -> bool:
-        return self._experiment.local.schedule.follows_loss or self._experiment.server.schedule.follows_loss
-
     def _factors(self) -> RateFactors:
-        """Of the next round's rates, from the test losses of the rounds so far."""
-        if not self._follows_loss:
-            return NO_FACTORS
-        every = self._experiment.run.eval_every  # the last round of a run that goes on is evaluated out of turn
-        evaluated = (record.test_loss for record in self._records if record.round % every == 0)
-        losses = [loss for loss in evaluated if loss is not None]
-        local, server = self._experiment.local.schedule, self._experiment.server.schedule
-        return RateFactors(local.factor_after(losses), server.factor_after(losses))
+        return factors_after(self._experiment, self._records)
 
     def _commit_draft(self, ahead: bool = False) -> list[RoundRecord]:
         """Commits the round that was trained last, if that is still to do, and returns its record.
