@@ -33,7 +33,6 @@ from fedopt.storage.record import Line
 from fedopt.vectors.layout import Vectors
 from fedopt.vectors.totals import Totals
 
-
 WORST_ERROR = 100.0
 """What a client's ratio in `ControlRecord.error` is at most. At a gradient of zero it would be infinite, and a number
 that is only recorded must not end a run."""

@@ -14,7 +14,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer, subtract
+from fedopt.optimizers import fused
+from fedopt.optimizers.base import Gradient, LaneOptimizer, Optimizer, is_row, subtract_quotient
 from fedopt.optimizers.stateful import StatefulLanes, decayed
 from fedopt.vectors.layout import RowLayout
 
@@ -55,12 +56,19 @@ class Adagrad(Optimizer):
 
 class AdagradLanes(StatefulLanes):
     def __init__(self, theta: Tensor, settings: Adagrad) -> None:
-        super().__init__(theta, settings.moment_names, settings.second_moment_names)
+        super().__init__(theta, settings.moment_names, settings.second_moment_names, spare=1)
         self._settings = settings
+        self._has_kernel = fused.has_kernels(theta) and settings.initial_accumulator_value == 0
 
     def step(self, gradient: Gradient) -> None:
-        settings = self._settings
-        found = decayed(gradient, self.active, settings.weight_decay)
-        squares = self.vector("sum").addcmul_(found, found)
-        root = squares.add(settings.initial_accumulator_value).sqrt_().add_(settings.eps)
-        subtract(self.active, self.next_rate(), found / root)
+        settings, rate = self._settings, self.next_rate()
+        found, squares = decayed(gradient, self.active, settings.weight_decay), self.vector("sum")
+        if self._has_kernel and not is_row(rate):
+            for lanes, _, own in fused.blocks([0.0] * len(found), rate):
+                fused.adagrad(self.active[lanes], found[lanes], squares[lanes], own, settings.eps)
+            return
+        squares.addcmul_(found, found)
+        if settings.initial_accumulator_value:
+            squares = torch.add(squares, settings.initial_accumulator_value, out=self.spare())
+        root = torch.sqrt(squares, out=self.spare()).add_(settings.eps)
+        subtract_quotient(self.active, rate, found, root)

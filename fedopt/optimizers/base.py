@@ -234,3 +234,12 @@ def subtract(target: Tensor, rate: Rate, direction: Tensor) -> None:
         target.addcmul_(direction, rate, value=-1.0)
     else:
         target.add_(direction, alpha=-rate)
+
+
+def subtract_quotient(target: Tensor, rate: Rate, numerator: Tensor, denominator: Tensor) -> None:
+    """target <- target - rate * numerator / denominator, in one pass over memory where lanes have one rate; `numerator`
+    may be overwritten."""
+    if isinstance(rate, Tensor):
+        target.addcdiv_(numerator.mul_(rate), denominator, value=-1.0)
+    else:
+        target.addcdiv_(numerator, denominator, value=-rate)

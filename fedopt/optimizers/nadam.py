@@ -17,8 +17,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, subtract
+from fedopt.optimizers import fused
+from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, is_row, subtract_quotient
 from fedopt.optimizers.stateful import StatefulLanes, decayed, one_minus_power
+from fedopt.schedules.base import Rate
 from fedopt.vectors.layout import RowLayout
 
 MOMENTUM_WEIGHT = "momentum_weight"
@@ -63,23 +65,46 @@ class NAdam(Optimizer):
 
 class NAdamLanes(StatefulLanes):
     def __init__(self, theta: Tensor, settings: NAdam) -> None:
-        super().__init__(theta, settings.moment_names, settings.second_moment_names)
-        self._settings = settings
+        super().__init__(theta, settings.moment_names, settings.second_moment_names, (MOMENTUM_WEIGHT,), spare=2)
+        self._settings, self._has_kernel = settings, fused.has_kernels(theta)
 
     def step(self, gradient: Gradient) -> None:
-        settings, (beta1, beta2) = self._settings, self._settings.betas
-        found = decayed(gradient, self.active, settings.weight_decay)
+        found, rate = decayed(gradient, self.active, self._settings.weight_decay), self.next_rate()
         in_means, in_squares = self.counted()
-        mean = self.vector("exp_avg").lerp_(found, 1 - beta1)
-        squares = self.vector("exp_avg_sq").mul_(beta2).addcmul_(found, found, value=1 - beta2)
         mu, mu_next = self._mu(in_means), self._mu(in_means + 1)
-        weight = self.vector(MOMENTUM_WEIGHT)
+        weight = self.number(MOMENTUM_WEIGHT)
         weight.mul_(mu).add_(1 - mu)
         now = weight[:, :1]
         ahead = now * mu_next + (1 - mu_next)
-        root = (squares / one_minus_power(beta2, in_squares)).sqrt_().add_(settings.eps)
-        direction = (mean * (mu_next / ahead)).addcmul_(found, (1 - mu) / now).div_(root)
-        subtract(self.active, self.next_rate(), direction)
+        # m_hat is of_mean m + of_gradient g
+        of_mean, of_gradient = mu_next / ahead, (1 - mu) / now
+        if self._has_kernel and not is_row(rate) and not self.has_two_counts:
+            self._by_kernel(found, rate, in_means, of_mean, of_gradient)
+        else:
+            self._by_operations(found, rate, in_squares, of_mean, of_gradient)
+
+    def _by_kernel(self, found: Tensor, rate: Rate, counts: Tensor, of_mean: Tensor, of_gradient: Tensor) -> None:
+        """Adam's step with another beta_1: of_mean m + of_gradient g with the new m = beta_1 m' + (1 - beta_1) g is
+        (of_mean + of_gradient) (beta m' + (1 - beta) g), where beta = of_mean beta_1 / (of_mean + of_gradient)."""
+        (beta1, beta2), eps = self._settings.betas, self._settings.eps
+        mean, squares = self.vector("exp_avg"), self.vector("exp_avg_sq")
+        ahead = self.spare(0).copy_(mean)
+        mean.lerp_(found, 1 - beta1)
+        for lanes, steps, lr in fused.blocks(counts[:, 0].tolist(), rate):
+            both = (of_mean + of_gradient)[lanes.start].item()
+            beta = of_mean[lanes.start].item() * beta1 / both
+            tensors = self.active[lanes], found[lanes], ahead[lanes], squares[lanes]
+            fused.adam(*tensors, steps, lr * both * (1 - beta**steps), (beta, beta2), eps)
+
+    def _by_operations(self, found: Tensor, rate: Rate, counts: Tensor, of_mean: Tensor, of_gradient: Tensor) -> None:
+        (beta1, beta2), eps = self._settings.betas, self._settings.eps
+        mean = self.vector("exp_avg").lerp_(found, 1 - beta1)
+        squares = self.vector("exp_avg_sq").mul_(beta2).addcmul_(found, found, value=1 - beta2)
+        # m_hat / (sqrt(v / bias) + eps) with both sides multiplied by sqrt(bias), which is one number a lane
+        bias = one_minus_power(beta2, counts).sqrt_()
+        root = torch.sqrt(squares, out=self.spare(0)).add_(bias * eps)
+        direction = torch.mul(mean, bias * of_mean, out=self.spare(1)).addcmul_(found, bias * of_gradient)
+        subtract_quotient(self.active, rate, direction, root)
 
     def _mu(self, steps: Tensor) -> Tensor:
         """[active, 1]"""

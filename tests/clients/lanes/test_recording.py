@@ -27,6 +27,7 @@ from fedopt.algorithms.scaffold import Scaffold
 from fedopt.errors import InvalidExperiment
 from fedopt.experiment.experiment import Experiment
 from fedopt.models.build import build_model
+from fedopt.optimizers import fused
 from fedopt.optimizers.local import LocalSettings
 from fedopt.round.federation import Broadcast, WorkOrder
 from fedopt.schedules.base import Schedule
@@ -206,6 +207,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 )
 def test_steps_of_every_optimizer_that_says_so_can_be_recorded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "numpy_blas", lambda: None)  # which torch does not see
+    monkeypatch.setattr(fused, "has_kernels", lambda theta: False)  # which there are on the CPU alone
     local = LocalSettings(**{"lr": 0.05, "batch_size": 5, "schedule": Decaying(), **OTHERS[name]})
     algorithm, record = FedAvg(), Recorder()
     start = Layout.of(module := model_of("logistic")).flatten(module)

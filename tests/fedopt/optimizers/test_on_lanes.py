@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from clients.lanes.packing import Packing
+from fedopt.optimizers import fused
 from fedopt.optimizers.adagrad import Adagrad
 from fedopt.optimizers.adam import Adam, AdamLanes, FusedAdamLanes
 from fedopt.optimizers.adamw import AdamW
@@ -52,13 +53,16 @@ SETTINGS: dict[str, Optimizer] = {
     "adamw-decay": AdamW(betas=(0.6, 0.8), eps=0.05, weight_decay=0.3),
     "dampening": Sgd(momentum=0.7, dampening=0.4, weight_decay=0.3),
     "adam-amsgrad": Adam(betas=(0.6, 0.8), eps=0.05, amsgrad=True),
-    "adagrad": Adagrad(initial_accumulator_value=0.2, weight_decay=0.3),
+    "adagrad": Adagrad(eps=0.05, weight_decay=0.3),
+    "adagrad-initial": Adagrad(initial_accumulator_value=0.2, weight_decay=0.3),
     "rmsprop": RmsProp(smoothing=0.8, eps=0.05),
     "rmsprop-centered": RmsProp(smoothing=0.8, momentum=0.7, centered=True, eps=0.05, weight_decay=0.3),
     "nadam": NAdam(betas=(0.6, 0.8), eps=0.05, momentum_decay=0.3, weight_decay=0.3),
     "lbfgs": Lbfgs(history_size=3),
     "radam": RAdam(betas=(0.6, 0.9), eps=0.05, weight_decay=0.3),
 }
+BY_FORMULA = [f"{name} by formula" for name in ("adam", "adamw-decay", "adam-amsgrad", "adagrad", "nadam", "radam")]
+"""With elementary operations, as on devices without torch's fused kernel of the optimizer."""
 WITH_MOMENTS = [name for name, optimizer in SETTINGS.items() if optimizer.moment_names]
 
 
@@ -101,11 +105,13 @@ class Alone:
 
 
 def lane_optimizer(optimizer: Optimizer, theta: Tensor, *, by_formula: bool = False) -> LaneOptimizer:
-    if by_formula:
-        assert isinstance(optimizer, Adam)
+    if by_formula and isinstance(optimizer, Adam):
         return AdamLanes(theta, optimizer)
     layout = Packing(Layout(("x",), (torch.Size([theta.shape[1]]),)), theta)
-    built = optimizer.build(theta, layout)
+    with pytest.MonkeyPatch.context() as patch:
+        if by_formula:
+            patch.setattr(fused, "has_kernels", lambda theta: False)
+        built = optimizer.build(theta, layout)
     assert isinstance(built, FusedAdamLanes) or not isinstance(optimizer, Adam)
     return built
 
@@ -122,7 +128,7 @@ def test_settings_cover_every_optimizer_that_torch_has() -> None:
 
 
 @pytest.mark.parametrize("by", ["numbers", "tensor", "lanes"])
-@pytest.mark.parametrize("name", [*SETTINGS, "adam by formula", "adamw-decay by formula", "adam-amsgrad by formula"])
+@pytest.mark.parametrize("name", [*SETTINGS, *BY_FORMULA])
 def test_each_lane_goes_where_torch_leads_it_round_after_round(name: str, by: str) -> None:
     """Under a rate that decays at every step, given as numbers, as a tensor, or as a tensor of one rate a lane."""
     optimizer = SETTINGS[name.removesuffix(" by formula")]
@@ -165,7 +171,7 @@ class PerLane(Rates):
         return self.per_step[step] / torch.arange(1, self.active + 1, dtype=torch.float64)[:, None]
 
 
-@pytest.mark.parametrize("name", [*WITH_MOMENTS, "adam by formula", "adam-amsgrad by formula"])
+@pytest.mark.parametrize("name", [*WITH_MOMENTS, *BY_FORMULA])
 def test_moments_that_a_client_keeps_go_on_as_torchs_do(name: str) -> None:
     """Three clients on two lanes, in an order that gives neighbours different step counts."""
     optimizer = SETTINGS[name.removesuffix(" by formula")]
@@ -193,17 +199,20 @@ def test_moments_that_a_client_keeps_go_on_as_torchs_do(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_lane_of_adam_has_the_same_bits_beside_lanes_with_other_step_counts(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("optimizer", [Adam(), NAdam(), RAdam()], ids=["adam", "nadam", "radam"])
+def test_a_lane_has_the_same_bits_beside_lanes_with_other_step_counts(optimizer: Optimizer, dtype: torch.dtype) -> None:
     """The kernel is called once for all lanes, or for each row with its own count."""
     generator = torch.Generator().manual_seed(0)
     starts, centers = torch.randn(2, LANES, 4096, generator=generator, dtype=dtype)
     ends = []
     for counts in ([3, 3, 3], [3, 1, 7]):
         theta = starts.clone()
-        lanes = lane_optimizer(Adam(), theta)
+        lanes = lane_optimizer(optimizer, theta)
         lanes.begin(LANES, Rates(decaying(STEPS), dtype))
-        moments = {"exp_avg": starts / 8, "exp_avg_sq": starts.square() / 8}
-        lanes.load_moments(moments | {"step": torch.tensor(counts, dtype=dtype)[:, None].expand(LANES, 4096)})
+        steps = torch.tensor(counts, dtype=dtype)[:, None].expand(LANES, 4096)
+        moments = {"exp_avg": starts / 8, "exp_avg_sq": starts.square() / 8, "step": steps}
+        moments["momentum_weight"] = 1 - 0.5**steps
+        lanes.load_moments({name: moments[name] for name in optimizer.moment_names})
         for _ in range(STEPS):
             lanes.step(Parabolas(theta, centers))
         ends.append(theta)
