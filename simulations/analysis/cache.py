@@ -48,11 +48,14 @@ class Cache:
         """`directory` is the run's; with `again` nothing is read."""
         self._folder, self._again, self._say = directory / FOLDER, again, say
 
+    def has(self, kind: str, key: Key) -> bool:
+        """Whether `part` would read the result, if its file is whole: for estimates of time."""
+        return not self._again and self._file(kind, key)[0].exists()
+
     def part(self, kind: str, type_: type[Found], key: Key, compute: Callable[[], Found]) -> Found:
         """The result of this kind and key, of the type, from the cache or computed."""
         adapter = TypeAdapter(type_)
-        whole = json.loads(json.dumps({"kind": kind, "code": code_version(), **key}, sort_keys=True))
-        file = self._folder / f"{kind}-{_digest(whole)[:16]}.json"
+        file, whole = self._file(kind, key)
         known = None if self._again else self._read(file, adapter, whole)
         if known is not None:
             self._say(f"from {file}; --again computes anew")
@@ -60,6 +63,11 @@ class Cache:
         found = compute()
         self._write(file, whole, adapter.dump_python(found))
         return found
+
+    def _file(self, kind: str, key: Key) -> tuple[Path, Key]:
+        """The file of a key, and the key with what is added to it."""
+        whole: Key = json.loads(json.dumps({"kind": kind, "code": code_version(), **key}, sort_keys=True))
+        return self._folder / f"{kind}-{_digest(whole)[:16]}.json", whole
 
     def _read(self, file: Path, adapter: TypeAdapter[Found], key: Key) -> Found | None:
         try:

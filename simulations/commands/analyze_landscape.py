@@ -5,75 +5,128 @@ Imports that load torch are inside the functions, so that `--help` does not wait
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
-from simulations.commands.demonstrating import Clock, DemoJson, present
+from simulations.commands.demonstrating import Clock, DemoJson, present_all
+from simulations.commands.points_done import PointsDone
+
+if TYPE_CHECKING:
+    from simulations.analysis.landscape.asked import Asked
+    from simulations.analysis.result import Result
 
 app = command("landscape")
 
 
-@app.command(epilog="Example:  fedopt analyze landscape runs/a --clients 5 --other runs/b")
+@app.command(
+    epilog="Examples:  fedopt analyze landscape runs/a --line initial,final --line final,runs/b  \n"
+    "fedopt analyze landscape runs/a --plane client:0,client:1,final --clients 5  \n"
+    "fedopt analyze landscape runs/a --trajectory --barriers 5"
+)
 def landscape(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a run.")],
-    other: Annotated[
-        Path | None,
-        typer.Option("--other", metavar="DIR", help="Another run of the same model, for a line to its end."),
+    line: Annotated[
+        list[str] | None,
+        typer.Option("--line", metavar="FROM,TO", help="A line between two models; may be repeated."),
+    ] = None,
+    plane: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plane",
+            metavar="A,B,C",
+            help="The plane through three models; or `random`: two random directions around the final model.",
+        ),
+    ] = None,
+    trajectory: Annotated[
+        bool, typer.Option("--trajectory", help="The path of the models that run.keep_models has kept.")
+    ] = False,
+    barriers: Annotated[
+        int | None,
+        typer.Option(min=2, help="Barriers between every two of so many clients' models, from client 0 on."),
     ] = None,
     clients: Annotated[
-        int, typer.Option(min=0, help="So many clients' own losses on the plane, from client 0 on.")
+        int, typer.Option(min=0, help="So many clients' own losses on the planes, from client 0 on.")
     ] = 0,
-    points: Annotated[int, typer.Option(min=3, max=401, help="Points on a line and along a side of the plane.")] = 25,
-    span: Annotated[float, typer.Option(help="How far the plane reaches, in lengths of the filters; above 0.")] = 1.0,
+    points: Annotated[int, typer.Option(min=3, max=401, help="Points on a line and along a side of a plane.")] = 25,
+    span: Annotated[
+        float, typer.Option(help="How far the random plane reaches, in lengths of the filters; above 0.")
+    ] = 1.0,
     samples: Annotated[int, typer.Option(min=1, help="Samples of each loss.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the samples and of the directions.")] = 0,
+    float64: Annotated[
+        bool, typer.Option("--float64", help="Compute planes in float64 too, as lines and barriers are.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Compute also what an earlier call has left in analysis/cache/ in DIR.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder for the files. [default: analysis/ in DIR]")
     ] = None,
     as_json: DemoJson = False,
 ) -> None:
-    """Draw a run's loss on lines and on a plane through its final model.
+    """Draw a run's loss on lines and planes through its models.
 
-    Lines: from the initial to the final model, and with --other to another run's; for each the barrier, how far the
-    loss rises above the straight line between its ends. Plane: two random directions in which every filter has the
-    length of the model's (Li et al. 2018); crosses are where the test loss and the clients' own losses are least on it.
+    Without --line, --plane, --trajectory or --barriers: the line from the initial to the final model, and the random
+    plane, in whose directions every filter has the length of the model's (Li et al. 2018).
+
+    Models are `initial`, `final`, `round:K` (with run.keep_models), `client:I` (a client's model after its work in one
+    more round, `client:I@K` after round K), and the directory of another run of the same model.
     """
-    from simulations.analysis.landscape import filter_normalized, on_line, on_plane, shown
-    from simulations.analysis.of_run import AnalyzedRun
+    from simulations.analysis.landscape.asked import RANDOM, Asked, named
 
     if not 0 < span < float("inf"):
         raise InvalidExperiment(f"--span {span:g}: give a length above 0")
+    is_default = not (line or plane or trajectory or barriers)
+    lines = ["initial,final"] if is_default else line or []
+    planes = [RANDOM] if is_default else plane or []
+    asked = Asked(
+        lines=[(names[0], names[1]) for names in (named("--line", text, 2) for text in lines)],
+        planes=[(RANDOM,) if text == RANDOM else named("--plane", text, 3) for text in planes],
+        trajectory=trajectory,
+        barriers=barriers or 0,
+        clients=clients,
+        points=points,
+        span=span,
+        samples=samples,
+        seed=seed,
+        is_exact=float64,
+    )
+    present_all(_drawn(directory, asked, again), out or directory / "analysis", as_json)
+
+
+def _drawn(directory: Path, asked: Asked, again: bool) -> list[Result]:
     import torch
 
-    run = AnalyzedRun.read(directory)
-    training = run.objective(samples, seed)
-    ends = {"initial to final": (run.initial(), training.start)}
-    if other is not None:
-        found = AnalyzedRun.read(other).objective(1, seed)
-        if found.layout != training.layout:
-            raise InvalidExperiment(f"--other {other}: its model has other parameters than that of {directory}")
-        ends["final to other"] = (training.start, found.start)
-    known = run.history.experiment.data.clients
-    if clients > known:
-        raise InvalidExperiment(f"--clients {clients}: the run has {known}")
-    own = {f"client {client}": run.objective(samples, seed, client) for client in range(clients)}
-    losses = {"training": training, "test": run.on_tests(samples, seed)}
+    from simulations.analysis.cache import Cache
+    from simulations.analysis.evaluation import Evaluation, Losses, cores
+    from simulations.analysis.landscape.asked import AskedOf
+    from simulations.analysis.landscape.work import Evaluations
+    from simulations.analysis.of_run import AnalyzedRun
 
-    before = time.monotonic()
-    training.value(training.start)
-    each = time.monotonic() - before
-    evaluations = len(losses) * len(ends) * 3 * points // 2 + (len(losses) + len(own)) * points**2
     say = Clock()
-    say(f"about {each * evaluations:.0f} s: {evaluations} losses of {each:.2g} s")
-    lines = {name: on_line(losses, start, end, points, 0.25) for name, (start, end) in ends.items()}
-    say("the plane")
-    source = torch.Generator().manual_seed(seed)
-    first, second = (filter_normalized(training.layout, training.start, source) for _ in range(2))
-    plane = on_plane(losses | own, training.start, (first, second), points, span)
-    given = {"samples": samples, "points": points, "span": span, "seed": seed, "other": str(other) if other else None}
-    present(shown(str(directory), lines, plane, given), out or directory / "analysis", as_json)
+    found = AskedOf(asked, AnalyzedRun.read(directory))
+    parts, cache = found.parts(say), Cache(directory, again, say)
+    exact = Evaluation(found.objectives, torch.float64)
+    evaluations = Evaluations(exact, exact if asked.is_exact else Evaluation(found.objectives, torch.float32))
+    works = [part.works() for part in parts]
+    keys = [found.key(of_part) for of_part in works]
+    left = [
+        work
+        for part, key, of_part in zip(parts, keys, works, strict=True)
+        for work in of_part
+        if not cache.has(part.kind, key)
+    ]
+    if left:
+        losses = sum(work.losses for work in left)
+        say(f"about {evaluations.seconds(left):.0f} s: {losses} losses, {cores()} at a time")
+    results: list[Result] = []
+    with PointsDone(sum(len(work.points) for work in left), say) as done:
+        for part, key, of_part in zip(parts, keys, works, strict=True):
+            compute = partial(evaluations.of_all, of_part, done)
+            results += part.results(cache.part(part.kind, list[Losses], key, compute))
+    return results

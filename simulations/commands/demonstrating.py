@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +30,17 @@ def present(found: Result, out: Path, as_json: bool) -> None:
     for sentence in found.findings:
         print(f"  {sentence}")
     print(f"figure and numbers in {out}: {', '.join(file.name for file in files)}")
+
+
+def present_all(found: Sequence[Result], out: Path, as_json: bool) -> None:
+    """Of several results, with --json in one object by their names."""
+    if not as_json:
+        for result in found:
+            present(result, out, as_json)
+        return
+    for result in found:
+        result.write(out)
+    print(json.dumps({result.name: result.summary() for result in found}, ensure_ascii=False))
 
 
 class Clock:
