@@ -51,7 +51,10 @@ def test_a_wheel_runs_the_digits_where_there_is_no_compiler(tmp_path: Path) -> N
     assert {name.split("/")[0] for name in names} == {*PACKAGES, "fedopt-0.1.0.dist-info"}
     for template in (ROOT / "fedopt" / "templates").glob("*/*.*"):
         assert template.relative_to(ROOT).as_posix() in names
-    assert {"fedopt/py.typed", "simulations/report/page.html", "simulations/studies/mnist-alpha.toml"} <= set(names)
+    assert {"fedopt/py.typed", "simulations/studies/mnist-alpha.toml"} <= set(names)
+    pages = [file for ending in ("html", "css", "js") for file in (ROOT / "simulations").rglob(f"*.{ending}")]
+    assert {file.relative_to(ROOT).as_posix() for file in pages} <= set(names)
+    assert len(pages) > 10
 
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "fresh")
     python = tmp_path / "fresh" / "bin" / "python"

@@ -113,7 +113,7 @@ SURFACES: Mapping[str, Surface] = {
         lr=0.1,
         reach=0.1,
         window=(-2.2, 2.6, -1.6, 2.0),
-        minima=((-0.96, 0.0), (0.98, 0.0)),
+        minima=((-0.958, 0.0), (0.945, 0.0)),
         steps=200,
         rho=0.2,
     ),

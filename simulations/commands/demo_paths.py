@@ -41,17 +41,23 @@ def paths(
 
     Six panels: step sizes that are too small, right, too large and much too large; noise, as of batches of 16 samples
     and of one; momentum and averages; adaptive rates; SAM and layer-wise rates; curvature. A square is the start, stars
-    are the minima.
+    are the minima. paths.html, beside the figures, is a page for a browser, on which you move the start, the rate and
+    the momentum yourself.
     """
     from simulations.analysis.demos.paths import demonstrate
+    from simulations.analysis.paths_page.page import write_page
     from simulations.analysis.surfaces import SURFACES
 
     if surface is not None and every:
         raise InvalidExperiment(f"--all draws {surface} as well; give one of them")
     if surface is not None and surface not in SURFACES:
         raise InvalidExperiment(f"unknown surface {surface!r}; {nearest(surface, SURFACES)}")
+    shown = surface or next(iter(SURFACES))
     if not every:
-        present(demonstrate(surface or next(iter(SURFACES)), steps, seed), out, as_json)
+        present(demonstrate(shown, steps, seed), out, as_json)
+        file = write_page(shown, out)
+        if not as_json:
+            print(f"{file}: a page on which you move start, rate and momentum")
         return
     summaries = []
     for name in SURFACES:
@@ -60,7 +66,9 @@ def paths(
         summaries.append(found.summary())
         if not as_json:
             print(f"{name}: {', '.join(file.name for file in files)}")
+    file = write_page(shown, out)
     if as_json:
         print(json.dumps(summaries, ensure_ascii=False))
     else:
+        print(f"{file}: a page on which you move start, rate and momentum")
         print(f"{len(summaries)} surfaces in {out}; fedopt demo paths NAME prints where each optimizer ends")

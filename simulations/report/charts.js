@@ -6,7 +6,7 @@ const DASHES = ["", "6 3", "2 3", "9 3 2 3", "4 2"];
 const tip = document.getElementById("tip");
 
 function make(name, attributes = {}, children = []) {
-  const known = ["svg", "g", "path", "line", "rect", "circle", "text", "title"].includes(name);
+  const known = ["svg", "g", "path", "line", "rect", "circle", "text", "title", "defs", "clipPath"].includes(name);
   const element = known ? document.createElementNS(SVG, name) : document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
@@ -56,7 +56,9 @@ function logTicks(low, high) {
     }
   }
   if (found.length < 3) return ticks(low, high, 4).filter((at) => at > 0);
-  return found.length > 7 ? found.filter((at) => /^1(e|$|0*$)|^0\.0*1$/.test(String(at))) : found;
+  if (found.length <= 7) return found;
+  const powers = found.filter((at) => /^1(e|$|0*$)|^0\.0*1$/.test(String(at)));
+  return powers.filter((_, index) => index % Math.ceil(powers.length / 9) === 0);
 }
 
 /** An empty plot with axes; x and y map data to coordinates. `log` is for the y axis. */
@@ -73,7 +75,7 @@ function frame(width, { xs, ys, xTitle, yTick = formatNumber, xTick = formatNumb
       make("text", { x: area.left - 6, y: y(at) + 4, "text-anchor": "end" }, yTick(at)));
   }
   if (xTitle !== null) {
-    const whole = (at) => xTitle !== "round" || Number.isInteger(at);
+    const whole = (at) => !["round", "step"].includes(xTitle) || Number.isInteger(at);
     for (const at of ticks(...xs, Math.max(3, Math.floor(width / 90))).filter(whole)) {
       svg.append(make("text", { x: x(at), y: area.bottom + 16, "text-anchor": "middle" }, xTick(at)));
     }

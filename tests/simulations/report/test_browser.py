@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 from tests.commands import fedopt as command
+from tests.simulations.chromium import chromium, contrast, errors, luminance, open_page, prefer
 from tests.simulations.report.test_page import STUDY
 
 pytestmark = pytest.mark.xdist_group("the page in a browser")  # both made once, for one worker
 
-QUIETLY = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync", "--window-size=1280,900")
-OFFLINE = ("--disable-background-networking", "--disable-component-update")
 SECTIONS = ["results", "accuracy", "axes", "pairs", "drift", "clients", "partition", "experiment"]
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no chromium and chromedriver here (Debian: apt install chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (*QUIETLY, *OFFLINE, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(argument)
-    made = webdriver.Chrome(options=options, service=Service(driver))
-    yield made
-    made.quit()
+    with chromium(tmp_path_factory.mktemp("profile")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +34,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = command("study", "drift.toml", "--out", "drift", "--seeds", "1", cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder / "drift" / "report.html"
-
-
-def open_page(browser: webdriver.Chrome, page: Path, width: int = 1280, height: int = 900) -> None:
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get(page.as_uri())
-    assert errors(browser) == []
-
-
-def errors(browser: webdriver.Chrome) -> list[Any]:
-    logged = browser.get_log("browser")  # type: ignore[no-untyped-call]
-    return [entry for entry in logged if entry["level"] in ("SEVERE", "WARNING")]
 
 
 def chart(browser: webdriver.Chrome, name: str) -> WebElement:
@@ -139,20 +115,13 @@ def test_nothing_sticks_out(browser: webdriver.Chrome, page: Path, width: int) -
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_ink_and_ground_are_far_apart_in_both_schemes(browser: webdriver.Chrome, page: Path, scheme: str) -> None:
     """WCAG asks for a contrast of 4.5."""
-    feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", feature)
+    prefer(browser, scheme)
     open_page(browser, page)
     script = "const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]"
-    ink, ground = (luminance(color) for color in browser.execute_script(script))
-    assert (ink < ground) == (scheme == "light")
-    assert (max(ink, ground) + 0.05) / (min(ink, ground) + 0.05) > 4.5
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-
-
-def luminance(color: str) -> float:
-    parts = [int(part) / 255 for part in color.removeprefix("rgb(").removesuffix(")").split(",")]
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    ink, ground = browser.execute_script(script)
+    assert (luminance(ink) < luminance(ground)) == (scheme == "light")
+    assert contrast(ink, ground) > 4.5
+    prefer(browser, "")
 
 
 def run(folder: Path, name: str, *settings: str) -> Path:
