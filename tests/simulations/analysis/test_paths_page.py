@@ -92,7 +92,8 @@ def test_no_point_is_below_the_lowest_loss(name: str) -> None:
         for start in surface.minima
     ]
     assert page.lowest(surface) == pytest.approx(min(losses), abs=1e-9)
-    points = np.random.default_rng(1).uniform(*np.array(surface.window).reshape(2, 2).T, (5000, 2))
+    left, right, bottom, top = surface.window
+    points = np.random.default_rng(1).uniform([left, bottom], [right, top], (5000, 2))
     assert surface.at(torch.from_numpy(points)).min().item() >= page.lowest(surface)
 
 
