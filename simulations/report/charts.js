@@ -62,7 +62,7 @@ function logTicks(low, high) {
 }
 
 /** An empty plot with axes; x and y map data to coordinates. `log` is for the y axis. */
-function frame(width, { xs, ys, xTitle, yTick = formatNumber, xTick = formatNumber, log = false, height = 250, left = 52 }) {
+function frame(width, { xs, ys, xTitle, yTick = formatNumber, xTick = formatNumber, log = false, height = 250, left = 52, xTicks = Math.max(3, Math.floor(width / 90)) }) {
   const area = { left, right: width - 12, top: 10, bottom: height - 34 };
   const x = (value) => area.left + ((value - xs[0]) / (xs[1] - xs[0] || 1)) * (area.right - area.left);
   const place = log ? Math.log10 : (value) => value;
@@ -76,7 +76,7 @@ function frame(width, { xs, ys, xTitle, yTick = formatNumber, xTick = formatNumb
   }
   if (xTitle !== null) {
     const whole = (at) => !["round", "step"].includes(xTitle) || Number.isInteger(at);
-    for (const at of ticks(...xs, Math.max(3, Math.floor(width / 90))).filter(whole)) {
+    for (const at of ticks(...xs, xTicks).filter(whole)) {
       svg.append(make("text", { x: x(at), y: area.bottom + 16, "text-anchor": "middle" }, xTick(at)));
     }
     svg.append(make("text", { x: area.right, y: height - 4, "text-anchor": "end" }, xTitle));

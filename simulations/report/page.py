@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import html
+import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import date
+from importlib import resources
 from typing import Any
 
 from fedopt.experiment.file import as_sections
 from fedopt.runs.catalog import NOTATION, meaning
 from simulations.axes import OF_THE_MACHINE, SEED
 from simulations.comparison import Accuracy, columns, compared_accuracy, headers, labels, marked, not_finished, paired
-from simulations.report.assets import asset, embedded, filled
 from simulations.report.curves import (
     CURVE_MEASURES,
     Curve,
@@ -31,15 +33,15 @@ DIGITS = 5
 
 
 def page(results: Results) -> str:
-    assert __package__ is not None
-    values = {
+    assets = resources.files(__package__)
+    filled = {
         "title": html.escape(results.title),
         "about": html.escape(results.about.strip()),
         "when": str(date.today()),
         "versions": html.escape(_versions(results)),
-        "style": asset(__package__, "page.css"),
-        "charts": asset(__package__, "charts.js"),
-        "script": asset(__package__, "page.js"),
+        "style": (assets / "page.css").read_text(encoding="utf-8"),
+        "charts": (assets / "charts.js").read_text(encoding="utf-8"),
+        "script": (assets / "page.js").read_text(encoding="utf-8"),
         "warnings": _warnings(results),
         "table": table(results),
         "pairs": pairs(results),
@@ -47,9 +49,10 @@ def page(results: Results) -> str:
         "unit": ", in points" if compared_accuracy(results).scale == 100 else "",
         "common": _common(results),
         "notation": html.escape(NOTATION),
-        "data": embedded(page_data(results)),
+        "data": json.dumps(page_data(results), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
-    return filled(asset(__package__, "page.html"), values)
+    text = (assets / "page.html").read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: filled[found[1]], text)
 
 
 def page_data(results: Results) -> dict[str, Any]:

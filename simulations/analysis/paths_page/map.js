@@ -12,7 +12,7 @@ function makeMap(container, surface, move) {
   const tallest = Math.max(260, 0.72 * innerHeight);
   const width = Math.min(Math.max(240, container.clientWidth), (tallest - margins[1]) / ratio + margins[0]);
   const height = (width - margins[0]) * ratio + margins[1]; // one unit is as long on both axes
-  const plot = frame(width, { xs: [left, right], ys: [bottom, top], xTitle: "w₁", height });
+  const plot = frame(width, { xs: [left, right], ys: [bottom, top], xTitle: "w₁", height, xTicks: 6 });
   const { svg, x, y, area } = plot;
   svg.setAttribute("role", "group");
   svg.setAttribute("aria-label", "The plane of the two weights, with the paths");
