@@ -36,6 +36,8 @@ class Result:
     figure: Callable[[], Figure]
     numbers: Mapping[str, object] = field(default_factory=dict)
     """Results that are no table, for the JSON file."""
+    compared: Mapping[str, float | None] = field(default_factory=dict)
+    """Numbers by title that a report compares across runs."""
 
     def write(self, folder: Path) -> list[Path]:
         """Writes NAME.json, NAME.csv, NAME.svg and NAME.pdf, and returns the files. InvalidExperiment if it cannot."""
@@ -63,6 +65,7 @@ class Result:
             "settings": dict(self.settings),
             "findings": list(self.findings),
             **({"numbers": dict(self.numbers)} if self.numbers else {}),
+            **({"compared": dict(self.compared)} if self.compared else {}),
         }
 
     def _json(self) -> bytes:

@@ -14,6 +14,7 @@ from fedopt.experiment.file import as_sections
 from fedopt.runs.catalog import NOTATION, meaning
 from simulations.axes import OF_THE_MACHINE, SEED
 from simulations.comparison import Accuracy, columns, compared_accuracy, headers, labels, marked, not_finished, paired
+from simulations.report.analyses import analyses
 from simulations.report.curves import (
     CURVE_MEASURES,
     Curve,
@@ -34,6 +35,7 @@ DIGITS = 5
 
 def page(results: Results) -> str:
     assets = resources.files(__package__)
+    analyzed, unread = analyses(results)
     filled = {
         "title": html.escape(results.title),
         "about": html.escape(results.about.strip()),
@@ -42,9 +44,10 @@ def page(results: Results) -> str:
         "style": (assets / "page.css").read_text(encoding="utf-8"),
         "charts": (assets / "charts.js").read_text(encoding="utf-8"),
         "script": (assets / "page.js").read_text(encoding="utf-8"),
-        "warnings": _warnings(results),
+        "warnings": _warnings([*results.warnings, *unread]),
         "table": table(results),
         "pairs": pairs(results),
+        "analyses": analyzed,
         "compared": html.escape(compared_accuracy(results).title),
         "unit": ", in points" if compared_accuracy(results).scale == 100 else "",
         "common": _common(results),
@@ -125,10 +128,10 @@ def _versions(results: Results) -> str:
     return f"{versions}; engine {engines}, on {', '.join(sorted({summary.device for summary in summaries}))}"
 
 
-def _warnings(results: Results) -> str:
-    if not results.warnings:
+def _warnings(sentences: Sequence[str]) -> str:
+    if not sentences:
         return ""
-    items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in results.warnings)
+    items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
     return f'<aside class="warnings" role="note"><ul>{items}</ul></aside>'
 
 
