@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedopt.models.activations import activations
 from fedopt.task import Loss
 from fedopt.vectors.layout import Layout
-from simulations.analysis.pooling import pooling_by_maxima
+from simulations.analysis.pooling import quick
 
 CHUNK = 1024
 """Samples of one backward pass."""
@@ -40,8 +40,10 @@ class Objective:
 
     def twin(self, dtype: torch.dtype) -> Objective:
         """The same loss in this dtype, to be evaluated often and not differentiated: with a module of its own, which
-        another thread needs, with quick pooling, and in chunks whose layers' outputs stay in the cache."""
-        other = Objective(pooling_by_maxima(self._module), self._loss, self._x, self._y, dtype)
+        another thread needs, with quicker layers, and in chunks whose layers' outputs stay in the cache."""
+        x = self._x[:FEWEST].to(dtype) if self._x.is_floating_point() else self._x[:FEWEST]
+        module = quick(copy.deepcopy(self._module).to(dtype), x)
+        other = Objective(module, self._loss, self._x, self._y, dtype)
         outputs = activations(other._module, other._x[:1]) * dtype.itemsize
         other._chunk = min(CHUNK, max(FEWEST, CACHED // max(1, outputs)))
         return other

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from simulations.analysis.evaluation import Evaluation, PointSet
 from simulations.analysis.objective import Objective
-from simulations.analysis.pooling import PoolingByMaxima, pooling_by_maxima
+from simulations.analysis.pooling import PooledConvolution, PoolingByMaxima, pooling_by_maxima, quick
 from tests.simulations.analysis.landscape.known import silent
 
 
@@ -106,9 +107,9 @@ def test_pooling_by_maxima_has_the_bits_of_torch(window: int | tuple[int, int]) 
     x[0, 0, :3, :3] = torch.nan
     x[1, 1] = -torch.inf
     layer = nn.MaxPool2d(window)
-    (quick,) = pooling_by_maxima(nn.Sequential(layer)).children()
-    assert isinstance(quick, PoolingByMaxima)
-    torch.testing.assert_close(quick(x), layer(x), rtol=0, atol=0, equal_nan=True)
+    (found,) = pooling_by_maxima(nn.Sequential(layer)).children()
+    assert isinstance(found, PoolingByMaxima)
+    torch.testing.assert_close(found(x), layer(x), rtol=0, atol=0, equal_nan=True)
 
 
 def test_pooling_that_maxima_do_not_compute_stays() -> None:
@@ -131,3 +132,61 @@ def test_pooling_that_maxima_do_not_compute_stays() -> None:
     kept = list(found.children())
     assert [type(layer) for layer in kept] == [type(layer) for layer in others]
     assert kept[0] is not others[0], "a copy"
+
+
+@pytest.mark.parametrize("has_relu", [True, False])
+@pytest.mark.parametrize("size", [(9, 12), (10, 11), (5, 4)])
+@pytest.mark.parametrize("options", [{}, {"padding": 1}, {"padding": (2, 0), "bias": False}])
+def test_a_convolution_that_pools_has_the_values_of_both(
+    has_relu: bool, size: tuple[int, int], options: dict[str, Any]
+) -> None:
+    torch.manual_seed(4)
+    layers = [nn.Conv2d(3, 5, (3, 2), **options), *([nn.ReLU()] if has_relu else []), nn.MaxPool2d(2)]
+    module, x = nn.Sequential(*layers), torch.randn(6, 3, *size)
+    found = quick(module, x)
+    assert isinstance(next(found.children()), PooledConvolution)
+    assert [name for name, _ in found.named_parameters()] == [name for name, _ in module.named_parameters()]
+    with torch.no_grad():
+        torch.testing.assert_close(found(x), module(x), rtol=1e-6, atol=1e-6)
+    exact = quick(module.double(), x.double())
+    assert not any(isinstance(layer, PooledConvolution) for layer in exact.modules())
+
+
+def test_convolutions_whose_outputs_others_need_stay() -> None:
+    for layer in (
+        nn.Conv2d(1, 9, 3),
+        nn.Conv2d(1, 4, 3, stride=2),
+        nn.Conv2d(1, 4, 3, dilation=2),
+        nn.Conv2d(2, 4, 3, groups=2),
+        nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular"),
+        nn.Conv2d(1, 4, 3, padding="same"),
+    ):
+        assert not _pools(nn.Sequential(layer, nn.MaxPool2d(2)))
+    conv, pooling = nn.Conv2d(1, 4, 3), nn.MaxPool2d(2)
+    assert _pools(nn.Sequential(conv, pooling))
+    assert not _pools(nn.Sequential(conv, nn.MaxPool2d(3)))
+    assert not _pools(nn.Sequential(conv, nn.Tanh(), pooling))
+    assert not _pools(nn.Sequential(conv, nn.ReLU()))
+    assert not _pools(nn.Sequential(conv))
+    assert not _pools(Watched(conv, pooling)), "it shows on the samples"
+    conv.register_forward_hook(lambda _layer, _inputs, output: 2 * output)
+    assert not _pools(nn.Sequential(conv, pooling))
+
+
+def _pools(module: nn.Module) -> bool:
+    (layer, *_) = (part for part in module.modules() if isinstance(part, nn.Conv2d))
+    found = quick(module, torch.randn(2, layer.in_channels, 8, 8, generator=torch.Generator().manual_seed(5)))
+    return any(isinstance(part, PooledConvolution) for part in found.modules())
+
+
+class Watched(nn.Module):
+    """Uses what the convolution puts out."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (first, *others) = self.layers
+        found = first(x)
+        return torch.stack([found.mean(), *(layer(found).mean() for layer in others)])
