@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 import html
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from simulations.report.figures import draw, save
+from simulations.report.landscapes import landscapes
 from simulations.results import Group, Results, Row, Spread
 
 FOLDER = "analysis"
@@ -71,9 +75,10 @@ def _block(results: Results, of_run: Mapping[Path, Analysis]) -> str:
     drawn = [(group, row, of_run[row.run.path]) for group, rows in with_it for row in rows[:1]]
     alone = len(results.groups) == 1
     figures = "".join(_figure(group, row, one, alone) for group, row, one in drawn[:MOST_FIGURES])
+    shared = _together(results) if name == "landscape-plane" else ""
     left = f'<p class="note">{len(drawn) - MOST_FIGURES} more figures are in the runs\' directories.</p>'
     return (
-        f"<h3>{html.escape(name)}</h3>{_table(with_it, of_run)}"
+        f"<h3>{html.escape(name)}</h3>{_table(with_it, of_run)}{shared}"
         f'<div class="analyses">{figures}</div>{left if len(drawn) > MOST_FIGURES else ""}'
     )
 
@@ -109,15 +114,34 @@ def as_text(spread: Spread) -> str:
     return f"{spread.mean:.4g}{deviation}"
 
 
+def _together(results: Results) -> str:
+    """All planes on one scale; "" for one run."""
+    figure = draw(partial(landscapes, results))
+    if figure is None:
+        return ""
+    stream = io.BytesIO()
+    save(figure, stream, "svg")
+    return (
+        "<figure><figcaption><strong>The training loss around the final models, on one scale</strong></figcaption>"
+        f"{_picture('Contours of the training loss around the final models', stream.getvalue())}</figure>"
+    )
+
+
+def _picture(alternative: str, svg: bytes) -> str:
+    source = base64.b64encode(svg).decode()
+    return (
+        f'<div class="picture"><img alt="{html.escape(alternative, quote=True)}" '
+        f'src="data:image/svg+xml;base64,{source}"></div>'
+    )
+
+
 def _figure(group: Group, row: Row, one: Analysis, alone: bool) -> str:
     if one.figure is None:
         return ""
     title = one.found.title if alone else f"{group.title}, seed {row.seed}"
-    picture = base64.b64encode(one.figure).decode()
     findings = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in one.found.findings)
     return (
         f"<figure><figcaption><strong>{html.escape(title)}</strong></figcaption>"
-        f'<div class="picture"><img alt="{html.escape(one.found.title, quote=True)}" '
-        f'src="data:image/svg+xml;base64,{picture}"></div>'
+        f"{_picture(one.found.title, one.figure)}"
         f"<details><summary>numbers</summary><ul>{findings}</ul></details></figure>"
     )

@@ -12,6 +12,7 @@ from fedopt.data.label_skew import LabelSpread
 from fedopt.errors import InvalidExperiment
 from simulations.comparison import compared_accuracy, contexts
 from simulations.report.curves import Curve, client_accuracies, curve, layer_scales, megabytes, of_clients
+from simulations.report.landscapes import landscapes
 from simulations.report.partitions import partitions
 from simulations.report.style import COLORS, DASHES, STYLE
 from simulations.results import Group, Results, axis_title, describe_value, name_value
@@ -64,6 +65,7 @@ def makers(results: Results) -> dict[str, Maker]:
         if len(labels) > 2 and axis != results.compare:
             found[f"final-by-{axis_title(axis)}"] = partial(_over_axis, results, axis)
     found["clients"] = partial(_clients, results)
+    found["landscapes"] = partial(landscapes, results)
     for number, (title, labels_of) in enumerate(partitions(results).items(), 1):
         found[f"partition-{number}"] = partial(_partition, title, labels_of)
     return found

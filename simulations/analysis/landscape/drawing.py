@@ -54,7 +54,7 @@ def draw_contours(
     panel.set_xlim(across[0], across[-1])
     panel.set_ylim(up[0], up[-1])
     panel.grid(visible=False)
-    levels = _levels(losses)
+    levels = levels_of(losses)
     if not levels:
         return
     log = is_logarithmic(losses)
@@ -101,7 +101,7 @@ def round_numbers(low: float, high: float, most: int = 7) -> list[float]:
     return found[:: math.ceil(len(found) / most)] if found else []
 
 
-def _levels(losses: Grid) -> list[float]:
+def levels_of(losses: Grid) -> list[float]:
     from matplotlib.ticker import MaxNLocator
 
     known = losses[~np.isnan(losses)]

@@ -10,6 +10,7 @@ import pytest
 
 import fedopt
 from simulations.analysis.result import Result
+from simulations.report.landscapes import Plane, landscapes
 from simulations.report.page import page
 from simulations.report.shown import ShownFigure
 from simulations.results import read_results
@@ -72,3 +73,38 @@ def test_a_damaged_result_is_named_and_left_out(runs: Path) -> None:
         assert f"{file} cannot be read as the result of an analysis and is left out" in text
         assert "Sharpness of it" in text
     file.unlink()
+
+
+def plane(at_least: float) -> str:
+    """A bowl with this loss at its bottom, as `fedopt analyze landscape` writes it."""
+    places = [-1.0, 0.0, 1.0]
+    rows = [f"training,{a},{b},{at_least + a * a + 2 * b * b}" for b in places for a in places]
+    return "\n".join(["loss of,direction 1,direction 2,loss", *rows, "test,0.0,0.0,9.0"]) + "\n"
+
+
+def test_planes_are_drawn_on_one_scale(runs: Path) -> None:
+    for name, least in {"fedavg": 1.0, "scaffold": 0.5}.items():
+        folder = runs / f"{name}-1" / "analysis"
+        folder.mkdir(exist_ok=True)
+        (folder / "landscape-plane.csv").write_text(plane(least))
+    figure = landscapes(read_results([runs]))
+    assert figure is not None
+    first, second, bar = figure.axes
+    assert [panel.get_title() for panel in (first, second)] == ["fedavg", "scaffold"]
+    assert first.collections[0].get_clim() == second.collections[0].get_clim()
+    low, high = first.collections[0].get_clim()
+    assert low <= 0.5
+    assert high >= 1 + 1 + 2
+    assert "training loss" in (bar.get_xlabel() or bar.get_ylabel())
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "loss of,a,b,loss\n", "loss of,a,b,loss\ntraining,1,2\n", "training,0,0,1\n" * 4]
+)
+def test_a_damaged_plane_is_none(damage: str, tmp_path: Path) -> None:
+    file = tmp_path / "landscape-plane.csv"
+    file.write_text(damage)
+    assert Plane.read(file) is None
+    whole = plane(1.0).splitlines()
+    file.write_text("\n".join(whole[:-3]))
+    assert Plane.read(file) is None, "a corner is missing"
