@@ -11,9 +11,11 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-POINTS = 81
+POINTS = 141
 """Along each side."""
 LEVELS = 16
+GRAYS = (0.3, 0.75)
+"""Of the lowest and of the highest line; 1 would be white."""
 
 
 def draw_contours(
@@ -31,9 +33,10 @@ def draw_contours(
         indexing="xy",
     )
     losses = loss(torch.stack([w1, w2], -1))
-    shares = torch.linspace(0.01, highest, LEVELS, dtype=torch.float64)
-    levels = losses.reshape(-1).quantile(shares).tolist()
-    panel.contour(w1, w2, losses, levels=sorted(set(levels)), cmap="Greys_r", linewidths=0.6)
+    shares = torch.linspace(0.02, highest, LEVELS, dtype=torch.float64)
+    levels = sorted(set(losses.reshape(-1).quantile(shares).tolist()))
+    grays = [str(gray) for gray in torch.linspace(*GRAYS, len(levels), dtype=torch.float64).tolist()]
+    panel.contour(w1, w2, losses, levels=levels, colors=grays, linestyles="solid", linewidths=0.6)
     panel.set_xlim(left, right)
     panel.set_ylim(bottom, top)
     panel.grid(visible=False)

@@ -134,11 +134,11 @@ def _figure(surface: Surface, paths: Mapping[Arm, Tensor]) -> Figure:
     from simulations.report.shown import ShownFigure
 
     panels = list(dict.fromkeys(arm.panel for arm in paths))
-    figure = ShownFigure(figsize=(10.5, 6.6), layout="constrained")
+    figure = ShownFigure(figsize=(10.5, 7.2), layout="constrained")
     axes = figure.subplots(2, 3, sharex=True, sharey=True).reshape(-1)
     for panel, title in zip(axes, panels, strict=True):
         draw_contours(panel, surface.at, surface.window)
-        panel.plot(*zip(*surface.minima, strict=True), color="black", marker="*", markersize=8, linestyle="")
+        panel.plot(*zip(*surface.minima, strict=True), color="black", marker="*", markersize=8, linestyle="", zorder=5)
         for rank, (arm, path) in enumerate((arm, path) for arm, path in paths.items() if arm.panel == title):
             shown = path[torch.isfinite(path).all(1)]
             panel.plot(
@@ -151,9 +151,10 @@ def _figure(surface: Surface, paths: Mapping[Arm, Tensor]) -> Figure:
                 markersize=1.6,
                 label=arm.label,
             )
-        panel.plot(*surface.start, color="black", marker="s", markersize=4, linestyle="")
+        panel.plot(*surface.start, color="black", marker="s", markersize=4, linestyle="", zorder=5)
         panel.set_title(title, fontsize=9)
-        panel.legend(fontsize=7, loc="upper right", framealpha=0.8)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.09), "ncols": 3, "frameon": False}
+        panel.legend(fontsize=6.5, handlelength=2.2, columnspacing=0.9, **below)
     figure.supxlabel("w1", fontsize=9)
     figure.supylabel("w2", fontsize=9)
     return figure
