@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import html
-import json
-import re
 from collections.abc import Callable, Sequence
 from datetime import date
-from importlib import resources
 from typing import Any
 
 from fedopt.experiment.file import as_sections
@@ -15,6 +12,7 @@ from fedopt.runs.catalog import NOTATION, meaning
 from simulations.axes import OF_THE_MACHINE, SEED
 from simulations.comparison import Accuracy, columns, compared_accuracy, headers, labels, marked, not_finished, paired
 from simulations.report.analyses import analyses
+from simulations.report.assets import asset, embedded, filled
 from simulations.report.curves import (
     CURVE_MEASURES,
     Curve,
@@ -34,16 +32,16 @@ DIGITS = 5
 
 
 def page(results: Results) -> str:
-    assets = resources.files(__package__)
+    assert __package__ is not None
     analyzed, unread = analyses(results)
-    filled = {
+    values = {
         "title": html.escape(results.title),
         "about": html.escape(results.about.strip()),
         "when": str(date.today()),
         "versions": html.escape(_versions(results)),
-        "style": (assets / "page.css").read_text(encoding="utf-8"),
-        "charts": (assets / "charts.js").read_text(encoding="utf-8"),
-        "script": (assets / "page.js").read_text(encoding="utf-8"),
+        "style": asset(__package__, "page.css"),
+        "charts": asset(__package__, "charts.js"),
+        "script": asset(__package__, "page.js"),
         "warnings": _warnings([*results.warnings, *unread]),
         "table": table(results),
         "pairs": pairs(results),
@@ -52,10 +50,9 @@ def page(results: Results) -> str:
         "unit": ", in points" if compared_accuracy(results).scale == 100 else "",
         "common": _common(results),
         "notation": html.escape(NOTATION),
-        "data": json.dumps(page_data(results), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "data": embedded(page_data(results)),
     }
-    text = (assets / "page.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: filled[found[1]], text)
+    return filled(asset(__package__, "page.html"), values)
 
 
 def page_data(results: Results) -> dict[str, Any]:
