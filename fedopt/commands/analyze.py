@@ -13,6 +13,9 @@ app = lazy_group(
         "sharpness": Entry(
             "simulations.commands.analyze_sharpness:app", "The Hessian's eigenvalues, flatness, and gradient noise."
         ),
+        "spectrum": Entry(
+            "simulations.commands.analyze_spectrum:app", "How clients' gradients differ: covariance, angles, layers."
+        ),
     },
 )
 

@@ -39,10 +39,7 @@ class AnalyzedRun:
         """The loss on so many training samples, drawn without replacement, all of them if there are fewer; with
         `client` on this client's samples. Of the final model, with `client` of its own where the run gives clients
         some; or of the module `at`, such as that of a `Point`."""
-        experiment = self.history.experiment
-        clients = experiment.data.clients
-        if client is not None and not 0 <= client < clients:
-            raise InvalidExperiment(f"--client {client}: the run has clients 0 to {clients - 1}")
+        self.check_client(client)
         rows = torch.arange(len(self.setup.targets)) if client is None else self.rows_of(client)
         rows = rows[_some(len(rows), samples, seed)]
         return Objective(
@@ -59,6 +56,12 @@ class AnalyzedRun:
         targets = model.targets_of(dataset.x_test[rows], dataset.y_test[rows])
         module = self._module(None) if at is None else at
         return Objective(module, self.setup.problem.task.loss, dataset.x_test[rows], targets)
+
+    def check_client(self, client: int | None) -> None:
+        """InvalidExperiment if the run has no such client."""
+        clients = self.history.experiment.data.clients
+        if client is not None and not 0 <= client < clients:
+            raise InvalidExperiment(f"--client {client}: the run has clients 0 to {clients - 1}")
 
     def rows_of(self, client: int) -> Tensor:
         """The numbers of this client's training samples, rising."""

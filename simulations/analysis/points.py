@@ -57,6 +57,11 @@ class Point:
         return Layout.of(self.module).flatten(self.module).double()
 
     @property
+    def is_global(self) -> bool:
+        """Whether it is one of the run's own global models."""
+        return self.name in ("initial", FINAL) or self.name.startswith("round:")
+
+    @property
     def file_name(self) -> str:
         """For files: "client-3", "round-20"; a directory by its last part."""
         return re.sub(r"[^A-Za-z0-9_.-]+", "-", self.name.rstrip("/").rpartition("/")[2]).strip("-.") or "run"
@@ -77,6 +82,10 @@ class Points:
         kinds = [*([] if self._history.experiment.algorithm.pools_data else ["client"]), *own]
         clients = self._history.experiment.data.clients
         return ["initial", FINAL, *rounds, *(f"{kind}:{client}" for kind in kinds for client in range(clients))]
+
+    def default(self, client: int | None) -> str:
+        """The model that is meant where none is named: the final one, or the one that a client uses."""
+        return FINAL if client is None or not self._is_personal else f"own:{client}"
 
     def at(self, name: str) -> Point:
         """InvalidExperiment for a name that the run does not have, BrokenRun where files of it are missing."""

@@ -75,7 +75,7 @@ def measure(objective: Objective, w: Tensor, settings: Settings, progress: Calla
     progress("the largest eigenvalues")
     values, vector = largest(product, size, min(settings.eigenvalues, size), settings.seed)
     progress("the smallest eigenvalue")
-    least = smallest(product, size, settings.seed)
+    least = smallest(product, size, settings.seed, values[0])
     progress("the trace")
     diagonal = trace(product, size, settings.probes, source)
     progress("the spectral density")

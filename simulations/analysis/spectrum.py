@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 MANY = 1000
-"""Entries from which on eigenvalues have fewer digits, since a product takes time."""
+"""Entries up to which the smallest eigenvalue is that of the dense matrix, and from which on the largest have fewer
+digits, since a product takes time."""
 
 Product = Callable[[Tensor], Tensor]
 """H v [P] of v [P], float64, for a symmetric H."""
@@ -34,14 +35,23 @@ class Density:
 def largest(product: Product, size: int, count: int, seed: int) -> tuple[list[float], Tensor]:
     """The algebraically largest eigenvalues, falling, and the eigenvector of the first, [P]; by ARPACK's implicitly
     restarted Lanczos (scipy.sparse.linalg.eigsh)."""
-    values, vectors = _extreme(product, size, count, "LA", seed)
+    values, vectors = _extreme(product, size, count, seed)
     order = np.argsort(values)[::-1]
     return values[order].tolist(), torch.from_numpy(np.ascontiguousarray(vectors[:, order[0]]))
 
 
-def smallest(product: Product, size: int, seed: int) -> float:
-    """The algebraically smallest eigenvalue, to three digits where the matrix is large: the small ones lie close."""
-    return float(_extreme(product, size, 1, "SA", seed, 1e-3)[0][0])
+def smallest(product: Product, size: int, seed: int, top: float | None = None) -> float:
+    """The algebraically smallest eigenvalue, to 1e-4 of the largest, `top`, where the matrix is large.
+
+    It is looked for as the largest of top - H: Lanczos measures its accuracy by the eigenvalue itself, and would look
+    for a zero, as every loss with directions without effect has some, without end.
+    """
+    if size <= MANY:
+        return float(np.linalg.eigvalsh(_dense(product, size))[0])
+    if top is None:
+        top = largest(product, size, 1, seed)[0][0]
+    shift = max(top, np.finfo(np.float64).tiny)
+    return shift - float(_extreme(lambda v: shift * v - product(v), size, 1, seed, 1e-4)[0][0])
 
 
 def trace(product: Product, size: int, probes: int, source: torch.Generator) -> Trace:
@@ -82,22 +92,26 @@ def _lanczos(product: Product, start: Tensor, steps: int) -> tuple[list[float], 
     return diagonal, beside
 
 
+def _dense(product: Product, size: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    columns = torch.stack([product(unit) for unit in torch.eye(size, dtype=torch.float64)]).numpy()
+    found: np.ndarray[tuple[int, int], np.dtype[np.float64]] = (columns + columns.T) / 2
+    return found
+
+
 def _extreme(
-    product: Product, size: int, count: int, which: str, seed: int, tolerance: float = 1e-6
+    product: Product, size: int, count: int, seed: int, tolerance: float = 1e-6
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], np.ndarray[tuple[int, int], np.dtype[np.float64]]]:
+    """The algebraically largest eigenvalues and their vectors, rising."""
     if size <= max(2 * count, 32):  # ARPACK needs more entries than eigenvalues
-        columns = [product(unit) for unit in torch.eye(size, dtype=torch.float64)]
-        dense = torch.stack(columns).numpy()
-        values, vectors = np.linalg.eigh((dense + dense.T) / 2)
-        chosen = slice(-count, None) if which == "LA" else slice(0, count)
-        return values[chosen], vectors[:, chosen]
+        values, vectors = np.linalg.eigh(_dense(product, size))
+        return values[-count:], vectors[:, -count:]
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     operator = LinearOperator(
         (size, size), matvec=lambda v: product(torch.from_numpy(v.reshape(-1).copy())).numpy(), dtype=np.float64
     )
     start = np.random.default_rng(seed).standard_normal(size)
-    values, vectors = eigsh(operator, k=count, which=which, v0=start, tol=tolerance if size > MANY else 1e-10)
+    values, vectors = eigsh(operator, k=count, which="LA", v0=start, tol=tolerance if size > MANY else 1e-10)
     return values, vectors
 
 

@@ -56,6 +56,10 @@ def test_the_second_call_reads_the_same_bits_and_says_from_where(tmp_path: Path,
     assert said == []
     assert part(tmp_path, said, compute) == repr(RESULT), "nan, -0.0 and the last digit included"
     (file,) = (tmp_path / "analysis" / "cache").iterdir()
+    key = {"rho": 0.1, "of": ["x", 1]}
+    assert Cache(tmp_path, False, said.append).has("measure", key)
+    assert not Cache(tmp_path, True, said.append).has("measure", key)
+    assert not Cache(tmp_path, False, said.append).has("measure", {**key, "rho": 0.3})
     assert said == [f"from {file}; --again computes anew"]
     assert compute.times == 1
     part(tmp_path, said, compute, again=True)

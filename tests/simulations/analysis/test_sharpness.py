@@ -74,6 +74,23 @@ def test_the_spectrum_of_a_quadratic_is_the_known_one() -> None:
     assert min(spectrum.places) == pytest.approx(-0.25, rel=1e-4)
 
 
+def test_the_smallest_eigenvalue_of_a_large_singular_matrix_is_found_in_few_products() -> None:
+    """A loss that no step along most directions changes, as that of logistic regression."""
+    for least in (0.0, -0.25):
+        values = torch.zeros(1500, dtype=torch.float64)
+        values[:40] = torch.linspace(0.01, 9, 40)
+        values[40] = least
+        calls = 0
+
+        def product(v: Tensor, values: Tensor = values) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return values * v
+
+        assert smallest(product, 1500, 0, 9.0) == pytest.approx(least, abs=9e-4)
+        assert calls < 400
+
+
 def test_hutchinson_is_exact_for_a_diagonal() -> None:
     found = trace(lambda v: SPECTRUM * v, SIZE, 3, torch.Generator().manual_seed(0))
     assert found.mean == pytest.approx(SPECTRUM.sum().item(), rel=1e-12)
@@ -148,7 +165,7 @@ def test_the_command_analyzes_a_run(tmp_path: Path) -> None:
     done = fedopt("analyze", "sharpness", run, "--samples", "40", "--eigenvalues", "2", "--client", "1", "--json")
     assert done.returncode == 0, done.stderr
     files = sorted(file.name for file in (run / "analysis").iterdir())
-    assert files == [f"sharpness-client-1.{ending}" for ending in ("csv", "json", "pdf", "svg")]
+    assert files == ["cache", *(f"sharpness-client-1.{ending}" for ending in ("csv", "json", "pdf", "svg"))]
     found = json.loads(done.stdout)
     assert found == json.loads((run / "analysis" / "sharpness-client-1.json").read_text())
     assert found["numbers"]["largest"][0] > found["numbers"]["largest"][1] > found["numbers"]["smallest"]
