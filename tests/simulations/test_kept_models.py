@@ -20,7 +20,7 @@ def experiment(rounds: int, keep_models: int = 0, algorithm: str = "scaffold") -
         model={"name": "logistic"},
         algorithm={"name": algorithm, "server_lr": 0.7},
         local={"steps": 2},
-        run={"rounds": rounds, "cohort": 2, "keep_models": keep_models, "checkpoint_every": 3},
+        run={"rounds": rounds, "cohort": 2, "keep_models": keep_models, "checkpoint_every": 3, "workers": 1},
     )
 
 

@@ -40,7 +40,7 @@ def experiment(rounds: int = ROUNDS, run: Mapping[str, Any] = {}, **sections: di
     return fedopt.Experiment(
         data={"clients": 5, "alpha": 1.0},
         model={"name": "mlp", "hidden": [8]},
-        run={"rounds": rounds, "cohort": 3, "device": "cpu", "keep_models": 1, **run},
+        run={"rounds": rounds, "cohort": 3, "device": "cpu", "keep_models": 1, "workers": 1, **run},
         **sections,
     )
 
@@ -75,7 +75,7 @@ def test_a_clients_next_model_is_that_of_the_run_when_it_goes_on(case: str, tmp_
     found = {client: points.at(f"client:{client}") for client in cohort}
 
     with recording() as recorded:
-        fedopt.resume(out, [f"run.rounds={ROUNDS + 1}", "run.workers=1"])
+        fedopt.resume(out, [f"run.rounds={ROUNDS + 1}"])
     assert sorted(recorded) == [(ROUNDS + 1, client) for client in cohort]
     for client in cohort:
         x, dx = recorded[ROUNDS + 1, client]
@@ -92,7 +92,7 @@ def test_a_clients_model_after_a_saved_round(tmp_path: Path) -> None:
     out = tmp_path / "run"
     with recording() as recorded:
         stages = {"stages": [{"name": "tests.outside.stage:EightBits"}]}
-        fedopt.run(experiment(algorithm={"name": "fedavgm"}, run={"workers": 1}, channel=stages), out)
+        fedopt.run(experiment(algorithm={"name": "fedavgm"}, channel=stages), out)
     points = Points(AnalyzedRun.read(out))
     for (round_, client), (x, dx) in recorded.items():
         found = points.at(f"client:{client}@{round_ - 1}")
@@ -107,7 +107,7 @@ def test_a_clients_model_after_a_saved_round(tmp_path: Path) -> None:
 def test_before_the_first_round_every_state_is_known(tmp_path: Path) -> None:
     out = tmp_path / "run"
     with recording() as recorded:
-        fedopt.run(experiment(rounds=2, algorithm={"name": "scaffold"}, run={"workers": 1, "dtype": "float64"}), out)
+        fedopt.run(experiment(rounds=2, algorithm={"name": "scaffold"}, run={"dtype": "float64"}), out)
     points = Points(AnalyzedRun.read(out))
     client = min(client for round_, client in recorded if round_ == 1)
     x, dx = recorded[1, client]
@@ -184,7 +184,7 @@ def test_batch_norms_statistics_are_those_of_the_model(tmp_path: Path) -> None:
         model={"name": f"{__name__}:normalized", "batchnorm": "average"}, local={"batch_size": "full"}
     )
     with recording() as recorded:
-        fedopt.run(settings.replace(run={"workers": 1}), out)
+        fedopt.run(settings, out)
         points = Points(AnalyzedRun.read(out))
         final = points.at("final").module
         moved = points.at("client:1").module
