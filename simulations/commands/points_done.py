@@ -12,15 +12,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fedopt.logs import is_watched
 
-SILENCE = 10.0
-"""Seconds between plain lines, at least."""
+SILENCE, LONGEST_SILENCE = 10.0, 60.0
+"""Seconds between plain lines, at least; and at most, where fewer than LINES would do."""
+LINES = 20
 
 
 class PointsDone:
     """Called with how many further points are done."""
 
     def __init__(self, points: int, say: Callable[[str], None]) -> None:
-        self._points, self._say, self._done = points, say, 0
+        self._points, self._say = points, say
+        self._done = self._done_when_said = 0
         self._start = self._said = time.monotonic()
         self._bar = Progress(
             TextColumn("points"),
@@ -38,8 +40,9 @@ class PointsDone:
         self._done += further
         self._bar.update(self._task, completed=self._done)
         now = time.monotonic()
-        if self._bar.disable and now - self._said >= SILENCE and self._done < self._points:
-            self._said = now
+        silence = SILENCE if self._done - self._done_when_said >= self._points / LINES else LONGEST_SILENCE
+        if self._bar.disable and now - self._said >= silence and self._done < self._points:
+            self._said, self._done_when_said = now, self._done
             left = (now - self._start) / self._done * (self._points - self._done)
             self._say(f"{self._done}/{self._points} points, {left:.0f} s left")
 

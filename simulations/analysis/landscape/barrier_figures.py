@@ -78,6 +78,10 @@ class BarriersPart:
                     "to the mean model": barriers.to_mean,
                     "mean barrier": {measure: barriers.mean(measure) for measure in self.measures},
                 },
+                {
+                    **{f"{measure} barrier between clients": barriers.mean(measure) for measure in self.measures},
+                    **{f"{measure} barrier to their mean": barriers.mean_to_mean(measure) for measure in self.measures},
+                },
             )
         ]
 
@@ -88,10 +92,8 @@ def _findings(barriers: Barriers, measures: Sequence[str]) -> list[str]:
         mean, to_mean, highest = barriers.mean(measure), barriers.mean_to_mean(measure), barriers.highest(measure)
         if mean is not None and highest is not None:
             first, second, value = highest
-            findings.append(
-                f"{measure} loss: barrier {mean:.4g} on the mean over all pairs, at most {value:.4g}, between {first} "
-                f"and {second}"
-            )
+            most = f", at most {value:.4g}, between {first} and {second}" if value > 0 else ""
+            findings.append(f"{measure} loss: barrier {mean:.4g} on the mean over all pairs{most}")
         if to_mean is not None:
             findings.append(f"{measure} loss: barrier {to_mean:.4g} on the mean between a model and the mean of all")
         unknown = sum(value is None for row in barriers.between[measure] for value in row) // 2

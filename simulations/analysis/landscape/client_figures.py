@@ -24,9 +24,9 @@ def of_clients(view: View, plane: Plane, clients: Mapping[str, Place], settings:
     for name, place in clients.items():
         lowest = plane.lowest(name)
         least = "" if lowest is None else f"its own loss is least at {plane.said_of_place(lowest)}; "
+        off = f"{place.off:.3g} off" if place.off > 0 else "on"
         findings.append(
-            f"{name}: {least}its model after its work is at ({place.across:.3g}, {place.up:.3g}) and {place.off:.3g} "
-            "off the plane"
+            f"{name}: {least}its model after its work is at ({place.across:.3g}, {place.up:.3g}), {off} the plane"
         )
     findings += said_of_gaps("plane", {name: plane.gaps(name) for name in clients}, len(plane.across) * len(plane.up))
     rows: list[Sequence[Value]] = [
@@ -66,7 +66,9 @@ def _figure(view: View, plane: Plane, clients: Mapping[str, Place]) -> Figure:
         lowest = plane.lowest(name)
         if lowest is not None:
             panel.plot(*lowest, "X", color="white", markeredgecolor="black", markersize=6)
-        panel.set_title(f"{name}\n{place.off:.2g} off", fontsize=8)
+        if view.has_one_unit:
+            panel.set_aspect("equal")
+        panel.set_title(f"{name}\n{f'{place.off:.2g} off' if place.off > 0 else 'on the plane'}", fontsize=8)
         panel.tick_params(labelsize=6)
     for panel in panels[len(clients) :]:
         panel.set_axis_off()

@@ -85,6 +85,7 @@ class LinesPart:
                 rows,
                 partial(_figure, lines, distances),
                 {"barriers": barriers, "distances": distances},
+                {f"{measure} barrier, {name}": value for name, of in barriers.items() for measure, value in of.items()},
             )
         ]
 

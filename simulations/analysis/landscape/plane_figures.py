@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mpl_toolkits.mplot3d.axes3d import Axes3D  # type: ignore[import-untyped]
 
-NEAR = 1e-6
-"""A model is on the plane if it is nearer than this share of its distance from the origin, or of 1."""
 MOST_NAMES = 7
 """The most models of a path whose names are drawn."""
 
@@ -123,7 +121,7 @@ def _result(
 
 def _said_of_marks(view: View) -> list[str]:
     """Where the models are that are not on the plane; of a path, how far they are from it."""
-    off = {name: place.off for name, place in view.marks.items() if place.off > NEAR}
+    off = {name: place.off for name, place in view.marks.items() if place.off > 0}
     if not off:
         return []
     if view.is_path:

@@ -18,6 +18,9 @@ MARGIN = 0.25
 FLAT = 1e-9
 """Three models are on one line if the third is nearer to it than this share of the distance between the others."""
 
+ROUNDING = 1e-12
+"""What is less than this share of a distance is 0."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -41,8 +44,13 @@ class Frame:
         away = w - self.origin
         gram = self.directions @ self.directions.T
         found = torch.linalg.solve(gram, self.directions @ away)
-        off = torch.linalg.vector_norm(away - found @ self.directions)
-        return Place(float(found[0]), float(found[1]), float(off))
+        off = float(torch.linalg.vector_norm(away - found @ self.directions))
+        distance, lengths = float(torch.linalg.vector_norm(away)), gram.diagonal().sqrt().tolist()
+        across, up = (
+            0.0 if abs(place) * length < ROUNDING * distance else place
+            for place, length in zip(found.tolist(), lengths, strict=True)
+        )
+        return Place(across, up, 0.0 if off < ROUNDING * distance else off)
 
     def points(self, across: Sequence[float], up: Sequence[float]) -> PointSet:
         """Of a grid, row after row; a row goes along the first direction."""
@@ -159,4 +167,5 @@ def window(places: Sequence[Place], points: int) -> tuple[list[float], list[floa
 def _spread(numbers: Sequence[float], points: int) -> list[float]:
     low, high = min(numbers), max(numbers)
     margin = MARGIN * (high - low) or 1.0
-    return torch.linspace(low - margin, high + margin, points, dtype=torch.float64).tolist()
+    places = torch.linspace(low - margin, high + margin, points, dtype=torch.float64).tolist()
+    return [0.0 if abs(place) < ROUNDING * (high - low + margin) else place for place in places]

@@ -51,6 +51,7 @@ def test_lines_are_evaluated_as_one_part_with_their_distances() -> None:
     (result,) = part.results([WELLS.at(work.points, work.names, silent) for work in part.works()])
     assert result.numbers["distances"] == {"a to b": 2.0, "b to c": 3.0}
     assert result.numbers["barriers"] == {"a to b": {"training": 1.0}, "b to c": {"training": 0.0}}
+    assert result.compared == {"training barrier, a to b": 1.0, "training barrier, b to c": 0.0}
     assert len(result.rows) == 2 * 7
     assert result.rows[0] == ("a to b", "training", -0.25, -0.5, pytest.approx((1.5**2 - 1) ** 2))
     assert result.figure().axes[0].get_xlabel() == "share of the way, which is 2 long"
@@ -83,6 +84,10 @@ def test_barriers_between_the_models_of_a_double_well_and_to_their_mean() -> Non
     assert to_mean["training"] == pytest.approx([barrier(u, mean) for u in ends])
     average = (expected[0][1] + expected[0][2] + expected[1][2]) / 3
     assert result.numbers["mean barrier"] == {"training": pytest.approx(average)}
+    assert result.compared == {
+        "training barrier between clients": pytest.approx(average),
+        "training barrier to their mean": pytest.approx(sum(barrier(u, mean) for u in ends) / 3),
+    }
     assert "at most 1, between client 0 and client 1" in result.findings[0]
     assert len(result.rows) == 3 + 3
     assert len(result.figure().axes) == 2, "a map and its color bar"
