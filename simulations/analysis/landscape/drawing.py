@@ -54,6 +54,7 @@ def draw_contours(
     panel.set_xlim(across[0], across[-1])
     panel.set_ylim(up[0], up[-1])
     panel.grid(visible=False)
+    panel.locator_params(axis="x", nbins=5)  # as many numbers as have room below a narrow panel
     levels = levels_of(losses)
     if not levels:
         return
