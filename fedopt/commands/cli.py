@@ -22,7 +22,7 @@ COMMANDS = {
     "study": Entry("simulations.commands.study:app", "Run a grid of experiments over seeds; ends in a report."),
     "report": Entry("simulations.commands.report:app", "Make an HTML page and figures from runs and studies."),
     "watch": Entry("simulations.commands.watch:app", "Plot a run's curves in the terminal while it runs."),
-    "analyze": Entry("fedopt.commands.analyze:app", "Analyze the minimum that a run has found: sharpness, flatness."),
+    "analyze": Entry("fedopt.commands.analyze:app", "Analyze a run: sharpness, loss landscapes, clients' gradients."),
     "demo": Entry("fedopt.commands.demo:app", "See what an optimizer does, on problems whose answer is known."),
     "partition": Entry("fedopt.commands.partition:app", "Show how an experiment spreads its data over clients."),
     "export": Entry("fedopt.commands.export:app", "Write the final model of a run as an ONNX file."),

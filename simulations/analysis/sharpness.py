@@ -41,7 +41,7 @@ class Settings:
     @property
     def products(self) -> int:
         """About how many Hessian-vector products, or passes that cost as much, the measures take."""
-        return 250 + 8 * self.eigenvalues + self.probes + max(1, self.probes // 3) * self.lanczos + 3 * ASCENT + DRAWS
+        return 120 + 8 * self.eigenvalues + self.probes + max(1, self.probes // 3) * self.lanczos + 3 * ASCENT + DRAWS
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 KIND = "sharpness"
 
+TRIAL = 0.3
+"""Seconds in which the time of a product is measured, about."""
+
 COLUMNS = (
     *("point", "round", "loss", "gradient norm", "largest eigenvalue", "smallest eigenvalue", "trace", "trace error"),
     *(f"worst rise {norm}" for norm in NORMS),
@@ -77,13 +80,13 @@ class _Step:
 
 
 def _seconds(product: Callable[[], object]) -> float:
-    """Of one call; the first one prepares kernels, and takes longer."""
-    found: list[float] = []
-    for _ in range(3):
-        before = time.monotonic()
+    """Of one call on average, after the first, which prepares kernels."""
+    product()
+    calls, before = 0, time.monotonic()
+    while calls < 10 and time.monotonic() - before < TRIAL:
         product()
-        found.append(time.monotonic() - before)
-    return min(found)
+        calls += 1
+    return (time.monotonic() - before) / calls
 
 
 def compared(

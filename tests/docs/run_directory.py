@@ -144,6 +144,7 @@ FILES: Mapping[str, str] = {
     "modules.json": "where code from outside was found, so that `--resume` works from any folder",
     "report.html": "the page of `fedopt report`, with `--track` also made when the run ends",
     "failure.txt": "of a study's run that failed: why",
+    "analysis/": "of `fedopt analyze`: figures, numbers and, in `cache/`, what it need not compute again",
     "tracking.json": "which tracker has which rounds, and the id of its run, so that a resumed run goes on there",
     "tensorboard/": "event files, with `--track tensorboard`",
     "wandb/": "of W&B, with `--track wandb`",
