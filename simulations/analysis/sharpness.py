@@ -136,6 +136,14 @@ def shown(name: str, of: str, found: Sharpness, settings: Mapping[str, Value]) -
         list(zip(found.spectrum.places, found.spectrum.weights, strict=True)),
         partial(_figure, found),
         {key: value for key, value in asdict(found).items() if key != "spectrum"},
+        {
+            "loss": found.loss,
+            "largest eigenvalue": found.largest[0],
+            "trace": found.trace,
+            "worst rise": found.worst["2"],
+            "average rise": found.average,
+            "noise scale": found.noise_scale,
+        },
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from fedopt.device import threads
 from simulations.analysis.cache import Cache, identity
-from simulations.analysis.objective import CHUNK
+from simulations.analysis.objective import CHUNK, Objective
 from simulations.analysis.of_run import AnalyzedRun
 from simulations.analysis.points import Point
 from simulations.analysis.result import Result, Value
@@ -49,21 +49,26 @@ def sharpness_at(
 ) -> list[Sharpness]:
     """The measures at each point, those that are known from the cache; `say` is told how long the others will take."""
     settings = asked.settings
-    objectives = [run.objective(asked.samples, settings.seed, asked.client, at=point.module) for point in points]
-    found: list[Sharpness] = []
-    with threads(threads_for(len(points[0].w), min(objectives[0].samples, CHUNK))):
+
+    def objective(point: Point) -> Objective:  # made when it is needed, since each has a copy of the samples
+        return run.objective(asked.samples, settings.seed, asked.client, at=point.module)
+
+    def compute(point: Point, progress: Callable[[str], None]) -> Sharpness:
+        return measure(objective(point), point.w, settings, progress)
+
+    first, found = objective(points[0]), list[Sharpness]()
+    with threads(threads_for(len(points[0].w), min(first.samples, CHUNK))):
         keys = [
-            {**identity(run, point, objective), "client": asked.client, **asdict(settings)}
-            for point, objective in zip(points, objectives, strict=True)
+            {**identity(run, point, objective(point)), "client": asked.client, **asdict(settings)} for point in points
         ]
         unknown = sum(not cache.has(KIND, key) for key in keys)
         if unknown:
-            each = _seconds(partial(objectives[0].product, points[0].w, points[0].w))
+            each = _seconds(partial(first.product, points[0].w, points[0].w))
             products = unknown * settings.products
             say(f"about {each * products:.0f} s: {products} Hessian-vector products of {each:.2g} s")
-        for place, (point, objective, key) in enumerate(zip(points, objectives, keys, strict=True), 1):
+        for place, (point, key) in enumerate(zip(points, keys, strict=True), 1):
             progress = say if len(points) == 1 else _Step(say, f"{place}/{len(points)} {point.label}")
-            found.append(cache.part(KIND, Sharpness, key, partial(measure, objective, point.w, settings, progress)))
+            found.append(cache.part(KIND, Sharpness, key, partial(compute, point, progress)))
     return found
 
 
@@ -89,7 +94,7 @@ def _seconds(product: Callable[[], object]) -> float:
     return (time.monotonic() - before) / calls
 
 
-def compared(
+def side_by_side(
     name: str, of: str, points: Sequence[Point], found: Sequence[Sharpness], settings: Mapping[str, Value]
 ) -> Result:
     """The measures of several models: a sentence and a row for each, and a figure."""

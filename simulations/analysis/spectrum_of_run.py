@@ -138,6 +138,13 @@ def shown(name: str, of: str, found: ClientSpectrum, weighting: str, settings: M
         [_row("all", whole), *(_row(layer, one) for layer, one in found.layers.items())],
         partial(_figure, found),
         {"all": asdict(whole), "layers": {layer: asdict(one) for layer, one in found.layers.items()}},
+        {
+            "dissimilarity": whole.dissimilarity,
+            "share of the largest": whole.largest,
+            "effective dimension": whole.dimension,
+            "median angle, °": angles.median,
+            "share above 90°": angles.above_90,
+        },
     )
 
 

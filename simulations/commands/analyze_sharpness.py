@@ -54,7 +54,7 @@ def sharpness(
     from simulations.analysis.of_run import AnalyzedRun
     from simulations.analysis.points import Points
     from simulations.analysis.sharpness import Settings, shown
-    from simulations.analysis.sharpness_of_run import Asked, compared, sharpness_at
+    from simulations.analysis.sharpness_of_run import Asked, sharpness_at, side_by_side
 
     if not 0 < rho < float("inf"):
         raise InvalidExperiment(f"--rho {rho:g}: give a radius above 0")
@@ -77,7 +77,7 @@ def sharpness(
     ending = "" if client is None else f"-client-{client}"
     if len(chosen) > 1:
         name = f"sharpness-{'rounds' if rounds else 'points'}{ending}"
-        result = compared(name, f"{directory}{whose}", chosen, found, given)
+        result = side_by_side(name, f"{directory}{whose}", chosen, found, given)
     else:
         (point,) = chosen
         named = f"-at-{point.file_name}" if at else ""

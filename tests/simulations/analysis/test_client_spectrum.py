@@ -200,6 +200,7 @@ def test_the_command_shows_clients_of_a_run_and_says_what_it_cannot(
     assert found == json.loads((run / "analysis" / "spectrum.json").read_text())
     assert "clients weighted by their samples, p_i = n_i / n, as the run does" in found["findings"][0]
     assert sum(found["numbers"]["all"]["angles"]["histogram"]) == 10
+    assert found["compared"]["dissimilarity"] == found["numbers"]["all"]["dissimilarity"]
     spectrum(run, as_json=True)
     printed = capsys.readouterr()
     assert printed.out == done.stdout

@@ -170,6 +170,7 @@ def test_the_command_analyzes_a_run(tmp_path: Path) -> None:
     assert found == json.loads((run / "analysis" / "sharpness-client-1.json").read_text())
     assert found["numbers"]["largest"][0] > found["numbers"]["largest"][1] > found["numbers"]["smallest"]
     assert math.isfinite(found["numbers"]["worst"]["2"])
+    assert found["compared"]["largest eigenvalue"] == found["numbers"]["largest"][0]
     done = fedopt("analyze", "sharpness", run, "--client", "99")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "the run has clients 0 to" in done.stderr
