@@ -125,7 +125,7 @@ def shown(name: str, of: str, found: ClientSpectrum, weighting: str, settings: M
             f"angles between clients' gradients: median {angles.median:.0f}°, 5% to 95% {low:.0f}° to {high:.0f}°, "
             f"{100 * angles.above_90:.0f}% above 90°"
         )
-    measured = {layer: one.dissimilarity for layer, one in found.layers.items() if one.dissimilarity is not None}
+    measured = {layer: one.dissimilarity for layer, one in found.layers.items() if one.dissimilarity}
     if len(measured) > 1:
         layer = max(measured, key=lambda name: measured[name])
         findings.append(f"the layer in which clients differ most: {layer}, {measured[layer]:.4g} times |g|^2")
@@ -165,7 +165,7 @@ def _figure(found: ClientSpectrum) -> Figure:
     kept = [value / whole.variance for value in whole.eigenvalues if value > 1e-12 * whole.variance > 0]
     values.plot(range(1, len(kept) + 1), kept, color=COLORS[0], marker="o", markersize=3)
     values.set_yscale("log")
-    values.set_xlabel("eigenvalue of the gradients' covariance")
+    values.set_xlabel("eigenvalue of the covariance, by size")
     values.set_ylabel("share of the trace")
     width = 180 / BINS
     places = [width * (place + 0.5) for place in range(BINS)]
@@ -176,17 +176,21 @@ def _figure(found: ClientSpectrum) -> Figure:
         angles.axvline(median, color=COLORS[1], linestyle="--", linewidth=1.2, label=f"median {median:.0f}°")
     angles.set_xlim(0, 180)
     angles.set_xticks(range(0, 181, 45))
-    angles.set_xlabel("angle between two clients' gradients, degrees")
+    angles.set_xlabel("angle between the gradients of two clients, °")
     angles.set_ylabel("pairs")
     angles.legend(frameon=False, fontsize=8)
     dissimilar = [one.dissimilarity or 0.0 for one in found.layers.values()]
     by_layer.barh(range(len(dissimilar)), dissimilar, color=COLORS[0])
     by_layer.set_xlabel(r"$\sum p_i\,|g_i - g|^2\ /\ |g|^2$")
     _draw_angles(tilted, [one.angles for one in found.layers.values()])
+    small = 8 if len(found.layers) <= 8 else 6
+    by_layer.set_yticks(range(len(found.layers)), list(found.layers), fontsize=small)
+    by_layer.set_ylabel("layer")
+    tilted.set_yticks(range(len(found.layers)), [""] * len(found.layers))  # the names stand on the left
+    for panel in (angles, by_layer, tilted):
+        panel.set_axisbelow(True)
     for panel in (by_layer, tilted):
-        panel.set_yticks(range(len(found.layers)), list(found.layers))
         panel.set_ylim(len(found.layers) - 0.5, -0.5)  # the first layer on top
-        panel.set_ylabel("layer")
     return figure
 
 
@@ -200,4 +204,4 @@ def _draw_angles(panel: Axes, layers: Sequence[Angles]) -> None:
             panel.plot([angles.median], [place], color=COLORS[1], marker="o", markersize=5)
     panel.set_xlim(0, 180)
     panel.set_xticks(range(0, 181, 45))
-    panel.set_xlabel("angles: median, 5% to 95%, degrees")
+    panel.set_xlabel("angle: median, 5% to 95%, °")
