@@ -19,9 +19,11 @@ from tests.docs.blocks import ROOT, read_page
 PAGE = ROOT / "docs" / "learn.md"
 FOLDER = ROOT / "docs" / "images" / "learn"
 IMAGE = re.compile(r"!\[[^\]]*\]\(images/learn/([\w-]+)\.png\)")
-WIDTH, SCALE = 900, 1.25
-"""Pixels of the page, and those of the image for each."""
-SHADES = 64
+WIDEST = 900
+"""Pixels on the page of the widest figures; others have the size in which they were drawn."""
+SCALE = 1.4
+"""Pixels of the image for each of the page."""
+SHADES = 256
 """Colors of an image, so that it stays small."""
 
 
@@ -35,20 +37,21 @@ def figures() -> Iterator[tuple[str, str]]:
 
 
 def photograph(svg: Path, png: Path) -> None:
-    """The SVG file as an image of WIDTH x SCALE pixels, on white."""
+    """The SVG file as an image, on white."""
     text = svg.read_text(encoding="utf-8")
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     assert box is not None, svg
-    height = round(WIDTH * float(box[2]) / float(box[1]))
+    width = min(WIDEST, round(float(box[1]) * 4 / 3))  # of points
+    height = round(width * float(box[2]) / float(box[1]))
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
-        style = f"html,body{{margin:0;background:#fff}}img{{display:block;width:{WIDTH}px}}"
+        style = f"html,body{{margin:0;background:#fff}}img{{display:block;width:{width}px}}"
         page.write_text(f'<!doctype html><style>{style}</style><img src="{svg.as_uri()}">', encoding="utf-8")
         subprocess.run(
             [
                 *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"),
                 *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-                *(f"--user-data-dir={folder}/profile", f"--window-size={WIDTH},{height}"),
+                *(f"--user-data-dir={folder}/profile", f"--window-size={width},{height}"),
                 *(f"--force-device-scale-factor={SCALE}", f"--screenshot={folder}/shot.png", page.as_uri()),
             ],
             check=True,
