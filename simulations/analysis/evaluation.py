@@ -1,8 +1,9 @@
 """Losses at many points, evaluated in as many threads as there are cores.
 
-Threads, as torch works without Python's lock: on a model with few operations they are as fast as processes, which would
-take seconds to start. Each thread computes whole points with one thread of torch, so a point's losses are the same
-numbers whatever is computed beside it.
+Threads, as torch works without Python's lock, and processes would take seconds to start. Measured with two of either on
+two cores that others use as well: 800 points of the MLP on digits take 3.2 s by threads and 4.5 s by processes, 24
+points of the small CNN 4.4 to 5.6 s and 5.6 to 6.8 s. Each thread computes whole points with one thread of torch, so a
+point's losses are the same numbers whatever is computed beside it.
 """
 
 from __future__ import annotations

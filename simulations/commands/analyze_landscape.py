@@ -13,6 +13,7 @@ import typer
 
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
+from simulations.commands.analyzing import MODELS, Again
 from simulations.commands.demonstrating import Clock, DemoJson, present_all
 from simulations.commands.points_done import PointsDone
 
@@ -24,22 +25,20 @@ app = command("landscape")
 
 
 @app.command(
-    epilog="Examples:  fedopt analyze landscape runs/a --line initial,final --line final,runs/b  \n"
-    "fedopt analyze landscape runs/a --plane client:0,client:1,final --clients 5  \n"
-    "fedopt analyze landscape runs/a --trajectory --barriers 5"
+    epilog="Example:  fedopt analyze landscape runs/a --line final,runs/b --plane client:0,client:1,final --clients 5"
 )
 def landscape(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a run.")],
     line: Annotated[
         list[str] | None,
-        typer.Option("--line", metavar="FROM,TO", help="A line between two models; may be repeated."),
+        typer.Option("--line", metavar="FROM,TO", help=f"A line between two models: {MODELS}; may be repeated."),
     ] = None,
     plane: Annotated[
         list[str] | None,
         typer.Option(
             "--plane",
             metavar="A,B,C",
-            help="The plane through three models; or `random`: two random directions around the final model.",
+            help="The plane through three models; or random: random directions around the final one. May be repeated.",
         ),
     ] = None,
     trajectory: Annotated[
@@ -61,29 +60,24 @@ def landscape(
     float64: Annotated[
         bool, typer.Option("--float64", help="Compute planes in float64 too, as lines and barriers are.")
     ] = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="Compute also what an earlier call has left in analysis/cache/ in DIR.")
-    ] = False,
+    again: Again = False,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder for the files. [default: analysis/ in DIR]")
     ] = None,
     as_json: DemoJson = False,
 ) -> None:
-    """Draw a run's loss on lines and planes through its models.
+    """Draw a run's loss on lines and planes through its models, and barriers between them.
 
     Without --line, --plane, --trajectory or --barriers: the line from the initial to the final model, and the random
     plane, in whose directions every filter has the length of the model's (Li et al. 2018).
-
-    Models are `initial`, `final`, `round:K` (with run.keep_models), `client:I` (a client's model after its work in one
-    more round, `client:I@K` after round K), and the directory of another run of the same model.
     """
     from simulations.analysis.landscape.asked import RANDOM, Asked, named
 
     if not 0 < span < float("inf"):
         raise InvalidExperiment(f"--span {span:g}: give a length above 0")
     is_default = not (line or plane or trajectory or barriers)
-    lines = ["initial,final"] if is_default else line or []
-    planes = [RANDOM] if is_default else plane or []
+    lines = ["initial,final"] if is_default else dict.fromkeys(line or [])
+    planes = [RANDOM] if is_default else dict.fromkeys(plane or [])
     asked = Asked(
         lines=[(names[0], names[1]) for names in (named("--line", text, 2) for text in lines)],
         planes=[(RANDOM,) if text == RANDOM else named("--plane", text, 3) for text in planes],

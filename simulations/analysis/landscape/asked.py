@@ -147,7 +147,7 @@ class AskedOf:
             raise InvalidExperiment(f"--plane {','.join(names)}: give three different models")
         across, up = self._window(frame, marks)
         return View(
-            "landscape-models",
+            "-".join(["landscape", *(model.file_name for model in models)]),
             f"Loss on the plane through {labels[0]}, {labels[1]} and {labels[2]} of {self._of}",
             frame,
             across,

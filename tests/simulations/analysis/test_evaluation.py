@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -11,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from simulations.analysis.evaluation import Evaluation, PointSet
+from simulations.analysis.landscape.work import Evaluations, Work
 from simulations.analysis.objective import Objective
 from simulations.analysis.pooling import PooledConvolution, PoolingByMaxima, pooling_by_maxima, quick
+from simulations.commands import points_done
 from tests.simulations.analysis.landscape.known import silent
 
 
@@ -92,6 +96,42 @@ def test_the_time_of_a_loss_and_the_threads_of_torch_afterwards() -> None:
     thread.start()
     thread.join()
     assert counts == [before], "of threads that begin later"
+
+
+class Sleeping(nn.Module):
+    """Takes 10 ms, whatever else the machine does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        time.sleep(0.01)
+        return (x.flatten(1).mean(1) + self.w)[:, None].expand(-1, 5)
+
+
+def test_the_time_of_all_is_known_beforehand() -> None:
+    x, y = problem()
+    objective = Objective(Sleeping(), F.cross_entropy, x[:8], y[:8])
+    evaluations = Evaluations(*[Evaluation({"training": objective}, torch.float64, 2)] * 2)
+    of = PointSet(objective.start, torch.ones(1, 1, dtype=torch.float64), torch.zeros(40, 1, dtype=torch.float64))
+    work = [Work(of, ["training"], True)]
+    seconds = evaluations.seconds(work)
+    assert 40 * 0.01 / 2 < seconds < 4 * 40 * 0.01 / 2, "two threads sleep at the same time"
+    before = time.monotonic()
+    evaluations.of_all(work, silent)
+    assert seconds / 2 < time.monotonic() - before < 4 * seconds
+
+
+def test_progress_is_said_in_lines_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(points_done, "SILENCE", 0.0)
+    said: list[str] = []
+    with points_done.PointsDone(400, said.append) as done:
+        for _ in range(400):
+            done(1)
+    assert len(said) == 19, "every twentieth, but for the last"
+    assert re.fullmatch(r"20/400 points, \d+ s left", said[0])
+    assert said[-1].startswith("380/400 points, ")
 
 
 def test_what_fails_in_a_thread_is_raised() -> None:

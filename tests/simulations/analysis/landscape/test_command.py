@@ -20,6 +20,8 @@ from simulations.analysis.points import Points
 from simulations.commands.analyze_landscape import app
 from tests.commands import fedopt as command
 
+MODELS = "client-0-client-1-final"
+"""A plane through models, in the names of files."""
 SMALL = ["--points", "5", "--samples", "40"]
 
 
@@ -58,14 +60,24 @@ def losses_in(file: Path) -> dict[tuple[str, float, float], float]:
 def test_everything_of_a_run_is_drawn_at_once_and_read_from_the_cache_afterwards(runs: Path, tmp_path: Path) -> None:
     a, b = runs / "a", runs / "b"
     lines = ["--line", "initial,final", "--line", f"client:0,{b}"]
-    planes = ["--plane", "random", "--plane", "client:0,client:1,final", "--trajectory", "--clients", "2"]
+    planes = [
+        "--plane",
+        "random",
+        "--plane",
+        "client:0,client:1,final",
+        "--plane",
+        "random",
+        "--trajectory",
+        "--clients",
+        "2",
+    ]
     barriers = ["--barriers", "3", "--out", str(tmp_path)]
     done = command("analyze", "landscape", a, *lines, *planes, *barriers, *SMALL)
     assert done.returncode == 0, done.stderr
     assert "losses, " in done.stderr
     names = [
         "landscape-lines",
-        *(f"landscape-{plane}{of}" for plane in ("plane", "models", "trajectory") for of in ("", "-clients")),
+        *(f"landscape-{plane}{of}" for plane in ("plane", MODELS, "trajectory") for of in ("", "-clients")),
         "landscape-barriers",
     ]
     assert {file.name for file in tmp_path.iterdir()} == {
@@ -78,7 +90,7 @@ def test_everything_of_a_run_is_drawn_at_once_and_read_from_the_cache_afterwards
     assert again.stdout in done.stdout
     assert (tmp_path / "landscape-barriers.csv").read_bytes() == first_time
 
-    found = json.loads((tmp_path / "landscape-models.json").read_text())
+    found = json.loads((tmp_path / f"landscape-{MODELS}.json").read_text())
     places, points = found["numbers"]["models"], Points(AnalyzedRun.read(a))
     first, second, third = (points.at(name).w for name in ("client:0", "client:1", "final"))
     assert places["client 0"] == [0, 0, 0]
@@ -128,7 +140,7 @@ def test_the_plane_of_a_model_in_closed_form_from_its_numbers(runs: Path, tmp_pa
     u = (second - first) / (second - first).norm()
     v = third - first - u * (u @ (third - first))
     v = v / v.norm()
-    (of, across, up), loss = next(iter(losses_in(tmp_path / "landscape-models.csv").items()))
+    (of, across, up), loss = next(iter(losses_in(tmp_path / "landscape-initial-round-2-final.csv").items()))
     assert of == "training"
     module = run.history.model().double()
     Layout.of(module).write(module, first + across * u + up * v)
