@@ -96,11 +96,11 @@ def landscape(
 def _drawn(directory: Path, asked: Asked, again: bool) -> list[Result]:
     import torch
 
-    from simulations.analysis.cache import Cache
-    from simulations.analysis.evaluation import Evaluation, Losses, cores
     from simulations.analysis.landscape.asked import AskedOf
     from simulations.analysis.landscape.work import Evaluations
-    from simulations.analysis.of_run import AnalyzedRun
+    from simulations.analysis.runs.cache import Cache
+    from simulations.analysis.runs.evaluation import Evaluation, Losses, cores
+    from simulations.analysis.runs.of_run import AnalyzedRun
 
     say = Clock()
     found = AskedOf(asked, AnalyzedRun.read(directory))

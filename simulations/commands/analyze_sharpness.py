@@ -16,7 +16,7 @@ from simulations.commands.analyzing import Again, At
 from simulations.commands.demonstrating import Clock, DemoJson, present
 
 if TYPE_CHECKING:
-    from simulations.analysis.points import Point, Points
+    from simulations.analysis.runs.points import Point, Points
 
 app = command("sharpness")
 
@@ -50,11 +50,11 @@ def sharpness(
     One model, several, or with --rounds all that the run has kept; of the training loss, or with --client of a
     client's own, so that --at client:3 --client 3 is the client's model by the client's loss.
     """
-    from simulations.analysis.cache import Cache
-    from simulations.analysis.of_run import AnalyzedRun
-    from simulations.analysis.points import Points
-    from simulations.analysis.sharpness import Settings, shown
-    from simulations.analysis.sharpness_of_run import Asked, sharpness_at, side_by_side
+    from simulations.analysis.runs.cache import Cache
+    from simulations.analysis.runs.of_run import AnalyzedRun
+    from simulations.analysis.runs.points import Points
+    from simulations.analysis.sharpness.measures import Settings, shown
+    from simulations.analysis.sharpness.of_run import Asked, sharpness_at, side_by_side
 
     if not 0 < rho < float("inf"):
         raise InvalidExperiment(f"--rho {rho:g}: give a radius above 0")

@@ -37,10 +37,10 @@ def spectrum(
     two clients. All of it also for each layer. Clients are weighted as the run weights them (algorithm.weighting);
     penalties local.l1 and local.l2 are left out.
     """
-    from simulations.analysis.cache import Cache
-    from simulations.analysis.of_run import AnalyzedRun
-    from simulations.analysis.points import Points
-    from simulations.analysis.spectrum_of_run import shown, spectrum_at
+    from simulations.analysis.heterogeneity.spectrum import shown, spectrum_at
+    from simulations.analysis.runs.cache import Cache
+    from simulations.analysis.runs.of_run import AnalyzedRun
+    from simulations.analysis.runs.points import Points
 
     run = AnalyzedRun.read(directory)
     point = Points(run).at(at)

@@ -45,8 +45,8 @@ def paths(
     the momentum yourself.
     """
     from simulations.analysis.demos.paths import demonstrate
-    from simulations.analysis.paths_page.page import write_page
-    from simulations.analysis.surfaces import SURFACES
+    from simulations.analysis.demos.paths_page.page import write_page
+    from simulations.analysis.demos.surfaces import SURFACES
 
     if surface is not None and every:
         raise InvalidExperiment(f"--all draws {surface} as well; give one of them")

@@ -19,8 +19,8 @@ from fedopt.algorithms.fedavg import FedAvg
 from fedopt.algorithms.feddyn import FedDyn
 from fedopt.algorithms.fedprox import FedProx
 from fedopt.algorithms.scaffold import Scaffold
-from simulations.analysis.contours import draw_contours
-from simulations.analysis.quadratic_clients import QuadraticClients
+from simulations.analysis.demos.contours import draw_contours
+from simulations.analysis.demos.quadratic_clients import QuadraticClients
 from simulations.analysis.result import Result, Value
 from simulations.report.style import COLORS, DASHES
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from fedopt.optimizers.base import Optimizer
 from fedopt.optimizers.lookahead import Lookahead
 from fedopt.optimizers.sgd import Sgd
-from simulations.analysis.descent import descend
+from simulations.analysis.demos.descent import descend
 from simulations.analysis.result import Result
 from simulations.report.style import COLORS, DASHES
 

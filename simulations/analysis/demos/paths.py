@@ -29,10 +29,10 @@ from fedopt.optimizers.radam import RAdam
 from fedopt.optimizers.rmsprop import RmsProp
 from fedopt.optimizers.sam import Sam
 from fedopt.optimizers.sgd import Sgd
-from simulations.analysis.contours import draw_contours
-from simulations.analysis.descent import descend
+from simulations.analysis.demos.contours import draw_contours
+from simulations.analysis.demos.descent import descend
+from simulations.analysis.demos.surfaces import SURFACES, Surface
 from simulations.analysis.result import Result
-from simulations.analysis.surfaces import SURFACES, Surface
 from simulations.report.style import COLORS, DASHES
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from fedopt.optimizers.sgd import Sgd
-from simulations.analysis.descent import descend
+from simulations.analysis.demos.descent import descend
 from simulations.analysis.result import Result, Value
 from simulations.report.style import COLORS, DASHES
 

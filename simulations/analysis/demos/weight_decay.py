@@ -25,7 +25,7 @@ from fedopt.optimizers.adam import Adam
 from fedopt.optimizers.adamw import AdamW
 from fedopt.optimizers.base import Optimizer
 from fedopt.optimizers.sgd import Sgd
-from simulations.analysis.descent import descend
+from simulations.analysis.demos.descent import descend
 from simulations.analysis.result import Result
 from simulations.report.style import COLORS, DASHES
 

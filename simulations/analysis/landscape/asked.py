@@ -10,17 +10,17 @@ import torch
 
 from fedopt.algorithms.base import shares
 from fedopt.errors import InvalidExperiment
-from simulations.analysis.cache import identity
 from simulations.analysis.landscape.barrier_figures import BarriersPart
 from simulations.analysis.landscape.line_figures import Ends, LinesPart
 from simulations.analysis.landscape.plane_figures import PlanePart
 from simulations.analysis.landscape.planes import Frame, Place, around, principal, through, window
 from simulations.analysis.landscape.view import View
 from simulations.analysis.landscape.work import Part, Work
-from simulations.analysis.objective import Objective
-from simulations.analysis.of_run import AnalyzedRun
-from simulations.analysis.points import FINAL, Point, Points
 from simulations.analysis.result import Value
+from simulations.analysis.runs.cache import identity
+from simulations.analysis.runs.objective import Objective
+from simulations.analysis.runs.of_run import AnalyzedRun
+from simulations.analysis.runs.points import FINAL, Point, Points
 
 RANDOM = "random"
 TRAINING, TEST = "training", "test"

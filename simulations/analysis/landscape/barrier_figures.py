@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from torch import Tensor
 
-from simulations.analysis.evaluation import Losses
 from simulations.analysis.landscape.barriers import MEAN, Barriers, collected, mean_model, pairs
 from simulations.analysis.landscape.drawing import GAP, WIDTH
 from simulations.analysis.landscape.lines import Line, places_on, points_between
 from simulations.analysis.landscape.work import Work
 from simulations.analysis.result import Result, Value
+from simulations.analysis.runs.evaluation import Losses
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

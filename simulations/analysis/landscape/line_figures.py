@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from simulations.analysis.evaluation import Losses
 from simulations.analysis.landscape.drawing import WIDTH, grid_of, is_logarithmic, said_of
 from simulations.analysis.landscape.lines import Line, places_on, points_between
 from simulations.analysis.landscape.work import Work, or_none, said_of_gaps
 from simulations.analysis.result import Result, Value
+from simulations.analysis.runs.evaluation import Losses
 from simulations.report.style import COLORS, DASHES
 
 if TYPE_CHECKING:

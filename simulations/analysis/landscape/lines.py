@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simulations.analysis.evaluation import PointSet
+from simulations.analysis.runs.evaluation import PointSet
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from simulations.analysis.evaluation import Losses, PointSet
 from simulations.analysis.landscape.client_figures import of_clients
 from simulations.analysis.landscape.drawing import WIDTH, draw_contours, draw_surface, grid_of, said_of
 from simulations.analysis.landscape.planes import Place, Plane
 from simulations.analysis.landscape.view import View
 from simulations.analysis.landscape.work import Work, or_none, said_of_gaps
 from simulations.analysis.result import Result, Value
+from simulations.analysis.runs.evaluation import Losses, PointSet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

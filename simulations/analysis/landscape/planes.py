@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedopt.errors import InvalidExperiment
 from fedopt.vectors.layout import Layout
-from simulations.analysis.evaluation import Losses, PointSet
+from simulations.analysis.runs.evaluation import Losses, PointSet
 
 MARGIN = 0.25
 """How far a window reaches beyond what it must show, as a share of its width."""

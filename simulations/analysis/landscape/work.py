@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from simulations.analysis.evaluation import Evaluation, Losses, PointSet
 from simulations.analysis.result import Result
+from simulations.analysis.runs.evaluation import Evaluation, Losses, PointSet
 
 
 @dataclass(frozen=True)

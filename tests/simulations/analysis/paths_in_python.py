@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simulations.analysis.descent import descend
-from simulations.analysis.paths_page.choices import CHOICES, Settings
-from simulations.analysis.surfaces import SURFACES
+from simulations.analysis.demos.descent import descend
+from simulations.analysis.demos.paths_page.choices import CHOICES, Settings
+from simulations.analysis.demos.surfaces import SURFACES
 
 CHAOTIC = {
     ("ravine", "nesterov"): 1e-6,

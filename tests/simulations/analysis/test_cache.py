@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import fedopt
-from simulations.analysis import cache
-from simulations.analysis.cache import Cache, identity
-from simulations.analysis.of_run import AnalyzedRun
-from simulations.analysis.points import Points
+from simulations.analysis.runs import cache
+from simulations.analysis.runs.cache import Cache, identity
+from simulations.analysis.runs.of_run import AnalyzedRun
+from simulations.analysis.runs.points import Points
 
 
 @dataclass(frozen=True)

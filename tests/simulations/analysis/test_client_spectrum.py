@@ -16,12 +16,12 @@ from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.errors import InvalidExperiment
 from fedopt.vectors.layout import Layout
-from simulations.analysis import spectrum_of_run
-from simulations.analysis.cache import Cache
-from simulations.analysis.client_gradients import angles_between, client_spectrum, heterogeneity
-from simulations.analysis.of_run import AnalyzedRun
-from simulations.analysis.points import Points
-from simulations.analysis.spectrum_of_run import spectrum_at
+from simulations.analysis.heterogeneity import spectrum as spectrum_of_run
+from simulations.analysis.heterogeneity.client_gradients import angles_between, client_spectrum, heterogeneity
+from simulations.analysis.heterogeneity.spectrum import spectrum_at
+from simulations.analysis.runs.cache import Cache
+from simulations.analysis.runs.of_run import AnalyzedRun
+from simulations.analysis.runs.points import Points
 from simulations.commands.analyze_spectrum import spectrum
 from tests.commands import fedopt as command
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from simulations.analysis.demos import amsgrad, drift, generalization, lookahead, paths, rates, weight_decay
+from simulations.analysis.demos.surfaces import SURFACES
 from simulations.analysis.result import Result
-from simulations.analysis.surfaces import SURFACES
 from tests.commands import fedopt
 
 

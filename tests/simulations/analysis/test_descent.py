@@ -15,7 +15,7 @@ from fedopt.optimizers.lbfgs import Lbfgs
 from fedopt.optimizers.newton import Newton
 from fedopt.optimizers.rmsprop import RmsProp
 from fedopt.optimizers.sgd import Sgd
-from simulations.analysis.descent import descend
+from simulations.analysis.demos.descent import descend
 
 MATRIX = torch.tensor([[3.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.5, 1.0]], dtype=torch.float64)
 TARGET = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)

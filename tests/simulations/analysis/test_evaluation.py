@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from simulations.analysis.evaluation import Evaluation, PointSet
 from simulations.analysis.landscape.work import Evaluations, Work
-from simulations.analysis.objective import Objective
-from simulations.analysis.pooling import PooledConvolution, PoolingByMaxima, pooling_by_maxima, quick
+from simulations.analysis.runs.evaluation import Evaluation, PointSet
+from simulations.analysis.runs.objective import Objective
+from simulations.analysis.runs.pooling import PooledConvolution, PoolingByMaxima, pooling_by_maxima, quick
 from simulations.commands import points_done
 from tests.simulations.analysis.landscape.known import silent
 

@@ -18,10 +18,10 @@ from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
 from fedopt.optimizers.sgd import Sgd
-from simulations.analysis.descent import descend
-from simulations.analysis.paths_page.choices import CHOICES
-from simulations.analysis.paths_page.page import write_page
-from simulations.analysis.surfaces import SURFACES
+from simulations.analysis.demos.descent import descend
+from simulations.analysis.demos.paths_page.choices import CHOICES
+from simulations.analysis.demos.paths_page.page import write_page
+from simulations.analysis.demos.surfaces import SURFACES
 from tests.simulations.analysis.paths_in_python import CHAOTIC, check, usual_jobs
 from tests.simulations.chromium import chromium, contrast, errors, open_page, prefer
 

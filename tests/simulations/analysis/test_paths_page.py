@@ -14,9 +14,9 @@ import torch
 from scipy.optimize import minimize
 
 from simulations.analysis.demos import paths
-from simulations.analysis.paths_page import page
-from simulations.analysis.paths_page.choices import CHOICES, SLIDERS
-from simulations.analysis.surfaces import SURFACES
+from simulations.analysis.demos.paths_page import page
+from simulations.analysis.demos.paths_page.choices import CHOICES, SLIDERS
+from simulations.analysis.demos.surfaces import SURFACES
 from simulations.report.assets import asset
 from tests.commands import fedopt
 from tests.javascript import evaluated
@@ -25,7 +25,7 @@ from tests.simulations.analysis.paths_in_python import CHAOTIC, changed_jobs, ch
 
 @cache
 def scripts() -> str:
-    return "\n".join(asset("simulations.analysis.paths_page", name) for name in page.COMPUTING)
+    return "\n".join(asset("simulations.analysis.demos.paths_page", name) for name in page.COMPUTING)
 
 
 MEASURED = """

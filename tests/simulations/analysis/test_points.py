@@ -18,9 +18,9 @@ from fedopt.errors import BrokenRun, DataUnavailable, InvalidExperiment
 from fedopt.round.federation import Broadcast
 from fedopt.round.selection import select_cohort
 from fedopt.vectors.layout import Layout
-from simulations.analysis.next_round import NextRound
-from simulations.analysis.of_run import AnalyzedRun
-from simulations.analysis.points import Points
+from simulations.analysis.runs.next_round import NextRound
+from simulations.analysis.runs.of_run import AnalyzedRun
+from simulations.analysis.runs.points import Points
 
 ROUNDS = 3
 

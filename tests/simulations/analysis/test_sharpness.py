@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from simulations.analysis.flatness import Norm, average_rise, furthest, worst_rise
-from simulations.analysis.objective import Objective
-from simulations.analysis.sharpness import Settings, measure, noise
-from simulations.analysis.spectrum import density, largest, smallest, trace
+from simulations.analysis.runs.objective import Objective
+from simulations.analysis.sharpness.flatness import Norm, average_rise, furthest, worst_rise
+from simulations.analysis.sharpness.hessian import density, largest, smallest, trace
+from simulations.analysis.sharpness.measures import Settings, measure, noise
 from tests.commands import fedopt
 
 SPECTRUM = torch.tensor([9.0, 4.0, 1.0, 0.5, -0.25, *[0.01 * place for place in range(45)]], dtype=torch.float64)

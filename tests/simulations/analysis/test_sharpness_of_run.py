@@ -17,11 +17,11 @@ import fedopt
 from fedopt.data.loading import load_dataset
 from fedopt.data.partition import partition
 from fedopt.errors import InvalidExperiment
-from simulations.analysis.cache import Cache
-from simulations.analysis.of_run import AnalyzedRun
-from simulations.analysis.points import Points
-from simulations.analysis.sharpness import Settings
-from simulations.analysis.sharpness_of_run import Asked, sharpness_at
+from simulations.analysis.runs.cache import Cache
+from simulations.analysis.runs.of_run import AnalyzedRun
+from simulations.analysis.runs.points import Points
+from simulations.analysis.sharpness.measures import Settings
+from simulations.analysis.sharpness.of_run import Asked, sharpness_at
 from simulations.commands.analyze_sharpness import sharpness
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from simulations.analysis.objective import Objective
+from simulations.analysis.runs.objective import Objective
 
 
 class TwoWells(nn.Module):

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 import fedopt
 from fedopt.errors import InvalidExperiment
 from fedopt.vectors.layout import Layout
-from simulations.analysis.of_run import AnalyzedRun
-from simulations.analysis.points import Points
+from simulations.analysis.runs.of_run import AnalyzedRun
+from simulations.analysis.runs.points import Points
 from simulations.commands.analyze_landscape import app
 from tests.commands import fedopt as command
 

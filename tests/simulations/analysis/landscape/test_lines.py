@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from simulations.analysis.evaluation import Evaluation
 from simulations.analysis.landscape.barrier_figures import BarriersPart
 from simulations.analysis.landscape.barriers import Pair, mean_model, pairs
 from simulations.analysis.landscape.line_figures import Ends, LinesPart
 from simulations.analysis.landscape.lines import Line, places_on, points_between
+from simulations.analysis.runs.evaluation import Evaluation
 from tests.simulations.analysis.landscape.known import Cliff, TwoWells, objective, point, silent
 
 WELLS = Evaluation({"training": objective(TwoWells())}, torch.float64, threads=2)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from fedopt.errors import InvalidExperiment
 from fedopt.vectors.layout import Layout
-from simulations.analysis.evaluation import Evaluation
 from simulations.analysis.landscape.plane_figures import PlanePart
 from simulations.analysis.landscape.planes import (
     Frame,
@@ -23,6 +22,7 @@ from simulations.analysis.landscape.planes import (
     window,
 )
 from simulations.analysis.landscape.view import View
+from simulations.analysis.runs.evaluation import Evaluation
 from tests.simulations.analysis.landscape.known import Bowl, Cliff, TwoWells, objective, point, silent
 
 

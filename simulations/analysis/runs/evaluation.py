@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from fedopt.device import threads
-from simulations.analysis.objective import Objective
+from simulations.analysis.runs.objective import Objective
 
 MOST_BLOCKS = 1000
 """In which points are handed to the threads, about."""

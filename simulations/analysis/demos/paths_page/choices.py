@@ -24,7 +24,7 @@ from fedopt.optimizers.radam import RAdam
 from fedopt.optimizers.rmsprop import RmsProp
 from fedopt.optimizers.sam import Sam
 from fedopt.optimizers.sgd import Sgd
-from simulations.analysis.surfaces import Surface
+from simulations.analysis.demos.surfaces import Surface
 
 Settings = Mapping[str, float]
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from simulations.analysis.objective import Objective
+from simulations.analysis.runs.objective import Objective
 
 Norm = Literal["1", "2", "inf"]
 

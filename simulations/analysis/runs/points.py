@@ -32,8 +32,8 @@ from fedopt.registry import nearest
 from fedopt.runs.load import load
 from fedopt.runs.model_file import initial_module, read_model
 from fedopt.vectors.layout import Layout, running_statistics
-from simulations.analysis.next_round import NextRound
-from simulations.analysis.of_run import AnalyzedRun
+from simulations.analysis.runs.next_round import NextRound
+from simulations.analysis.runs.of_run import AnalyzedRun
 
 FINAL = "final"
 

@@ -10,8 +10,8 @@ import torch
 from fedopt.errors import InvalidExperiment
 from fedopt.storage.files import replace_file
 from simulations.analysis.demos.paths import NOISE
-from simulations.analysis.paths_page.choices import CHOICES, SLIDERS
-from simulations.analysis.surfaces import SURFACES, Surface
+from simulations.analysis.demos.paths_page.choices import CHOICES, SLIDERS
+from simulations.analysis.demos.surfaces import SURFACES, Surface
 from simulations.report.assets import asset, embedded, filled
 
 NAME = "paths.html"

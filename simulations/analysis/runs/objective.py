@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fedopt.models.activations import activations
 from fedopt.task import Loss
 from fedopt.vectors.layout import Layout
-from simulations.analysis.pooling import quick
+from simulations.analysis.runs.pooling import quick
 
 CHUNK = 1024
 """Samples of one backward pass."""

@@ -18,7 +18,7 @@ from fedopt.runs.model_file import initial_module
 from fedopt.runs.past_runs import read_run
 from fedopt.runs.setup import Setup, set_up
 from fedopt.vectors.layout import Layout
-from simulations.analysis.objective import Objective
+from simulations.analysis.runs.objective import Objective
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from fedopt.device import threads
-from simulations.analysis.cache import Cache, identity
-from simulations.analysis.objective import CHUNK, Objective
-from simulations.analysis.of_run import AnalyzedRun
-from simulations.analysis.points import Point
 from simulations.analysis.result import Result, Value
-from simulations.analysis.sharpness import NORMS, Settings, Sharpness, measure
-from simulations.analysis.thread_count import threads_for
+from simulations.analysis.runs.cache import Cache, identity
+from simulations.analysis.runs.objective import CHUNK, Objective
+from simulations.analysis.runs.of_run import AnalyzedRun
+from simulations.analysis.runs.points import Point
+from simulations.analysis.runs.thread_count import threads_for
+from simulations.analysis.sharpness.measures import NORMS, Settings, Sharpness, measure
 from simulations.report.style import COLORS, DASHES
 
 if TYPE_CHECKING:

@@ -18,12 +18,18 @@ from fedopt.data.fingerprint import fingerprint_partition
 from fedopt.device import threads
 from fedopt.errors import InvalidExperiment
 from fedopt.vectors.layout import Layout
-from simulations.analysis.cache import Cache, identity
-from simulations.analysis.client_gradients import BINS, Angles, ClientSpectrum, Heterogeneity, client_spectrum
-from simulations.analysis.of_run import AnalyzedRun
-from simulations.analysis.points import Point
+from simulations.analysis.heterogeneity.client_gradients import (
+    BINS,
+    Angles,
+    ClientSpectrum,
+    Heterogeneity,
+    client_spectrum,
+)
 from simulations.analysis.result import Result, Value
-from simulations.analysis.thread_count import threads_for
+from simulations.analysis.runs.cache import Cache, identity
+from simulations.analysis.runs.of_run import AnalyzedRun
+from simulations.analysis.runs.points import Point
+from simulations.analysis.runs.thread_count import threads_for
 from simulations.report.style import COLORS
 from simulations.sizing import memory
 

@@ -28,9 +28,9 @@ from pydantic import TypeAdapter, ValidationError
 import fedopt
 from fedopt.storage.files import replace_file
 from fedopt.vectors.layout import fingerprint, state_of_module
-from simulations.analysis.objective import Objective
-from simulations.analysis.of_run import AnalyzedRun
-from simulations.analysis.points import Point
+from simulations.analysis.runs.objective import Objective
+from simulations.analysis.runs.of_run import AnalyzedRun
+from simulations.analysis.runs.points import Point
 
 FOLDER = Path("analysis") / "cache"
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from simulations.analysis.flatness import Norm, average_rise, worst_rise
-from simulations.analysis.objective import Objective
 from simulations.analysis.result import Result, Value
-from simulations.analysis.spectrum import Density, density, largest, smallest, trace
+from simulations.analysis.runs.objective import Objective
+from simulations.analysis.sharpness.flatness import Norm, average_rise, worst_rise
+from simulations.analysis.sharpness.hessian import Density, density, largest, smallest, trace
 from simulations.report.style import COLORS
 
 if TYPE_CHECKING:

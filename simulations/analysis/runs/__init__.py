@@ -1,0 +1,1 @@
+"""The models of a finished run, by name, and their losses."""
