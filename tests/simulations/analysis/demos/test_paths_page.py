@@ -20,7 +20,7 @@ from simulations.analysis.demos.surfaces import SURFACES
 from simulations.report.assets import asset
 from tests.commands import fedopt
 from tests.javascript import evaluated
-from tests.simulations.analysis.paths_in_python import CHAOTIC, changed_jobs, check, noise, usual_jobs
+from tests.simulations.analysis.demos.paths_in_python import CHAOTIC, changed_jobs, check, noise, usual_jobs
 
 
 @cache

@@ -22,7 +22,7 @@ from simulations.analysis.demos.descent import descend
 from simulations.analysis.demos.paths_page.choices import CHOICES
 from simulations.analysis.demos.paths_page.page import write_page
 from simulations.analysis.demos.surfaces import SURFACES
-from tests.simulations.analysis.paths_in_python import CHAOTIC, check, usual_jobs
+from tests.simulations.analysis.demos.paths_in_python import CHAOTIC, check, usual_jobs
 from tests.simulations.chromium import chromium, contrast, errors, open_page, prefer
 
 pytestmark = pytest.mark.xdist_group("the page of paths")  # browser and page are made once, for one worker
