@@ -141,7 +141,7 @@ def wait_for_rounds(run: Path, rounds: int, process: object) -> None:
 
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path: Path) -> None:
     run = tmp_path / "it's a run"
-    settings = ["--set", "algorithm.name=scaffold", "--set", "run.rounds=150", "--set", "run.checkpoint_every=1000"]
+    settings = ["--set", "algorithm.name=scaffold", "--set", "run.rounds=300", "--set", "run.checkpoint_every=1000"]
     process = start_warm(["run", *settings, "--out", run])
     wait_for_rounds(run, 20, process)
     process.send_signal(signal.SIGINT)
@@ -154,7 +154,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path: Path) -> None:
     assert f"stopped after round {done};" in told
 
     resumed = command("run", "--resume", run, "--json")
-    assert f"round {done + 7 - done % 7}/150" in resumed.stderr  # it went on, and did not start again
+    assert f"round {done + 15 - done % 15}/300" in resumed.stderr  # it went on, and did not start again
     whole = command("run", *settings, "--out", tmp_path / "whole", "--json")
     assert json.loads(resumed.stdout)["weights_sha256"] == json.loads(whole.stdout)["weights_sha256"]
 

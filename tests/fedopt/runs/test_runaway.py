@@ -72,7 +72,7 @@ def test_a_run_that_diverges_says_so_rounds_before_and_names_the_client(
     experiment = Experiment(
         algorithm={"name": "scaffold", "variant": "full-gradient"},
         data={"clients": 20, "partition": "dirichlet-balanced", "alpha": 0.1},
-        model={"name": "mlp", "hidden": [30]},
+        model={"name": "mlp", "hidden": [30, 30]},
         local={"lr": 0.05, "momentum": 0.9, "steps": 100},
         metrics={"drift_every": 100, "clients_every": 0},
         run={"rounds": 30, "participation": 0.2, "seed": 1, "eval_every": 100, "workers": 1},

@@ -70,6 +70,7 @@ def address(browser: Chrome, part: str) -> str:
     return browser.current_url
 
 
+@pytest.mark.slow
 def test_all_paths_of_the_page_are_those_of_python(browser: Chrome, page: Path) -> None:
     open_page(browser, page)
     jobs = usual_jobs()
@@ -184,6 +185,7 @@ return Object.keys(data.surfaces).flatMap((surface) => {
 """
 
 
+@pytest.mark.slow
 def test_every_optimizer_is_shown_on_every_surface_without_an_error(browser: Chrome, page: Path) -> None:
     open_page(browser, page)
     found = browser.execute_script(EVERY)

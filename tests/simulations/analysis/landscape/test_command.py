@@ -110,6 +110,7 @@ def test_everything_of_a_run_is_drawn_at_once_and_read_from_the_cache_afterwards
     assert sum(path["explained"]) <= 1
 
 
+@pytest.mark.slow
 def test_by_default_the_line_from_the_initial_model_and_the_random_plane(runs: Path, tmp_path: Path) -> None:
     """The loss in the middle is that of the final model, by a plain evaluation."""
     a = runs / "a"
