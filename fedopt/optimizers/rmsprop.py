@@ -10,13 +10,15 @@ There is no bias correction: v starts at zero, and the first steps of a round ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, subtract
+from fedopt.optimizers import fused
+from fedopt.optimizers.base import Decay, Gradient, LaneOptimizer, Optimizer, is_row, subtract
 from fedopt.optimizers.stateful import StatefulLanes, decayed
 from fedopt.vectors.layout import RowLayout
 
@@ -64,20 +66,29 @@ class RmsProp(Optimizer):
 
 class RmsPropLanes(StatefulLanes):
     def __init__(self, theta: Tensor, settings: RmsProp) -> None:
-        super().__init__(theta, settings.moment_names, settings.second_moment_names)
+        super().__init__(theta, settings.moment_names, settings.second_moment_names, spare=1)
         self._settings = settings
+        self._has_kernel = fused.has_kernels(theta) and not settings.centered and not settings.momentum
 
     def step(self, gradient: Gradient) -> None:
-        settings, new = self._settings, 1 - self._settings.smoothing
+        settings, new, rate = self._settings, 1 - self._settings.smoothing, self.next_rate()
         found = decayed(gradient, self.active, settings.weight_decay)
+        if self._has_kernel and not is_row(rate):
+            # Adam's step whose first moment forgets at once, so many steps on that no bias is left
+            squares, betas = self.vector("exp_avg_sq"), (0.0, settings.smoothing)
+            ahead = self.spare().zero_()  # 0 times what is not finite would not be 0
+            for lanes, steps, lr in fused.blocks([math.inf] * len(found), rate):
+                tensors = self.active[lanes], found[lanes], ahead[lanes], squares[lanes]
+                fused.adam(*tensors, steps, lr, betas, settings.eps)
+            return
         squares = self.vector("exp_avg_sq").mul_(settings.smoothing).addcmul_(found, found, value=new)
         if settings.centered:
             mean = self.vector("exp_avg").lerp_(found, new)
             # Where a gradient never changes, rounding could leave less than nothing.
             root = squares.addcmul(mean, mean, value=-1.0).clamp_(min=0.0).sqrt_()
         else:
-            root = squares.sqrt()
+            root = torch.sqrt(squares, out=self.spare())
         direction = found / root.add_(settings.eps)
         if settings.momentum:
             direction = self.vector("momentum").mul_(settings.momentum).add_(direction)
-        subtract(self.active, self.next_rate(), direction)
+        subtract(self.active, rate, direction)

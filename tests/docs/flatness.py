@@ -4,6 +4,7 @@ whose runs were analyzed by `fedopt analyze sharpness`."""
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,8 +19,7 @@ MEASURES: dict[str, Callable[[dict[str, Any]], float | None]] = {
     "training loss": lambda found: found["loss"],
     "λ_max": lambda found: found["largest"][0],
     "trace": lambda found: found["trace"],
-    "worst rise, ρ 0.05": lambda found: found["worst"]["2"],
-    "average rise, ρ 0.05": lambda found: found["average"],
+    "worst rise": lambda found: found["worst"]["2"],
     "noise scale": lambda found: found["noise_scale"],
 }
 
@@ -42,8 +42,11 @@ def _numbers(row: Row) -> dict[str, Any] | None:
 
 
 def _text(spread: Spread) -> str:
-    deviation = "" if spread.deviation is None else f" ± {spread.deviation:.2g}"
-    return f"{spread.mean:.3g}{deviation}"
+    """With two digits of the deviation, and as many decimals of the mean."""
+    if not spread.deviation:
+        return f"{spread.mean:.3g}"
+    decimals = max(0, 1 - math.floor(math.log10(spread.deviation)))
+    return f"{spread.mean:.{decimals}f} ± {spread.deviation:.{decimals}f}"
 
 
 if __name__ == "__main__":

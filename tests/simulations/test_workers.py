@@ -342,4 +342,6 @@ def test_each_cell_of_the_benchmark_agrees_with_the_plain_loop_in_float64(
         bench.close()
     divides = "adam" in optimizer or optimizer in ("adagrad", "rmsprop")  # by gradients that may be close to zero
     tolerance = 1e-10 if divides else 1e-12
+    if optimizer == "rmsprop":
+        tolerance = 1e-9  # its first steps are ten times as long as Adam's
     assert float((ours - plain).abs().max() / plain.abs().max()) < tolerance

@@ -61,7 +61,9 @@ SETTINGS: dict[str, Optimizer] = {
     "lbfgs": Lbfgs(history_size=3),
     "radam": RAdam(betas=(0.6, 0.9), eps=0.05, weight_decay=0.3),
 }
-BY_FORMULA = [f"{name} by formula" for name in ("adam", "adamw-decay", "adam-amsgrad", "adagrad", "nadam", "radam")]
+BY_FORMULA = [
+    f"{name} by formula" for name in ("adam", "adamw-decay", "adam-amsgrad", "adagrad", "nadam", "radam", "rmsprop")
+]
 """With elementary operations, as on devices without torch's fused kernel of the optimizer."""
 WITH_MOMENTS = [name for name, optimizer in SETTINGS.items() if optimizer.moment_names]
 
