@@ -96,7 +96,8 @@ def run_directory_page() -> str:
             "With `run.keep_models = 10`, `round-000010.safetensors`, `round-000020.safetensors` and so on: the global "
             "model after each tenth round and after the last, in the format of `model.safetensors`. "
             "`history.model(round=10)` loads one, and `history.kept_rounds` has the rounds. A run that is resumed "
-            "removes those after its checkpoint and makes them again, with the same bits."
+            "removes those after its checkpoint and makes them again, with the same bits. If it goes on after its "
+            "last round, the model of that round stays."
         ),
         "",
         "## modules.json",
