@@ -48,6 +48,7 @@ class Result:
             stream = io.BytesIO()
             save(drawn, stream, ending)
             contents[ending] = stream.getvalue()
+            drawn.set_layout_engine("none")  # the places of the first file: to find them takes a third of a second
         files: list[Path] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
