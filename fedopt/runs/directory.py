@@ -45,6 +45,7 @@ from fedopt.family import outside_names
 from fedopt.runs.history import RoundRecord, Summary
 from fedopt.runs.model_file import FILE, ModelFacts, file_of_round, remove_later
 from fedopt.runs.modules import recall_modules, record_modules
+from fedopt.runs.past_runs import FAILURE
 from fedopt.storage.files import NO_ROOM, replace_file
 from fedopt.storage.tensor_file import write_tensors
 
@@ -160,9 +161,10 @@ class RunDirectory:
                 f"as {found.partition[:12]}; go on with the fedopt that began it, or begin a new run"
             )
 
-    def withdraw_summary(self) -> None:
-        """Removes summary.json, because a finished run that is continued is no longer finished."""
+    def withdraw_end(self) -> None:
+        """Removes summary.json and failure.txt: a run that goes on is no longer finished, and has not failed."""
         (self.path / "summary.json").unlink(missing_ok=True)
+        (self.path / FAILURE).unlink(missing_ok=True)
 
     def write_summary(self, summary: Summary) -> None:
         replace_file(self.path / "summary.json", (summary.model_dump_json(indent=2) + "\n").encode())

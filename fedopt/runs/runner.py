@@ -166,7 +166,7 @@ class Run:
         if self._is_over():
             return
         with self._writing():
-            self._directory.withdraw_summary()
+            self._directory.withdraw_end()
         experiment = self._experiment
         counts = StepCounts.of(experiment.algorithm, experiment.local, experiment.run.seed)
         bounds = Bounds(

@@ -49,6 +49,16 @@ def test_a_run_that_goes_on_is_read_as_far_as_it_is(run: Path) -> None:
     assert warning.endswith("has not ended: it has 2 of 4 rounds")
 
 
+def test_a_run_that_failed_in_a_study_and_is_resumed_has_not_failed(run: Path) -> None:
+    (run / FAILURE).write_text("diverged: round 5 went wrong\n")
+    with pytest.raises(InvalidExperiment):
+        fedopt.resume(run, ["run.rounds=0"])
+    assert read_run(run).failure == "diverged: round 5 went wrong"
+    fedopt.resume(run, ["run.rounds=5"])
+    past = read_run(run)
+    assert (past.failure, past.finished, len(past.records)) == (None, True, 5)
+
+
 @pytest.mark.parametrize(
     ("place", "put", "message", "left"),
     [
