@@ -28,7 +28,7 @@ LOCAL: dict[str, dict[str, Any]] = {
     "drawn": {"optimizer": "sgd", "lr": 0.05, "epochs": "uniform(1, 3)", "stragglers": 0.5},
 }
 
-QUICK = [("fedavg", "sgd", 1.0), ("scaffold", "adam", 0.5)]
+QUICK = [("scaffold", "adam", 0.5)]
 """Each algorithm and participation is in one of these; all twelve cases are in `make test-slow`."""
 
 

@@ -87,6 +87,7 @@ def test_the_engine_does_the_same_work_in_any_setting() -> None:
         assert not torch.allclose(found, plain, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_profile_is_shown_and_kept(tmp_path: Path) -> None:
     one = ("bench", "engine", "--model", "logistic", "--batch", "64", "--repeats", "1", "--profile", "--out", "here")
     shown = fedopt_here(*one, cwd=tmp_path)

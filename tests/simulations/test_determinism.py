@@ -64,7 +64,7 @@ def test_lanes_do_not_change_the_weights(tmp_path: Path, algorithm: str, local: 
     assert len(found) == 1
 
 
-@pytest.mark.parametrize("model", ["logistic", "cnn-mcmahan", "resnet8"])
+@pytest.mark.parametrize("model", ["logistic", pytest.param("cnn-mcmahan", marks=pytest.mark.slow), "resnet8"])
 def test_lanes_do_not_change_the_weights_of_any_model(tmp_path: Path, model: str) -> None:
     quick = {"epochs": None, "steps": 2}
     found = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -141,8 +142,8 @@ def wait_for_rounds(run: Path, rounds: int, process: object) -> None:
 
 def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path: Path) -> None:
     run = tmp_path / "it's a run"
-    settings = ["--set", "algorithm.name=scaffold", "--set", "run.rounds=300", "--set", "run.checkpoint_every=1000"]
-    process = start_warm(["run", *settings, "--out", run])
+    settings = ["--set", "algorithm.name=scaffold", "--set", "run.checkpoint_every=1000000"]
+    process = start_warm(["run", *settings, "--set", "run.rounds=1000000", "--out", run])  # it never ends by itself
     wait_for_rounds(run, 20, process)
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
@@ -153,9 +154,12 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(tmp_path: Path) -> None:
     done = len((run / "metrics.jsonl").read_text().splitlines())
     assert f"stopped after round {done};" in told
 
-    resumed = command("run", "--resume", run, "--json")
-    assert f"round {done + 15 - done % 15}/300" in resumed.stderr  # it went on, and did not start again
-    whole = command("run", *settings, "--out", tmp_path / "whole", "--json")
+    rounds = ["--set", f"run.rounds={done + 10}"]
+    resumed = command("run", "--resume", run, *rounds, "--json")
+    shown = [int(number) for number in re.findall(rf"round (\d+)/{done + 10} ", resumed.stderr)]
+    assert shown
+    assert min(shown) > done, "it went on, and did not start again"
+    whole = command("run", *settings, *rounds, "--out", tmp_path / "whole", "--json")
     assert json.loads(resumed.stdout)["weights_sha256"] == json.loads(whole.stdout)["weights_sha256"]
 
 
