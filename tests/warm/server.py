@@ -98,6 +98,7 @@ def _hear(
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
             selector.close()
             connection.close()
             return json.loads(message), files
