@@ -91,6 +91,7 @@ class NAdamLanes(StatefulLanes):
         ahead = self.spare(0).copy_(mean)
         mean.lerp_(found, 1 - beta1)
         for lanes, steps, lr in fused.blocks(counts[:, 0].tolist(), rate):
+            # the same for all lanes of a block, since momentum weights follow from the count of steps
             both = (of_mean + of_gradient)[lanes.start].item()
             beta = of_mean[lanes.start].item() * beta1 / both
             tensors = self.active[lanes], found[lanes], ahead[lanes], squares[lanes]

@@ -13,7 +13,8 @@ import typer
 
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
-from simulations.commands.analyzing import MODELS, Again
+from simulations.analysis import FOLDER
+from simulations.commands.analyzing import MODELS, Again, AnalysisOut
 from simulations.commands.demonstrating import Clock, DemoJson, present_all
 from simulations.commands.points_done import PointsDone
 
@@ -61,9 +62,7 @@ def landscape(
         bool, typer.Option("--float64", help="Compute planes in float64 too, as lines and barriers are.")
     ] = False,
     again: Again = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder for the files. [default: analysis/ in DIR]")
-    ] = None,
+    out: AnalysisOut = None,
     as_json: DemoJson = False,
 ) -> None:
     """Draw a run's loss on lines and planes through its models, and barriers between them.
@@ -90,7 +89,7 @@ def landscape(
         seed=seed,
         is_exact=float64,
     )
-    present_all(_drawn(directory, asked, again), out or directory / "analysis", as_json)
+    present_all(_drawn(directory, asked, again), out or directory / FOLDER, as_json)
 
 
 def _drawn(directory: Path, asked: Asked, again: bool) -> list[Result]:

@@ -12,7 +12,8 @@ import typer
 
 from fedopt.commands.options import command
 from fedopt.errors import InvalidExperiment
-from simulations.commands.analyzing import Again, At
+from simulations.analysis import FOLDER
+from simulations.commands.analyzing import Again, AnalysisOut, At
 from simulations.commands.demonstrating import Clock, DemoJson, present
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ def sharpness(
     rho: Annotated[float, typer.Option(help="Radius of the balls in which the loss rises, above 0.")] = 0.05,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the samples and of random vectors.")] = 0,
     again: Again = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder for the files. [default: analysis/ in DIR]")
-    ] = None,
+    out: AnalysisOut = None,
     as_json: DemoJson = False,
 ) -> None:
     """Measure how sharp the minimum is that a run has found, in float64, from Hessian-vector products.
@@ -83,7 +82,7 @@ def sharpness(
         named = f"-at-{point.file_name}" if at else ""
         of = f"{directory}, {point.label}" if at or client is not None else f"{directory}"
         result = shown(f"sharpness{named}{ending}", f"{of}{whose}", found[0], given)
-    present(result, out or directory / "analysis", as_json)
+    present(result, out or directory / FOLDER, as_json)
 
 
 def _saved(points: Points, directory: Path) -> list[Point]:

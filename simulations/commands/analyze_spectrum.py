@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from fedopt.commands.options import command
-from simulations.commands.analyzing import MODELS, Again
+from simulations.analysis import FOLDER
+from simulations.commands.analyzing import MODELS, Again, AnalysisOut
 from simulations.commands.demonstrating import Clock, DemoJson, present
 
 app = command("spectrum")
@@ -25,9 +26,7 @@ def spectrum(
         int | None, typer.Option(min=1, help="So many clients, from client 0 on.  [default: all]")
     ] = None,
     again: Again = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder for the files. [default: analysis/ in DIR]")
-    ] = None,
+    out: AnalysisOut = None,
     as_json: DemoJson = False,
 ) -> None:
     """Measure how clients differ: the gradients of their losses at one model, in float64, on all of their samples.
@@ -50,4 +49,4 @@ def spectrum(
     name = "spectrum" if at == "final" else f"spectrum-at-{point.file_name}"
     weighting = run.history.experiment.algorithm.weighting
     given = {"clients": some, "parameters": len(point.w), "weighting": weighting, "at": at}
-    present(shown(name, f"{directory}, {point.label}", found, weighting, given), out or directory / "analysis", as_json)
+    present(shown(name, f"{directory}, {point.label}", found, weighting, given), out or directory / FOLDER, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,5 +14,8 @@ MODELS = (
 
 At = Annotated[
     list[str] | None, typer.Option("--at", metavar="MODEL", help=f"{MODELS}; may be repeated.  [default: final]")
+]
+AnalysisOut = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Folder for the files. [default: analysis/ in DIR]")
 ]
 Again = Annotated[bool, typer.Option("--again", help="Compute anew what is in DIR/analysis/cache.")]

@@ -13,11 +13,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from simulations.analysis import FOLDER
 from simulations.report.figures import draw, save
 from simulations.report.landscapes import landscapes
 from simulations.results import Group, Results, Row, Spread
-
-FOLDER = "analysis"
 
 MOST_FIGURES = 24
 """The most figures of one analysis, so that a page stays a file that browsers open quickly."""

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from simulations.analysis import FOLDER
 from simulations.analysis.landscape.drawing import COLORS, GAP, Grid, grid_of, is_logarithmic, levels_of, round_numbers
 from simulations.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FILE = Path("analysis") / "landscape-plane.csv"
+FILE = Path(FOLDER) / "landscape-plane.csv"
 
 OF = "training"
 """Whose loss is drawn."""

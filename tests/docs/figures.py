@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from tests.docs.blocks import ROOT, read_page
+from tests.simulations.chromium import OFFLINE, QUIETLY
 
 PAGE = ROOT / "docs" / "learn.md"
 FOLDER = ROOT / "docs" / "images" / "learn"
@@ -49,8 +50,7 @@ def photograph(svg: Path, png: Path) -> None:
         page.write_text(f'<!doctype html><style>{style}</style><img src="{svg.as_uri()}">', encoding="utf-8")
         subprocess.run(
             [
-                *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"),
-                *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+                *("chromium", *QUIETLY, *OFFLINE, "--hide-scrollbars"),
                 *(f"--user-data-dir={folder}/profile", f"--window-size={width},{height}"),
                 *(f"--force-device-scale-factor={SCALE}", f"--screenshot={folder}/shot.png", page.as_uri()),
             ],

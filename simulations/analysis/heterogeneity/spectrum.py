@@ -86,7 +86,7 @@ def spectrum_at(
 
 def _gradients(run: AnalyzedRun, point: Point, sizes: Sequence[int], say: Callable[[str], None]) -> Tensor:
     """Of every client's loss on all of its samples, [N, P] in float64; several at a time, each in one thread, so that
-    none depends on the others. `say` is told how long it takes."""
+    none depends on the others. `say` is called with an estimate of the time."""
     found = torch.empty(len(sizes), len(point.w), dtype=torch.float64)
 
     def one(client: int) -> int:

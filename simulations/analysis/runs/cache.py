@@ -28,11 +28,12 @@ from pydantic import TypeAdapter, ValidationError
 import fedopt
 from fedopt.storage.files import replace_file
 from fedopt.vectors.layout import fingerprint, state_of_module
+from simulations.analysis import FOLDER
 from simulations.analysis.runs.objective import Objective
 from simulations.analysis.runs.of_run import AnalyzedRun
 from simulations.analysis.runs.points import Point
 
-FOLDER = Path("analysis") / "cache"
+CACHE = "cache"
 
 OF_RESULTS = ("fedopt", "simulations/analysis")
 """The packages whose code a result follows from, beside the models that it is of."""
@@ -46,7 +47,7 @@ class Cache:
 
     def __init__(self, directory: Path, again: bool, say: Callable[[str], None]) -> None:
         """`directory` is the run's; with `again` nothing is read."""
-        self._folder, self._again, self._say = directory / FOLDER, again, say
+        self._folder, self._again, self._say = directory / FOLDER / CACHE, again, say
 
     def has(self, kind: str, key: Key) -> bool:
         """Whether `part` would read the result, if its file is whole: for estimates of time."""

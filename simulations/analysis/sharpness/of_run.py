@@ -47,7 +47,8 @@ class Asked:
 def sharpness_at(
     run: AnalyzedRun, points: Sequence[Point], asked: Asked, cache: Cache, say: Callable[[str], None]
 ) -> list[Sharpness]:
-    """The measures at each point, those that are known from the cache; `say` is told how long the others will take."""
+    """The measures at each point, from the cache where it has them; `say` is called with an estimate of the time that
+    the others take."""
     settings = asked.settings
 
     def objective(point: Point) -> Objective:  # made when it is needed, since each has a copy of the samples
